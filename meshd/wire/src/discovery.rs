@@ -1,0 +1,196 @@
+//! Which JSON do the discovery server and its clients exchange?
+//!
+//! REST bodies first, then the messages of the event WebSocket. Field names are the API's: they may be added to,
+//! never renamed.
+
+use std::net::IpAddr;
+
+use ed25519_dalek::SigningKey;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    NetworkId, NodeId,
+    id::sign,
+    peer_info::{PeerInfo, PeerRecord},
+    problem::Problem,
+};
+
+/// The greatest WebSocket message or request body that either side accepts, in bytes.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The greatest signal payload that the server forwards, in bytes.
+pub const MAX_SIGNAL: usize = 8 * 1024;
+
+/// `POST /api/v1/mesh/networks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateNetwork {
+    /// The name it shall have on this server.
+    pub id: NetworkId,
+    /// Where virtual addresses are taken from.
+    pub cidr: Ipv4Net,
+    /// The network's own Ed25519 public key; the private half stays on the creator's device.
+    pub network_key: NodeId,
+    /// What members will show as their bearer token ([`crate::psk::NetworkPsk::admission_token`]). The server keeps a hash of it.
+    pub admission_token: String,
+}
+
+/// A network as the server shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name on this server.
+    pub id: NetworkId,
+    /// Where virtual addresses are taken from.
+    pub cidr: Ipv4Net,
+    /// The network's Ed25519 public key.
+    pub network_key: NodeId,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Members, online or not.
+    pub peer_count: u64,
+    /// UDP port of the server's STUN service; absent when it has none.
+    pub stun_port: Option<u16>,
+    /// The address to reach STUN at, when it differs from the host of the server's URL.
+    pub public_ip: Option<IpAddr>,
+}
+
+/// `GET /api/v1/mesh/networks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkList {
+    /// All networks of the server, in order of name.
+    pub networks: Vec<Network>,
+}
+
+/// `POST /api/v1/mesh/networks/{id}/peers`. Doing it again with a greater `seq` updates the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterPeer {
+    /// What the node signed.
+    pub record: PeerRecord,
+    /// The address it had before, or would like; granted when it is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_ip: Option<IpAddr>,
+}
+
+/// What a client says on the event WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// Answers [`ServerMessage::Challenge`]: from here on the connection is this member's presence and mailbox.
+    Hello {
+        /// A registered member.
+        node_id: NodeId,
+        /// Base64 of the signature over [`hello_bytes`].
+        signature: String,
+    },
+    /// Forwards `payload` to another member. Undeliverable signals come back as [`ServerMessage::Undeliverable`].
+    Signal {
+        /// The member to reach.
+        to: NodeId,
+        /// Opaque to the server: JSON of [`crate::signal::Signal`], at most [`MAX_SIGNAL`] bytes.
+        payload: String,
+    },
+}
+
+/// What the server says on the event WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The first message: random text to be signed by whoever wants to be a member on this connection.
+    Challenge {
+        /// 32 random bytes in base64.
+        nonce: String,
+    },
+    /// The whole list; sent after the challenge, and again whenever the client may have missed something.
+    Snapshot {
+        /// The revision that the list is at.
+        revision: u64,
+        /// All members.
+        peers: Vec<PeerInfo>,
+    },
+    /// A new member registered.
+    PeerJoined {
+        /// The revision after the change.
+        revision: u64,
+        /// The member.
+        peer: Box<PeerInfo>,
+    },
+    /// A member's record or presence changed.
+    PeerUpdated {
+        /// The revision after the change.
+        revision: u64,
+        /// The member as it is now.
+        peer: Box<PeerInfo>,
+    },
+    /// A member deregistered.
+    PeerLeft {
+        /// The revision after the change.
+        revision: u64,
+        /// Who is gone.
+        node_id: NodeId,
+    },
+    /// Another member's signal.
+    Signal {
+        /// The sender, proven to the server by its hello.
+        from: NodeId,
+        /// As it was given.
+        payload: String,
+    },
+    /// The member that a signal was meant for has no live connection.
+    Undeliverable {
+        /// Who could not be reached.
+        to: NodeId,
+    },
+    /// The server refuses something, or is about to close.
+    Error {
+        /// Why, and what helps.
+        problem: Problem,
+    },
+}
+
+/// The bytes that a [`ClientMessage::Hello`] signs: bound to network and challenge, so that neither another network
+/// nor a later connection can use the signature again.
+pub fn hello_bytes(network: &NetworkId, nonce: &str) -> Vec<u8> {
+    format!("meshd hello v1\0{network}\0{nonce}").into_bytes()
+}
+
+/// Answers a challenge.
+pub fn hello(key: &SigningKey, network: &NetworkId, nonce: &str) -> ClientMessage {
+    let signature = sign(key, &hello_bytes(network, nonce));
+    ClientMessage::Hello {
+        node_id: NodeId::of(key),
+        signature: data_encoding::BASE64.encode(&signature),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_tagged_by_type() {
+        let json = serde_json::to_value(ServerMessage::Undeliverable {
+            to: NodeId::from_bytes([0; 32]),
+        })
+        .unwrap();
+        assert_eq!(json["type"], "undeliverable");
+    }
+
+    #[test]
+    fn a_hello_is_bound_to_network_and_nonce() {
+        let network = "my-network".parse().unwrap();
+        assert_ne!(hello_bytes(&network, "a"), hello_bytes(&network, "b"));
+        assert_ne!(
+            hello_bytes(&network, "a"),
+            hello_bytes(&"other".parse().unwrap(), "a")
+        );
+    }
+
+    #[test]
+    fn unknown_fields_of_a_request_are_refused() {
+        let json =
+            r#"{"id":"n","cidr":"10.0.0.0/8","network_key":"","admission_token":"x","extra":1}"#;
+        assert!(serde_json::from_str::<CreateNetwork>(json).is_err());
+    }
+}

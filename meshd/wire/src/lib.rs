@@ -1,0 +1,23 @@
+//! Every format that crosses a machine boundary, and nothing else.
+//!
+//! * [`id`]: who a node and a network are. [`psk`]: the network's shared secret and what is derived from it.
+//! * [`peer_info`]: what members know of each other. [`discovery`]: the JSON that the discovery server speaks.
+//! * [`signal`]: ICE credentials and candidates between two peers. [`join_link`]: the invitation.
+//! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
+//! * [`problem`]: errors over HTTP (RFC 9457).
+#![warn(missing_docs)]
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+pub mod carrier;
+pub mod discovery;
+pub mod error;
+pub mod frame;
+pub mod id;
+pub mod join_link;
+pub mod peer_info;
+pub mod problem;
+pub mod psk;
+pub mod signal;
+
+pub use error::DecodeError;
+pub use id::{NetworkId, NodeId, WireGuardKey};

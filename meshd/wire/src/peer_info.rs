@@ -1,0 +1,216 @@
+//! What does one member know of another, and who vouches for it?
+
+use std::net::IpAddr;
+
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    DecodeError, NetworkId, NodeId, WireGuardKey,
+    id::{check_dns_label, sign},
+};
+
+/// What a node says of itself, signed with its identity key. The discovery server can neither alter it nor
+/// make one up for another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// The identity that signs.
+    pub node_id: NodeId,
+    /// The key of its WireGuard sessions.
+    pub wireguard_key: WireGuardKey,
+    /// The host name it would like to have in the network: a DNS label.
+    pub hostname: String,
+    /// Rises with every record that the node signs, across restarts. A receiver keeps the greatest.
+    pub seq: u64,
+    /// Random per start of the daemon: a change tells peers that all its sessions are gone.
+    pub instance: u64,
+    /// Base64 of the Ed25519 signature (64 bytes) over [`PeerRecord::signed_bytes`].
+    pub signature: String,
+}
+
+impl PeerRecord {
+    /// Makes and signs a record for `network`.
+    pub fn sign(
+        key: &SigningKey,
+        network: &NetworkId,
+        wireguard_key: WireGuardKey,
+        hostname: &str,
+        (seq, instance): (u64, u64),
+    ) -> Result<Self, DecodeError> {
+        check_dns_label("host name", hostname)?;
+        let mut record = Self {
+            node_id: NodeId::of(key),
+            wireguard_key,
+            hostname: hostname.to_owned(),
+            seq,
+            instance,
+            signature: String::new(),
+        };
+        record.signature = BASE64.encode(&sign(key, &record.signed_bytes(network)));
+        Ok(record)
+    }
+
+    /// Checks that the record is well-formed and was signed by its node for `network`.
+    pub fn verify(&self, network: &NetworkId) -> Result<(), DecodeError> {
+        const WHAT: &str = "peer record";
+        check_dns_label("host name", &self.hostname)?;
+        let signature = BASE64
+            .decode(self.signature.as_bytes())
+            .map_err(|_| DecodeError::new(WHAT, "has a signature that is not base64"))?;
+        if !self.node_id.verify(&self.signed_bytes(network), &signature) {
+            return Err(DecodeError::new(
+                WHAT,
+                "was not signed by its node for this network",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The bytes under the signature: a domain tag, then each field with its length (u32, big-endian) in front,
+    /// so that no two records share an encoding.
+    pub fn signed_bytes(&self, network: &NetworkId) -> Vec<u8> {
+        let mut bytes = b"meshd peer record v1".to_vec();
+        for field in [
+            network.as_str().as_bytes(),
+            self.node_id.as_bytes(),
+            self.wireguard_key.as_bytes(),
+            self.hostname.as_bytes(),
+            &self.seq.to_be_bytes(),
+            &self.instance.to_be_bytes(),
+        ] {
+            bytes.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+            bytes.extend_from_slice(field);
+        }
+        bytes
+    }
+}
+
+/// A member as the discovery server lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The name in this network: the wished host name, with `-2`, `-3`, ... behind it where it was taken.
+    pub name: String,
+    /// Addresses on the virtual LAN, IPv4 first.
+    pub virtual_ips: Vec<IpAddr>,
+    /// Whether the server has a live event connection from it.
+    pub online: bool,
+    /// Seconds since the Unix epoch of the last sign of life that the server saw.
+    pub last_seen: u64,
+    /// What the node signed.
+    #[serde(flatten)]
+    pub record: PeerRecord,
+}
+
+/// All members of the joined network, as last heard. Never emptied because of an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// The server's revision of the list; rises with every change.
+    pub revision: u64,
+    /// The members, ourselves included, in order of name.
+    pub peers: Vec<PeerInfo>,
+}
+
+impl Directory {
+    /// The member with this identity.
+    pub fn by_node(&self, node: &NodeId) -> Option<&PeerInfo> {
+        self.peers.iter().find(|peer| peer.record.node_id == *node)
+    }
+
+    /// The member that owns this virtual address.
+    pub fn by_address(&self, address: IpAddr) -> Option<&PeerInfo> {
+        self.peers
+            .iter()
+            .find(|peer| peer.virtual_ips.contains(&address))
+    }
+
+    /// The member that a person means: by name, virtual address, node id, or its short form if that is unique.
+    pub fn find(&self, text: &str) -> Option<&PeerInfo> {
+        let by_name = |peer: &&PeerInfo| peer.name.eq_ignore_ascii_case(text);
+        if let Some(peer) = self.peers.iter().find(by_name) {
+            return Some(peer);
+        }
+        if let Ok(address) = text.parse() {
+            return self.by_address(address);
+        }
+        let mut matches = self
+            .peers
+            .iter()
+            .filter(|peer| text.len() >= 8 && peer.record.node_id.to_string().starts_with(text));
+        match (matches.next(), matches.next()) {
+            (Some(peer), None) => Some(peer),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> NetworkId {
+        "my-network".parse().unwrap()
+    }
+
+    fn record() -> PeerRecord {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        PeerRecord::sign(
+            &key,
+            &network(),
+            WireGuardKey::from_bytes([4; 32]),
+            "alice",
+            (1, 2),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_signed_record_verifies_for_its_network_only() {
+        assert_eq!(record().verify(&network()), Ok(()));
+        assert!(record().verify(&"other".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn every_field_is_under_the_signature() {
+        let changes: [fn(&mut PeerRecord); 5] = [
+            |r| r.node_id = NodeId::from_bytes([9; 32]),
+            |r| r.wireguard_key = WireGuardKey::from_bytes([9; 32]),
+            |r| r.hostname = "mallory".into(),
+            |r| r.seq += 1,
+            |r| r.instance += 1,
+        ];
+        for change in changes {
+            let mut record = record();
+            change(&mut record);
+            assert!(record.verify(&network()).is_err(), "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_found_by_what_people_type() {
+        let record = record();
+        let peer = PeerInfo {
+            name: "alice".into(),
+            virtual_ips: vec!["10.100.0.2".parse().unwrap()],
+            online: true,
+            last_seen: 0,
+            record: record.clone(),
+        };
+        let directory = Directory {
+            revision: 1,
+            peers: vec![peer],
+        };
+        for text in [
+            "alice",
+            "Alice",
+            "10.100.0.2",
+            &record.node_id.short(),
+            &record.node_id.to_string(),
+        ] {
+            assert!(directory.find(text).is_some(), "{text}");
+        }
+        for text in ["", "bob", "10.100.0.3", "a"] {
+            assert!(directory.find(text).is_none(), "{text}");
+        }
+    }
+}
