@@ -1,0 +1,140 @@
+//! What does the daemon say about itself?
+//!
+//! The snapshot behind `meshd status`, `GET /api/v1/status` and `/metrics`. Its JSON is an interface that scripts
+//! rely on: fields may be added, never renamed or removed. What is not known is `null`, never left out.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use mesh_wire::{NetworkId, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// This node; its fields stand at the top level of the JSON.
+    #[serde(flatten)]
+    pub node: NodeStatus,
+    /// The discovery server, as this node reaches it.
+    pub server: ServerStatus,
+    /// What is known of the network between this node and the internet.
+    pub nat: NatStatus,
+    /// All other members, in order of name.
+    pub peers: Vec<PeerStatus>,
+    /// What is wrong at the moment, worst first; empty when all is well.
+    pub health: Vec<Problem>,
+    /// How many packets were dropped since the start, by reason.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// This node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The version of the running daemon.
+    pub version: String,
+    /// Its identity.
+    pub node_id: NodeId,
+    /// Its name in the network.
+    pub name: String,
+    /// The network it is in.
+    pub network: NetworkId,
+    /// The name of its mesh interface.
+    pub interface: String,
+    /// Its addresses on the virtual LAN, IPv4 first.
+    pub virtual_ips: Vec<IpAddr>,
+    /// Who vouches for the members.
+    pub trust: Trust,
+    /// The UDP port of the mesh, after "any" has become one.
+    pub listen_port: u16,
+    /// Whole seconds since the daemon started.
+    pub uptime_s: u64,
+}
+
+/// Who vouches for the members of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Whoever knows the network's secret is a member.
+    Psk,
+}
+
+/// The discovery server, as this node reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its URL.
+    pub url: String,
+    /// Whether the event connection is up.
+    pub connected: bool,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// Seconds until the next attempt.
+    pub retry_in_s: Option<u64>,
+}
+
+/// What is known of the network between this node and the internet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatStatus {
+    /// This node's address and port as STUN servers see them (RFC 8489's mapped addresses).
+    pub mapped_addresses: Vec<SocketAddr>,
+    /// Whether none of them is an address of this host; `null` before the first STUN answer.
+    pub behind_nat: Option<bool>,
+}
+
+/// Another member and how it is reached.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name in the network.
+    pub name: String,
+    /// Its identity.
+    pub node_id: NodeId,
+    /// Its addresses on the virtual LAN, IPv4 first.
+    pub virtual_ips: Vec<IpAddr>,
+    /// Whether the discovery server hears from it, or a session with it is alive.
+    pub online: bool,
+    /// How its packets travel.
+    pub path: PathKind,
+    /// The members that relay, nearest first; empty on a direct path.
+    pub via: Vec<String>,
+    /// Where packets for it are sent: its own address, or that of the relay.
+    pub endpoint: Option<SocketAddr>,
+    /// Smoothed round trip time, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Bytes sent to it in this session's life, encryption included.
+    pub tx_bytes: u64,
+    /// Bytes received from it, encryption included.
+    pub rx_bytes: u64,
+    /// Seconds since the last WireGuard handshake.
+    pub last_handshake_s: Option<u64>,
+    /// The greatest packet, in bytes, that the path to it takes.
+    pub mtu: Option<u16>,
+}
+
+/// How packets travel to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathKind {
+    /// Straight to the peer's own address.
+    Direct,
+    /// Through a TURN server.
+    Turn,
+    /// Through other members.
+    Relay,
+    /// Not at all, at the moment.
+    None,
+}
+
+impl fmt::Display for PathKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Direct => "direct",
+            Self::Turn => "turn",
+            Self::Relay => "relay",
+            Self::None => "none",
+        })
+    }
+}
