@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands. Installs the tools it lacks with apt-get.
+#
+# usage: ./test.sh         all of it: under 30 minutes on 2 cores from an empty target directory
+#        ./test.sh fast    without the network laboratory and the checks for other systems
+#
+# NETLAB_THREADS=N sets how many laboratory tests run side by side (2).
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# The tools live in sbin, which an ordinary user's path on Debian leaves out.
+export PATH="$PATH:/usr/sbin:/sbin"
+
+# program:package, for the laboratory and the tests that judge the daemon from outside.
+TOOLS=(
+  cc:build-essential ip:iproute2 nft:nftables ping:iputils-ping iperf3:iperf3 turnserver:coturn
+  conntrack:conntrack tcpdump:tcpdump curl:curl nc:netcat-openbsd chromium:chromium
+)
+FAILED=()
+
+main() {
+  local mode=${1:-all}
+  case $mode in
+    all | fast) ;;
+    *) echo "usage: ./test.sh [fast]" >&2; exit 2 ;;
+  esac
+  [ "$mode" = fast ] || must "tools" install_tools
+  must "rust components" install_components
+  # One profile for everything: clippy and rustdoc share their checked dependencies, the build and the tests share
+  # their compiled ones, and the programs under test are those that users run.
+  step "format" cargo fmt --all --check
+  step "clippy" cargo clippy --workspace --all-targets --release -- -D warnings
+  step "documentation" env RUSTDOCFLAGS="-D warnings" \
+    cargo doc --workspace --release --no-deps --document-private-items
+  must "build" cargo build --release --workspace
+  step "tests" cargo test --release --workspace --exclude netlab --no-fail-fast
+  if [ "$mode" = all ]; then
+    step "network laboratory" netlab
+    step "other systems" scripts/cross-check.sh
+  fi
+  finish
+}
+
+# Runs one step under a heading, with its time; a failure is remembered and the rest still runs.
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n=== %s: %s\n' "$name" "$*"
+  if "$@" </dev/null; then
+    printf '=== %s: ok, %d s\n' "$name" $((SECONDS - start))
+  else
+    printf '=== %s: FAILED, %d s\n' "$name" $((SECONDS - start))
+    FAILED+=("$name")
+  fi
+}
+
+# A step without which the rest says nothing new.
+must() {
+  step "$@"
+  [ ${#FAILED[@]} -eq 0 ] || [ "${FAILED[-1]}" != "$1" ] || finish
+}
+
+finish() {
+  printf '\n=== %d s in all; ' "$SECONDS"
+  if [ ${#FAILED[@]} -eq 0 ]; then
+    echo "everything passed"
+    exit 0
+  fi
+  local IFS=,
+  echo "failed: ${FAILED[*]}"
+  exit 1
+}
+
+install_tools() {
+  local tool packages=()
+  for tool in "${TOOLS[@]}"; do
+    command -v "${tool%%:*}" >/dev/null || packages+=("${tool#*:}")
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  if ! command -v apt-get >/dev/null; then
+    echo "These packages are missing and there is no apt-get to install them: ${packages[*]}." >&2
+    echo "Install them with this system's package manager (the names are Debian's), or use './test.sh fast'." >&2
+    return 1
+  fi
+  # On a booted system the coturn package would start a TURN server open to the network; the tests run their own.
+  if [[ " ${packages[*]} " == *" coturn "* && -d /run/systemd/system ]]; then
+    echo "masking coturn.service, undo with: systemctl unmask coturn"
+    as_root systemctl mask --quiet coturn.service || return 1
+  fi
+  as_root apt-get update -q &&
+    as_root apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+
+# A minimal toolchain has neither of the two.
+install_components() {
+  cargo fmt --version >/dev/null && cargo clippy --version >/dev/null && return
+  rustup component add rustfmt clippy
+}
+
+# The laboratory's tests build network namespaces, which takes root; cargo itself stays the caller.
+netlab() {
+  local host runner=()
+  if [ "$(id -u)" != 0 ]; then
+    host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    runner=("CARGO_TARGET_${host}_RUNNER=sudo -E")
+  fi
+  env "${runner[@]}" cargo test --release --package netlab --no-fail-fast -- --test-threads="${NETLAB_THREADS:-2}"
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    sudo DEBIAN_FRONTEND=noninteractive "$@"
+  fi
+}
+
+main "$@"
