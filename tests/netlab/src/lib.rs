@@ -1,0 +1,29 @@
+//! A little internet on one machine: which hosts, routers, NATs and cables can a test build,
+//! and how does it run the real programs in them?
+//!
+//! Everything is made of network namespaces that no file names, so a lab vanishes with the
+//! process that built it, however that process ends. Start at [`Lab::new`].
+
+mod binary;
+mod delay_queue;
+mod home;
+mod host;
+mod internet;
+mod lab;
+mod link;
+mod measure;
+mod namespace;
+mod nat;
+mod process;
+mod tap;
+
+pub use binary::binary;
+pub use home::{Home, HomePlan};
+pub use host::Host;
+pub use internet::Internet;
+pub use lab::Lab;
+pub use link::{Link, LinkShape};
+pub use measure::{Counters, PingReport};
+pub use namespace::Namespace;
+pub use nat::Nat;
+pub use process::{Output, Process};
