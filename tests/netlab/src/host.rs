@@ -82,12 +82,14 @@ impl Host {
         ] {
             namespace.sysctl(key, value)?;
         }
-        Ok(Self(Arc::new(Inner {
+        let host = Self(Arc::new(Inner {
             name: name.to_owned(),
             namespace,
             core: Arc::clone(core),
             place: Mutex::default(),
-        })))
+        }));
+        core.keep(host.clone());
+        Ok(host)
     }
 
     /// Unique in the lab, and the hostname that programs see.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
+use crate::host::Host;
 use crate::internet::Internet;
 use crate::process::{self, Process};
 
@@ -17,8 +18,8 @@ const TAIL_LINES: usize = 60;
 
 /// A laboratory: an internet, what hangs on it, and the programs that run there.
 ///
-/// Dropping it kills its programs; its namespaces go when the last [`crate::Host`] handle goes
-/// too. If the thread is panicking, the end of every program's log is printed first. With
+/// Dropping it kills its programs and releases its machines; one whose [`Host`] handle a test
+/// still holds goes with that handle. If the thread is panicking, the end of every program's log is printed first. With
 /// `NETLAB_KEEP` set the directory of the logs is kept.
 #[derive(Debug)]
 pub struct Lab {
@@ -31,8 +32,9 @@ impl Lab {
     /// path of its directory. Fails, never skips, where namespaces cannot be made.
     pub fn new(name: &str) -> Result<Self> {
         let core = Arc::new(LabCore::new(name)?);
-        let internet =
-            Internet::new(&core).with_context(|| format!("cannot build the lab {name:?}"))?;
+        let internet = Internet::new(&core)
+            .inspect_err(|_| core.release_machines())
+            .with_context(|| format!("cannot build the lab {name:?}"))?;
         Ok(Self { core, internet })
     }
 
@@ -52,6 +54,7 @@ impl Drop for Lab {
             self.core.print_logs();
         }
         self.core.kill_all();
+        self.core.release_machines();
     }
 }
 
@@ -62,6 +65,9 @@ pub(crate) struct LabCore {
     /// Removes `dir` when dropped; `None` if it shall stay.
     _guard: Option<TempDir>,
     processes: Mutex<Vec<Process>>,
+    /// Every machine lives until the lab ends, also if the test holds no handle of it: a router
+    /// must not go while packets go through it. The cycle is cut when the lab is dropped.
+    machines: Mutex<Vec<Host>>,
     launcher: Sender<Launch>,
     serial: AtomicU32,
 }
@@ -88,6 +94,7 @@ impl LabCore {
             dir,
             _guard: guard,
             processes: Mutex::default(),
+            machines: Mutex::default(),
             launcher,
             serial: AtomicU32::new(0),
         })
@@ -118,6 +125,19 @@ impl LabCore {
             .unwrap_or_else(PoisonError::into_inner)
             .push(process.clone());
         Ok(process)
+    }
+
+    pub(crate) fn keep(&self, machine: Host) {
+        self.machines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(machine);
+    }
+
+    fn release_machines(&self) {
+        let released =
+            std::mem::take(&mut *self.machines.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(released);
     }
 
     fn kill_all(&self) {
