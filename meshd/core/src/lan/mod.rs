@@ -1,0 +1,6 @@
+//! The virtual LAN as the packets see it: who owns an address, and what a super-packet consists of.
+
+pub mod checksum;
+pub mod ip;
+pub mod segment;
+pub mod table;

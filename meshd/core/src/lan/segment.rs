@@ -1,0 +1,196 @@
+//! What does one read from the TUN consist of?
+//!
+//! With offload the kernel hands over super-packets of up to 64 KiB behind a `virtio_net_hdr` (virtio specification
+//! 1.2, section 5.1.6). They are routed once and cut here, each segment with its headers and checksums mended.
+
+use super::{checksum::Sum, ip::IpHeader};
+
+/// Length of `virtio_net_hdr` in front of each frame.
+pub const VNET_HEADER: usize = 10;
+const NEEDS_CSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+const GSO_UDP_L4: u8 = 5;
+/// Set beside the type when the flow uses ECN: only the first segment keeps CWR (RFC 3168 section 6.1.2).
+const GSO_ECN: u8 = 0x80;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const TCP_FIN_PSH: u8 = 0x01 | 0x08;
+const TCP_CWR: u8 = 0x80;
+
+/// Why a frame was not understood. The kernel is not an attacker, but its frames are checked like anyone's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed frame from the TUN")]
+pub struct MalformedFrame;
+
+/// A frame from the TUN, ready to be cut.
+#[derive(Debug)]
+pub struct Segments<'a> {
+    packet: &'a [u8],
+    ip: IpHeader,
+    cut: Option<Cut>,
+}
+
+/// How a super-packet is cut.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Length of the IP and transport headers.
+    headers: usize,
+    /// Payload bytes per segment.
+    size: usize,
+    ecn: bool,
+}
+
+impl<'a> Segments<'a> {
+    /// Reads a frame: 10 bytes of header, then the IP packet. Finishes the checksum that the kernel left open on a
+    /// packet that needs no cutting.
+    pub fn parse(frame: &'a mut [u8]) -> Result<Self, MalformedFrame> {
+        let (header, packet) = frame
+            .split_first_chunk_mut::<VNET_HEADER>()
+            .ok_or(MalformedFrame)?;
+        let [
+            flags,
+            gso,
+            _,
+            _,
+            size_lo,
+            size_hi,
+            start_lo,
+            start_hi,
+            offset_lo,
+            offset_hi,
+        ] = *header;
+        let ip = IpHeader::parse(packet).ok_or(MalformedFrame)?;
+        let kind = gso & !GSO_ECN;
+        if kind == GSO_NONE {
+            if flags & NEEDS_CSUM != 0 {
+                let start = usize::from(u16::from_ne_bytes([start_lo, start_hi]));
+                let offset = usize::from(u16::from_ne_bytes([offset_lo, offset_hi]));
+                finish_checksum(packet, start, offset)?;
+            }
+            return Ok(Self {
+                packet,
+                ip,
+                cut: None,
+            });
+        }
+        let transport = match (kind, ip.protocol) {
+            (GSO_TCPV4 | GSO_TCPV6, TCP) => {
+                let offset = packet.get(ip.header_len + 12).ok_or(MalformedFrame)?;
+                usize::from(offset >> 4) * 4
+            }
+            (GSO_UDP_L4, UDP) => 8,
+            _ => return Err(MalformedFrame),
+        };
+        let cut = Cut {
+            headers: ip.header_len + transport,
+            size: usize::from(u16::from_ne_bytes([size_lo, size_hi])),
+            ecn: gso & GSO_ECN != 0,
+        };
+        let least = if kind == GSO_UDP_L4 { 8 } else { 20 };
+        if cut.size == 0 || transport < least || packet.len() <= cut.headers {
+            return Err(MalformedFrame);
+        }
+        Ok(Self {
+            packet,
+            ip,
+            cut: Some(cut),
+        })
+    }
+
+    /// The header that all segments share in what matters for routing.
+    pub fn ip(&self) -> IpHeader {
+        self.ip
+    }
+
+    /// How many packets it makes.
+    pub fn count(&self) -> usize {
+        self.cut.map_or(1, |cut| {
+            (self.packet.len() - cut.headers).div_ceil(cut.size)
+        })
+    }
+
+    /// Segment `index`: either the packet as it stands, or one that is put together in `scratch`.
+    pub fn get<'s>(&'s self, index: usize, scratch: &'s mut Vec<u8>) -> &'s [u8] {
+        let Some(cut) = self.cut else {
+            return self.packet;
+        };
+        let (headers, payload) = self.packet.split_at(cut.headers);
+        let start = index * cut.size;
+        let end = (start + cut.size).min(payload.len());
+        scratch.clear();
+        scratch.extend_from_slice(headers);
+        scratch.extend_from_slice(payload.get(start..end).unwrap_or_default());
+        self.mend_ip(index, scratch);
+        self.mend_transport(cut, index, end == payload.len(), scratch);
+        scratch
+    }
+
+    fn mend_ip(&self, index: usize, segment: &mut [u8]) {
+        let len = segment.len();
+        if self.ip.header_len == 40 && segment[0] >> 4 == 6 {
+            put(segment, 4, len - 40);
+            return;
+        }
+        put(segment, 2, len);
+        let id = usize::from(u16::from_be_bytes([segment[4], segment[5]]));
+        put(segment, 4, (id + index) & 0xFFFF);
+        put(segment, 10, 0);
+        let sum = Sum::default().plus(&segment[..self.ip.header_len]).finish();
+        put(segment, 10, usize::from(sum));
+    }
+
+    fn mend_transport(&self, cut: Cut, index: usize, last: bool, segment: &mut [u8]) {
+        let (_, transport) = segment.split_at_mut(self.ip.header_len);
+        let len = transport.len();
+        let checksum_at = if self.ip.protocol == TCP {
+            let sequence =
+                u32::from_be_bytes([transport[4], transport[5], transport[6], transport[7]]);
+            let ahead = u32::try_from(index * cut.size).unwrap_or(0);
+            transport[4..8].copy_from_slice(&sequence.wrapping_add(ahead).to_be_bytes());
+            if !last {
+                transport[13] &= !TCP_FIN_PSH;
+            }
+            if cut.ecn && index > 0 {
+                transport[13] &= !TCP_CWR;
+            }
+            16
+        } else {
+            put(transport, 4, len);
+            6
+        };
+        put(transport, checksum_at, 0);
+        let sum = Sum::default()
+            .add_pseudo_header(self.ip.source, self.ip.destination, self.ip.protocol, len)
+            .plus(transport)
+            .finish();
+        // A UDP checksum of zero would mean "none" (RFC 768).
+        let sum = if sum == 0 && self.ip.protocol == UDP {
+            0xFFFF
+        } else {
+            sum
+        };
+        put(transport, checksum_at, usize::from(sum));
+    }
+}
+
+/// The kernel stored the sum of the pseudo header where the checksum belongs; the rest is ours (virtio 5.1.6.2).
+fn finish_checksum(packet: &mut [u8], start: usize, offset: usize) -> Result<(), MalformedFrame> {
+    let covered = packet.get_mut(start..).ok_or(MalformedFrame)?;
+    let sum = Sum::default().plus(covered).finish();
+    let field = covered.get_mut(offset..offset + 2).ok_or(MalformedFrame)?;
+    // Zero means "no checksum" in UDP; all ones is the same number in one's complement.
+    let sum = if sum == 0 { 0xFFFF } else { sum };
+    field.copy_from_slice(&sum.to_be_bytes());
+    Ok(())
+}
+
+/// Writes a 16-bit big-endian field; `value` is at most 65,535 by construction.
+fn put(bytes: &mut [u8], at: usize, value: usize) {
+    let value = u16::try_from(value).unwrap_or(u16::MAX);
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What can the node be told?
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
+
+use super::{Node, event::DropReason};
+use crate::{
+    peer::{Peer, session::Session, state::State},
+    queue::transmit::TransmitQueue,
+};
+
+/// Intent from outside, as plain data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The other members are exactly these. Those who are missing are forgotten with their sessions.
+    SetPeers(Vec<PeerEntry>),
+    /// The addresses of the local interfaces, with the port of our UDP socket.
+    SetHosts(Vec<SocketAddr>),
+    /// The STUN servers to ask for our reflexive addresses.
+    SetStunServers(Vec<SocketAddr>),
+    /// A peer's ICE credentials and candidates, through the discovery server.
+    Signal {
+        /// The sender.
+        from: NodeId,
+        /// What it says.
+        signal: Signal,
+    },
+    /// The discovery server could not deliver our signal.
+    Undeliverable {
+        /// The peer that is away.
+        to: NodeId,
+    },
+    /// Ping a peer inside its session, connecting first if need be. Answered by [`super::event::Event::Pong`].
+    Ping {
+        /// The peer.
+        node: NodeId,
+        /// Comes back in the answer.
+        id: u64,
+    },
+}
+
+/// What the network says of one other member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerEntry {
+    /// Its identity.
+    pub node_id: NodeId,
+    /// The key of its sessions.
+    pub wireguard_key: WireGuardKey,
+    /// Its addresses on the virtual LAN.
+    pub virtual_ips: Vec<IpAddr>,
+    /// Changes when its daemon was started anew.
+    pub instance: u64,
+    /// This pair's preshared key.
+    pub psk: [u8; 32],
+}
+
+impl Node {
+    /// Carries out a command.
+    pub fn handle_command(&mut self, command: Command, now: Instant, transmit: &mut TransmitQueue) {
+        match command {
+            Command::SetPeers(entries) => self.set_peers(entries, now),
+            Command::SetHosts(hosts) => {
+                if self.gatherer.set_hosts(hosts, now) {
+                    self.offer_new_candidates(now, transmit);
+                }
+            }
+            Command::SetStunServers(servers) => self.gatherer.set_servers(&servers, now),
+            Command::Signal { from, signal } => match self.peers.by_node(&from) {
+                Some(index) => self.on_signal(index, &signal, now, transmit),
+                None => self.counters.count(DropReason::UnknownPeer, 1),
+            },
+            Command::Undeliverable { to } => self.on_undeliverable(&to, now),
+            Command::Ping { node, id } => self.ping(&node, id, now, transmit),
+        }
+    }
+
+    fn set_peers(&mut self, entries: Vec<PeerEntry>, now: Instant) {
+        let gone: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !entries.iter().any(|entry| entry.node_id == peer.node_id))
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            self.forget(index);
+        }
+        for entry in entries {
+            if entry.node_id != self.local.node_id {
+                self.set_peer(entry, now);
+            }
+        }
+    }
+
+    fn set_peer(&mut self, entry: PeerEntry, now: Instant) {
+        let Some(index) = self.peers.by_node(&entry.node_id) else {
+            return self.add_peer(entry);
+        };
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if peer.entry == entry {
+            return;
+        }
+        if peer.entry.wireguard_key != entry.wireguard_key || peer.entry.psk != entry.psk {
+            self.forget(index);
+            return self.add_peer(entry);
+        }
+        let restarted = peer.entry.instance != entry.instance;
+        self.lan.assign(index, &entry.virtual_ips);
+        peer.entry = entry;
+        if restarted {
+            self.reconnect(index, now);
+        }
+    }
+
+    fn add_peer(&mut self, entry: PeerEntry) {
+        let keepalive = self.local.keepalive;
+        let addresses = entry.virtual_ips.clone();
+        let index = self
+            .peers
+            .insert((entry.node_id, entry.wireguard_key), |index| {
+                let session =
+                    Session::new(&self.keys, entry.wireguard_key, index, entry.psk, keepalive);
+                Peer::new(entry, session)
+            });
+        match index {
+            Some(index) => self.lan.assign(index, &addresses),
+            None => self.counters.count(DropReason::UnknownPeer, 1),
+        }
+    }
+
+    fn forget(&mut self, index: crate::peer::table::PeerIdx) {
+        self.lan.remove(index);
+        self.stun.remove_peer(index);
+        self.wakeups.set(index, None);
+        if let Some(mut peer) = self.peers.remove(index) {
+            self.counters
+                .count(DropReason::UnknownPeer, peer.pending.clear());
+        }
+    }
+
+    fn on_undeliverable(&mut self, to: &NodeId, now: Instant) {
+        let Some(index) = self.peers.by_node(to) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if matches!(peer.state, State::Connecting { .. }) && peer.link.is_none() {
+            peer.state = State::failed(now);
+            let dropped = peer.pending.clear();
+            self.counters.count(DropReason::Unreachable, dropped);
+            self.schedule(index);
+        }
+    }
+
+    fn ping(&mut self, node: &NodeId, id: u64, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(index) = self.peers.by_node(node) else {
+            return;
+        };
+        let sent = self.micros(now);
+        self.send_inner(index, &Carrier::Ping { id, sent }.encode(), now, transmit);
+    }
+}

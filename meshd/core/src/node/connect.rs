@@ -1,0 +1,287 @@
+//! From "a packet wants to go there" to a proven path: dialling, signals, connectivity checks, handshakes, giving up.
+
+use std::time::Instant;
+
+use mesh_wire::signal::Signal;
+
+use super::{
+    Node,
+    event::{DropReason, Event},
+};
+use crate::{
+    path::agent::{Agent, AgentEvent, is_never_a_peer},
+    peer::{
+        session::{MAX_HANDSHAKE, Session},
+        state::State,
+        table::PeerIdx,
+    },
+    queue::transmit::{Route, TransmitQueue},
+};
+
+impl Node {
+    /// Begins an attempt to reach a peer.
+    pub(super) fn dial(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        self.new_agent(index, now);
+        self.send_signal(index);
+        self.drive_agent(index, now, transmit);
+        self.schedule(index);
+    }
+
+    /// A packet waits though a path is known: see that a handshake is under way.
+    pub(super) fn nudge(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        if peer.link.is_some() && !peer.session.is_established() {
+            self.handshake(index, now, transmit);
+            self.schedule(index);
+        }
+    }
+
+    /// The peer's daemon was started anew: nothing that we share with it is worth anything any more.
+    pub(super) fn reconnect(&mut self, index: PeerIdx, now: Instant) {
+        let keepalive = self.local.keepalive;
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let was_wanted = peer.link.is_some() || !peer.pending.is_empty();
+        let entry = &peer.entry;
+        let session = Session::new(&self.keys, entry.wireguard_key, index, entry.psk, keepalive);
+        peer.reset(session);
+        self.stun.remove_peer(index);
+        if was_wanted {
+            self.new_agent(index, now);
+            self.send_signal(index);
+        }
+        self.schedule(index);
+    }
+
+    /// A peer's credentials and candidates.
+    ///
+    /// Both sides may dial at once, and either may have been restarted in between. The rule that makes it converge: a
+    /// signal that answers our current agent (its `remote_ufrag` is ours) is always taken by that agent; one from a
+    /// new agent of the peer that does not know ours makes us start over too; and whoever is not known by its current
+    /// fragment says it again.
+    pub(super) fn on_signal(
+        &mut self,
+        index: PeerIdx,
+        signal: &Signal,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        let answers_us = peer
+            .agent
+            .as_ref()
+            .is_some_and(|agent| signal.remote_ufrag.as_deref() == Some(agent.ufrag()));
+        let known_remote = peer.agent.as_ref().and_then(Agent::remote_ufrag);
+        let start_over = peer.agent.is_none()
+            || (!answers_us && known_remote.is_some_and(|ufrag| ufrag != signal.ufrag));
+        if start_over {
+            self.new_agent(index, now);
+        }
+        let cidr = self.local.cidr;
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(agent) = peer.agent.as_mut() else {
+            return;
+        };
+        let refused = agent.add_remote(signal, |ip| is_never_a_peer(ip) || cidr.contains(&ip));
+        agent.handle_timeout(now);
+        self.counters.count(DropReason::RefusedCandidate, refused);
+        if !answers_us {
+            self.send_signal(index);
+        }
+        self.drive_agent(index, now, transmit);
+        self.schedule(index);
+    }
+
+    /// Our own addresses changed: tell everyone with whom we are connecting or connected.
+    pub(super) fn offer_new_candidates(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        for index in self.peers.indices() {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let Some(agent) = peer.agent.as_mut() else {
+                continue;
+            };
+            if agent.add_local(&self.gatherer) {
+                agent.handle_timeout(now);
+                self.send_signal(index);
+                self.drive_agent(index, now, transmit);
+                self.schedule(index);
+            }
+        }
+    }
+
+    /// Whatever of this peer is due.
+    pub(super) fn drive(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if let Some(agent) = peer.agent.as_mut()
+            && agent.poll_timeout().is_some_and(|at| at <= now)
+        {
+            agent.handle_timeout(now);
+        }
+        self.drive_agent(index, now, transmit);
+        self.drive_attempt(index, now);
+        self.drive_session(index, now, transmit);
+    }
+
+    /// Sends what the agent wants sent, and follows what it decides.
+    pub(super) fn drive_agent(
+        &mut self,
+        index: PeerIdx,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(agent) = peer.agent.as_mut() else {
+            return;
+        };
+        while let Some((route, message)) = agent.poll_transmit() {
+            // A response carries the id of the peer's request; remembering it as well does no harm.
+            self.stun.sent(&message, index);
+            transmit.push(route, &message);
+        }
+        while let Some(event) = self
+            .peers
+            .get_mut(index)
+            .and_then(|peer| peer.agent.as_mut()?.poll_event())
+        {
+            match event {
+                AgentEvent::Nominated(route) => self.on_nominated(index, route, now, transmit),
+                AgentEvent::Disconnected => self.on_disconnected(index),
+            }
+        }
+    }
+
+    fn on_nominated(
+        &mut self,
+        index: PeerIdx,
+        route: Route,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let controlling = self.is_controlling(index);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        peer.link = Some(route);
+        peer.state = State::Connected;
+        if peer.session.is_established() {
+            self.flush_pending(index, now, transmit);
+        } else if controlling {
+            // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
+            // when its timers next run.
+            self.handshake(index, now, transmit);
+        } else {
+            peer.keep_ticking(now);
+        }
+    }
+
+    fn on_disconnected(&mut self, index: PeerIdx) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if peer.link.take().is_some() {
+            self.events
+                .push_back(Event::Disconnected { node: peer.node_id });
+        }
+        peer.agent = None;
+        // The next packet may dial at once: the path that died was good a moment ago.
+        peer.state = State::Idle;
+        self.stun.remove_peer(index);
+    }
+
+    /// Repeats our signal, or gives up.
+    fn drive_attempt(&mut self, index: PeerIdx, now: Instant) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let State::Connecting { deadline, resend } = peer.state else {
+            return;
+        };
+        if deadline <= now {
+            peer.state = State::failed(now);
+            peer.agent = None;
+            let dropped = peer.pending.clear();
+            self.stun.remove_peer(index);
+            self.counters.count(DropReason::Unreachable, dropped);
+        } else if resend <= now {
+            peer.state.resent(now);
+            self.send_signal(index);
+        }
+    }
+
+    fn drive_session(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if peer.session_due.is_none_or(|due| due > now) {
+            return;
+        }
+        peer.session_due = None;
+        let Some(route) = peer.link else { return };
+        peer.keep_ticking(now);
+        let had_session = peer.session.is_established();
+        transmit.push_with(route, MAX_HANDSHAKE, |buffer| {
+            peer.session.tick(now, buffer)
+        });
+        if !peer.session.is_established() && !peer.pending.is_empty() {
+            self.handshake(index, now, transmit);
+        } else if had_session && !peer.session.is_established() {
+            self.events
+                .push_back(Event::Disconnected { node: peer.node_id });
+        }
+    }
+
+    /// Starts a WireGuard handshake, unless one is under way.
+    fn handshake(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(route) = peer.link else { return };
+        transmit.push_with(route, MAX_HANDSHAKE, |buffer| {
+            peer.session.initiate(now, false, buffer)
+        });
+        peer.keep_ticking(now);
+    }
+
+    fn new_agent(&mut self, index: PeerIdx, now: Instant) {
+        let controlling = self.is_controlling(index);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let mut agent = Agent::new(controlling, &mut self.rng, now);
+        agent.add_local(&self.gatherer);
+        self.stun.remove_peer(index);
+        self.stun.add_ufrag(agent.ufrag(), index);
+        peer.agent = Some(agent);
+        peer.state = State::connecting(now, self.local.connect_timeout);
+    }
+
+    fn send_signal(&mut self, index: PeerIdx) {
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        if let Some(agent) = &peer.agent {
+            self.events.push_back(Event::Signal {
+                to: peer.node_id,
+                signal: agent.signal(),
+            });
+        }
+    }
+
+    fn is_controlling(&self, index: PeerIdx) -> bool {
+        self.peers
+            .get(index)
+            .is_some_and(|peer| self.local.node_id < peer.node_id)
+    }
+}

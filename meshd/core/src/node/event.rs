@@ -1,0 +1,133 @@
+//! What does the node tell, and why did a packet go nowhere?
+
+use std::{net::SocketAddr, time::Duration};
+
+use mesh_wire::{NodeId, signal::Signal};
+
+/// News for the outside, as plain data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Hand this to the discovery server.
+    Signal {
+        /// The receiver.
+        to: NodeId,
+        /// What we say.
+        signal: Signal,
+    },
+    /// A peer is reached directly now.
+    Connected {
+        /// The peer.
+        node: NodeId,
+        /// Where it is.
+        endpoint: SocketAddr,
+    },
+    /// A peer is not reached any more.
+    Disconnected {
+        /// The peer.
+        node: NodeId,
+    },
+    /// The answer to [`super::command::Command::Ping`].
+    Pong {
+        /// The peer.
+        node: NodeId,
+        /// As given in the command.
+        id: u64,
+        /// From the command to the answer, connecting included.
+        rtt: Duration,
+        /// Where the answer came from.
+        endpoint: SocketAddr,
+    },
+}
+
+/// Why a packet, datagram or message went nowhere. Each reason is a counter; nothing is logged per packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// From the TUN, but not an IP packet that can be forwarded.
+    MalformedPacket,
+    /// The destination belongs to no member.
+    NoSuchDestination,
+    /// The peer could not be reached in time, or too many packets waited for it.
+    Unreachable,
+    /// A datagram of no known protocol.
+    UnknownDatagram,
+    /// A WireGuard message that is forged, replayed, damaged or too late.
+    RefusedMessage,
+    /// A STUN message that is malformed, forged or for nobody here.
+    RefusedStun,
+    /// An opened packet whose source does not belong to its sender.
+    ForgedSource,
+    /// An opened packet that is not for an address of ours.
+    WrongDestination,
+    /// A signal or message of a peer that is not a member.
+    UnknownPeer,
+    /// A candidate that points where no peer can be.
+    RefusedCandidate,
+    /// A message between daemons that this version does not know.
+    UnknownCarrier,
+}
+
+impl DropReason {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 11] = [
+        Self::MalformedPacket,
+        Self::NoSuchDestination,
+        Self::Unreachable,
+        Self::UnknownDatagram,
+        Self::RefusedMessage,
+        Self::RefusedStun,
+        Self::ForgedSource,
+        Self::WrongDestination,
+        Self::UnknownPeer,
+        Self::RefusedCandidate,
+        Self::UnknownCarrier,
+    ];
+
+    /// The name that `status` and metrics show.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MalformedPacket => "malformed_packet",
+            Self::NoSuchDestination => "no_such_destination",
+            Self::Unreachable => "unreachable",
+            Self::UnknownDatagram => "unknown_datagram",
+            Self::RefusedMessage => "refused_message",
+            Self::RefusedStun => "refused_stun",
+            Self::ForgedSource => "forged_source",
+            Self::WrongDestination => "wrong_destination",
+            Self::UnknownPeer => "unknown_peer",
+            Self::RefusedCandidate => "refused_candidate",
+            Self::UnknownCarrier => "unknown_carrier",
+        }
+    }
+}
+
+/// How often each [`DropReason`] occurred.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters([u64; DropReason::ALL.len()]);
+
+impl Counters {
+    /// Adds `times` to a reason.
+    pub fn count(&mut self, reason: DropReason, times: u64) {
+        self.0[reason as usize] += times;
+    }
+
+    /// How often `reason` occurred.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_counter_of_its_own() {
+        let mut counters = Counters::default();
+        for (times, reason) in (1..).zip(DropReason::ALL) {
+            counters.count(reason, times);
+        }
+        for (times, reason) in (1..).zip(DropReason::ALL) {
+            assert_eq!(counters.get(reason), times, "{}", reason.name());
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What does the node look like from outside right now?
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use mesh_wire::NodeId;
+
+use super::{Node, event::Counters};
+use crate::path::{agent::Agent, gather::Reflexive};
+
+/// A snapshot for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// All other members.
+    pub peers: Vec<PeerStatus>,
+    /// What STUN servers saw of us.
+    pub reflexive: Vec<Reflexive>,
+    /// Why packets went nowhere.
+    pub counters: Counters,
+}
+
+/// One other member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub node_id: NodeId,
+    /// Where sealed messages go, once the session stands.
+    pub endpoint: Option<SocketAddr>,
+    /// Whether a connection is being made right now.
+    pub connecting: bool,
+    /// Round-trip time of the last connectivity check.
+    pub rtt: Option<Duration>,
+    /// Bytes of IP packets to it.
+    pub tx_bytes: u64,
+    /// Bytes of IP packets from it.
+    pub rx_bytes: u64,
+    /// Time since the last completed handshake.
+    pub since_handshake: Option<Duration>,
+    /// Time since anything authentic came from it.
+    pub since_rx: Option<Duration>,
+}
+
+impl Node {
+    /// Takes the snapshot.
+    pub fn status(&self, now: Instant) -> NodeStatus {
+        let peers = self.peers.iter().map(|(_, peer)| PeerStatus {
+            node_id: peer.node_id,
+            endpoint: peer
+                .link
+                .filter(|_| peer.session.is_established())
+                .map(|route| route.dst),
+            connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
+            rtt: peer.agent.as_ref().and_then(Agent::rtt),
+            tx_bytes: peer.traffic.tx_bytes,
+            rx_bytes: peer.traffic.rx_bytes,
+            since_handshake: peer.session.since_handshake(),
+            since_rx: peer
+                .traffic
+                .last_rx
+                .map(|at| now.saturating_duration_since(at)),
+        });
+        NodeStatus {
+            peers: peers.collect(),
+            reflexive: self.gatherer.reflexive(),
+            counters: self.counters,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Which peer is due next?
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use crate::peer::table::PeerIdx;
+
+/// The next due time of each peer that has one, in order.
+#[derive(Debug, Default)]
+pub(super) struct Wakeups {
+    order: BTreeSet<(Instant, PeerIdx)>,
+    due: BTreeMap<PeerIdx, Instant>,
+}
+
+impl Wakeups {
+    /// Sets or clears when `peer` is due.
+    pub(super) fn set(&mut self, peer: PeerIdx, at: Option<Instant>) {
+        if let Some(old) = self.due.remove(&peer) {
+            self.order.remove(&(old, peer));
+        }
+        if let Some(at) = at {
+            self.due.insert(peer, at);
+            self.order.insert((at, peer));
+        }
+    }
+
+    /// The earliest time at which some peer is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes a peer that is due by `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<PeerIdx> {
+        let (at, peer) = *self.order.first()?;
+        if at > now {
+            return None;
+        }
+        self.set(peer, None);
+        Some(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn peers_come_due_in_order_and_once() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let [a, b] = [PeerIdx::new(1), PeerIdx::new(2)];
+        let mut wakeups = Wakeups::default();
+        wakeups.set(a, Some(later));
+        wakeups.set(b, Some(later));
+        wakeups.set(b, Some(now));
+        assert_eq!(wakeups.next(), Some(now));
+        assert_eq!(wakeups.pop_due(now), Some(b));
+        assert_eq!(wakeups.pop_due(now), None);
+        assert_eq!(wakeups.pop_due(later), Some(a));
+        assert_eq!(wakeups.next(), None);
+    }
+}

@@ -1,0 +1,251 @@
+//! Which pair of addresses connects us with one peer? A thin skin over the `is` crate's ICE agent (RFC 8445, trickled
+//! as in RFC 8838): seeded credentials, limits on what a peer may make us check, our own words for what comes out.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use is::{
+    Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol,
+    stun::{StunMessage, StunPacket},
+};
+use mesh_wire::signal::{MAX_CANDIDATES, Signal};
+use rand::Rng;
+
+use super::gather::Gatherer;
+use crate::queue::transmit::Route;
+
+/// Fast enough for a hole to be punched within a second over any sane path.
+const INITIAL_RTO: Duration = Duration::from_millis(200);
+const MAX_RTO: Duration = Duration::from_millis(1500);
+/// Pause between checks (Ta of RFC 8445 section 14, which allows 5 ms and recommends 50): a pair of ordinary hosts has
+/// some ten pairs to check, and all of them shall have been tried in a quarter of a second.
+const PACING: Duration = Duration::from_millis(20);
+/// Characters of RFC 8839's `ice-char`.
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// News from an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// Send to this pair from now on.
+    Nominated(Route),
+    /// No pair answers any more.
+    Disconnected,
+}
+
+/// The ICE agent for one peer.
+pub struct Agent {
+    ice: IceAgent,
+    remote_ufrag: Option<String>,
+    remote_count: usize,
+}
+
+impl Agent {
+    /// An agent with fresh credentials. Of two peers exactly one is `controlling`.
+    pub fn new(controlling: bool, rng: &mut impl Rng, now: Instant) -> Self {
+        let creds = IceCreds {
+            ufrag: ice_text(rng, 8),
+            pass: ice_text(rng, 24),
+        };
+        let mut ice = IceAgent::new(creds);
+        ice.set_controlling(controlling);
+        ice.set_control_tie_breaker(rng.next_u64());
+        ice.set_initial_stun_rto(INITIAL_RTO);
+        ice.set_max_stun_rto(MAX_RTO);
+        ice.set_timing_advance(PACING);
+        ice.handle_timeout(now);
+        Self {
+            ice,
+            remote_ufrag: None,
+            remote_count: 0,
+        }
+    }
+
+    /// Offers every address that the gatherer knows; returns whether one was new.
+    pub fn add_local(&mut self, gatherer: &Gatherer) -> bool {
+        let hosts = gatherer
+            .hosts()
+            .iter()
+            .map(|host| Candidate::host(*host, "udp"));
+        let reflexive = gatherer
+            .reflexive()
+            .into_iter()
+            .filter(|r| r.mapped != r.base)
+            .map(|r| Candidate::server_reflexive(r.mapped, r.base, "udp"));
+        let mut news = false;
+        for candidate in hosts.chain(reflexive).flatten() {
+            let known = self
+                .ice
+                .local_candidates()
+                .any(|c| c.addr() == candidate.addr() && c.kind() == candidate.kind());
+            news |= !known && self.ice.add_local_candidate(candidate).is_some();
+        }
+        news
+    }
+
+    /// What the peer must know of us.
+    pub fn signal(&self) -> Signal {
+        let creds = self.ice.local_credentials();
+        Signal {
+            ufrag: creds.ufrag.clone(),
+            pwd: creds.pass.clone(),
+            remote_ufrag: self.remote_ufrag.clone(),
+            candidates: self
+                .ice
+                .local_candidates()
+                .take(MAX_CANDIDATES)
+                .map(|candidate| candidate.to_sdp_string())
+                .collect(),
+        }
+    }
+
+    /// Our username fragment.
+    pub fn ufrag(&self) -> &str {
+        &self.ice.local_credentials().ufrag
+    }
+
+    /// The peer's username fragment, once it is known.
+    pub fn remote_ufrag(&self) -> Option<&str> {
+        self.remote_ufrag.as_deref()
+    }
+
+    /// Takes the peer's credentials and candidates. Those that `refused` holds for are left out; returns how many.
+    pub fn add_remote(&mut self, signal: &Signal, refused: impl Fn(IpAddr) -> bool) -> u64 {
+        if self.remote_ufrag.as_ref() != Some(&signal.ufrag) {
+            self.ice.set_remote_credentials(IceCreds {
+                ufrag: signal.ufrag.clone(),
+                pass: signal.pwd.clone(),
+            });
+            self.remote_ufrag = Some(signal.ufrag.clone());
+        }
+        let mut left_out = 0;
+        for text in &signal.candidates {
+            let Ok(candidate) = Candidate::from_sdp_string(text) else {
+                left_out += 1;
+                continue;
+            };
+            let known = self
+                .ice
+                .remote_candidates()
+                .any(|c| c.addr() == candidate.addr());
+            if known {
+                continue;
+            }
+            let usable = candidate.proto() == Protocol::Udp
+                && candidate.addr().port() != 0
+                && !refused(candidate.addr().ip())
+                && self.remote_count < MAX_CANDIDATES;
+            if usable {
+                self.remote_count += 1;
+                self.ice.add_remote_candidate(candidate);
+            } else {
+                left_out += 1;
+            }
+        }
+        left_out
+    }
+
+    /// A STUN message that is for this agent; returns whether it was authentic.
+    pub fn handle_stun(
+        &mut self,
+        (source, destination): (SocketAddr, SocketAddr),
+        message: StunMessage<'_>,
+        now: Instant,
+    ) -> bool {
+        let packet = StunPacket {
+            proto: Protocol::Udp,
+            source,
+            destination,
+            message,
+        };
+        self.ice.handle_packet(now, packet)
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.ice.poll_timeout()
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.ice.handle_timeout(now);
+    }
+
+    /// The next STUN message to send.
+    pub fn poll_transmit(&mut self) -> Option<(Route, Vec<u8>)> {
+        let transmit = self.ice.poll_transmit()?;
+        let route = Route {
+            dst: transmit.destination,
+            src: Some(transmit.source.ip()),
+        };
+        Some((route, transmit.contents.into()))
+    }
+
+    /// The next news.
+    pub fn poll_event(&mut self) -> Option<AgentEvent> {
+        while let Some(event) = self.ice.poll_event() {
+            match event {
+                IceAgentEvent::NominatedSend {
+                    source,
+                    destination,
+                    ..
+                } => {
+                    return Some(AgentEvent::Nominated(Route {
+                        dst: destination,
+                        src: Some(source.ip()),
+                    }));
+                }
+                IceAgentEvent::IceConnectionStateChange(state) if state.is_disconnected() => {
+                    return Some(AgentEvent::Disconnected);
+                }
+                IceAgentEvent::IceConnectionStateChange(_)
+                | IceAgentEvent::IceRestart(_)
+                | IceAgentEvent::DiscoveredRecv { .. } => {}
+            }
+        }
+        None
+    }
+
+    /// Round-trip time of the last check on the nominated pair.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.ice.nominated_pair_rtt()
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("state", &self.ice.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether no peer may be there: loopback, link-local IPv4, multicast, unspecified or broadcast. A candidate of this
+/// kind would only make us knock on doors of our own machine or segment.
+pub fn is_never_a_peer(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.octets()[0] == 0
+        }
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unicast_link_local()
+        }
+    }
+}
+
+fn ice_text(rng: &mut impl Rng, len: usize) -> String {
+    let mut bytes = vec![0; len];
+    rng.fill_bytes(&mut bytes);
+    bytes
+        .iter()
+        .map(|byte| char::from(ICE_CHARS[usize::from(byte % 64)]))
+        .collect()
+}

@@ -1,0 +1,283 @@
+//! Which addresses can peers try to reach us at? Host candidates from the interfaces, server-reflexive ones from STUN
+//! servers (RFC 8445 section 5.1.1, RFC 8489 section 7).
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use stun_types::{
+    attribute::XorMappedAddress,
+    message::{Message, MessageClass},
+};
+
+use super::stun_index::TransactionId;
+use crate::queue::transmit::{Route, TransmitQueue};
+
+/// First retransmission. RFC 8489 section 6.2.1 asks for 500 ms by default and allows less; the exchange with a
+/// server that is near shall not wait for it.
+const INITIAL_RTO: Duration = Duration::from_millis(250);
+/// Requests per round, as RFC 8489's Rc.
+const MAX_REQUESTS: u32 = 7;
+/// How often a mapping is confirmed, which also keeps it alive: NATs forget idle UDP mappings after 30 s and up.
+const REFRESH: Duration = Duration::from_secs(25);
+/// The most STUN servers that are asked.
+const MAX_SERVERS: usize = 8;
+
+/// An address of ours as a server saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reflexive {
+    /// What the server saw.
+    pub mapped: SocketAddr,
+    /// The local address that the answer came to.
+    pub base: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Server {
+    transaction: TransactionId,
+    sent: u32,
+    next: Instant,
+}
+
+/// Host addresses, STUN servers and what they said.
+#[derive(Debug, Default)]
+pub struct Gatherer {
+    hosts: Vec<SocketAddr>,
+    servers: BTreeMap<SocketAddr, Server>,
+    reflexive: BTreeMap<SocketAddr, Reflexive>,
+}
+
+impl Gatherer {
+    /// The local addresses, with the port of our socket. Returns whether they differ from before; then what the
+    /// servers said no longer holds and is asked again.
+    pub fn set_hosts(&mut self, hosts: Vec<SocketAddr>, now: Instant) -> bool {
+        if self.hosts == hosts {
+            return false;
+        }
+        self.hosts = hosts;
+        self.reflexive.clear();
+        for server in self.servers.values_mut() {
+            server.sent = 0;
+            server.next = now;
+        }
+        true
+    }
+
+    /// The STUN servers to ask, at most [`MAX_SERVERS`].
+    pub fn set_servers(&mut self, servers: &[SocketAddr], now: Instant) {
+        let wanted: Vec<_> = servers.iter().take(MAX_SERVERS).collect();
+        self.servers.retain(|address, _| wanted.contains(&address));
+        self.reflexive
+            .retain(|address, _| wanted.contains(&address));
+        for address in wanted {
+            self.servers.entry(*address).or_insert(Server {
+                transaction: [0; 12],
+                sent: 0,
+                next: now,
+            });
+        }
+    }
+
+    /// The local addresses.
+    pub fn hosts(&self) -> &[SocketAddr] {
+        &self.hosts
+    }
+
+    /// What the servers said, each answer once.
+    pub fn reflexive(&self) -> Vec<Reflexive> {
+        let mut all: Vec<_> = self.reflexive.values().copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// When a request is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.servers.values().map(|server| server.next).min()
+    }
+
+    /// Sends the requests that are due.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        rng: &mut impl Rng,
+        transmit: &mut TransmitQueue,
+    ) {
+        for (address, server) in &mut self.servers {
+            if server.next > now {
+                continue;
+            }
+            if server.sent == 0 || server.sent >= MAX_REQUESTS {
+                rng.fill_bytes(&mut server.transaction);
+                server.sent = 0;
+            }
+            server.sent += 1;
+            let last = server.sent == MAX_REQUESTS;
+            server.next = now
+                + if last {
+                    REFRESH
+                } else {
+                    INITIAL_RTO * (1 << (server.sent - 1).min(6))
+                };
+            transmit.push(
+                Route {
+                    dst: *address,
+                    src: None,
+                },
+                &binding_request(&server.transaction),
+            );
+        }
+    }
+
+    /// Takes a STUN message that came from `from` to our address `local`. `None` when it answers no request of ours;
+    /// else whether it taught us something new.
+    pub fn handle_response(
+        &mut self,
+        (from, local): (SocketAddr, SocketAddr),
+        bytes: &[u8],
+        now: Instant,
+    ) -> Option<bool> {
+        let server = self.servers.get_mut(&from)?;
+        if server.sent == 0 || super::stun_index::transaction_id(bytes)? != server.transaction {
+            return None;
+        }
+        let message = Message::from_bytes(bytes).ok()?;
+        if message.class() != MessageClass::Success {
+            return None;
+        }
+        let mapped = message
+            .attribute::<XorMappedAddress>()
+            .ok()?
+            .addr(message.transaction_id());
+        server.sent = 0;
+        server.next = now + REFRESH;
+        if mapped.is_ipv4() != local.is_ipv4() {
+            return Some(false);
+        }
+        let news = Reflexive {
+            mapped,
+            base: local,
+        };
+        Some(self.reflexive.insert(from, news) != Some(news))
+    }
+}
+
+/// A Binding request without attributes (RFC 8489 section 5): 20 bytes.
+fn binding_request(transaction: &TransactionId) -> [u8; 20] {
+    let mut message = [0; 20];
+    message[1] = 1;
+    message[4..8].copy_from_slice(&0x2112_A442_u32.to_be_bytes());
+    message[8..].copy_from_slice(transaction);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+    use stun_types::message::{MessageType, MessageWrite, MessageWriteExt, MessageWriteVec};
+
+    use super::*;
+
+    const SERVER: ([u8; 4], u16) = ([198, 51, 100, 2], 3478);
+    const LOCAL: ([u8; 4], u16) = ([192, 168, 1, 10], 7081);
+
+    fn response(request: &[u8], mapped: SocketAddr) -> Vec<u8> {
+        let request = Message::from_bytes(request).unwrap();
+        let mut builder = Message::builder(
+            MessageType::from_class_method(MessageClass::Success, request.method()),
+            request.transaction_id(),
+            MessageWriteVec::new(),
+        );
+        builder
+            .add_attribute(&XorMappedAddress::new(mapped, request.transaction_id()))
+            .unwrap();
+        builder.finish()
+    }
+
+    fn gatherer(now: Instant) -> Gatherer {
+        let mut gatherer = Gatherer::default();
+        gatherer.set_hosts(vec![LOCAL.into()], now);
+        gatherer.set_servers(&[SERVER.into()], now);
+        gatherer
+    }
+
+    fn ask(gatherer: &mut Gatherer, now: Instant) -> Vec<Vec<u8>> {
+        let mut transmit = TransmitQueue::new();
+        gatherer.handle_timeout(now, &mut ChaCha8Rng::seed_from_u64(1), &mut transmit);
+        transmit
+            .trains()
+            .iter()
+            .map(|train| train.contents().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn an_answer_becomes_a_reflexive_address_once() {
+        let now = Instant::now();
+        let mut gatherer = gatherer(now);
+        let request = ask(&mut gatherer, now).remove(0);
+        let mapped = SocketAddr::from(([203, 0, 113, 9], 40_000));
+        let answer = response(&request, mapped);
+        let path = (SERVER.into(), LOCAL.into());
+        assert_eq!(gatherer.handle_response(path, &answer, now), Some(true));
+        assert_eq!(
+            gatherer.reflexive(),
+            [Reflexive {
+                mapped,
+                base: LOCAL.into()
+            }]
+        );
+        assert_eq!(
+            gatherer.handle_response(path, &answer, now),
+            None,
+            "a second copy"
+        );
+        assert_eq!(gatherer.poll_timeout(), Some(now + REFRESH));
+    }
+
+    #[test]
+    fn an_answer_from_elsewhere_or_to_another_question_is_not_ours() {
+        let now = Instant::now();
+        let mut gatherer = gatherer(now);
+        let mut request = ask(&mut gatherer, now).remove(0);
+        let answer = response(&request, ([203, 0, 113, 9], 1).into());
+        let stranger = (SocketAddr::from(([198, 51, 100, 3], 3478)), LOCAL.into());
+        assert_eq!(gatherer.handle_response(stranger, &answer, now), None);
+        request[19] ^= 1;
+        let other = response(&request, ([203, 0, 113, 9], 1).into());
+        assert_eq!(
+            gatherer.handle_response((SERVER.into(), LOCAL.into()), &other, now),
+            None
+        );
+        for cut in 0..answer.len() {
+            gatherer.handle_response((SERVER.into(), LOCAL.into()), &answer[..cut], now);
+        }
+        assert!(gatherer.reflexive().is_empty());
+    }
+
+    #[test]
+    fn requests_are_repeated_with_doubling_pauses_and_then_seldom() {
+        let start = Instant::now();
+        let mut gatherer = gatherer(start);
+        let mut times = Vec::new();
+        while times.len() < 8 {
+            let now = gatherer.poll_timeout().unwrap();
+            assert_eq!(ask(&mut gatherer, now).len(), 1);
+            times.push((now - start).as_millis());
+        }
+        assert_eq!(times, [0, 250, 750, 1750, 3750, 7750, 15_750, 40_750]);
+    }
+
+    #[test]
+    fn a_change_of_hosts_asks_again() {
+        let now = Instant::now();
+        let mut gatherer = gatherer(now);
+        ask(&mut gatherer, now);
+        assert!(!gatherer.set_hosts(vec![LOCAL.into()], now));
+        assert!(gatherer.set_hosts(vec![], now));
+        assert_eq!(gatherer.poll_timeout(), Some(now));
+    }
+}

@@ -1,0 +1,5 @@
+//! How is a peer reached directly? Candidates are gathered, exchanged and checked as RFC 8445 has it.
+
+pub mod agent;
+pub mod gather;
+pub mod stun_index;

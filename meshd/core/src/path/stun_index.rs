@@ -1,0 +1,89 @@
+//! Which peer's ICE agent is a STUN message for? Told by username fragment and transaction id, never by source
+//! address, which is exactly what may be unexpected.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::peer::table::PeerIdx;
+
+/// Transactions remembered at once. 1,000 peers with two checks in flight each are half of it.
+const MAX_TRANSACTIONS: usize = 4096;
+
+/// Transaction id of RFC 8489 section 5.
+pub type TransactionId = [u8; 12];
+
+/// Username fragments and open transactions of all agents.
+#[derive(Debug, Default)]
+pub struct StunIndex {
+    by_ufrag: BTreeMap<String, PeerIdx>,
+    by_transaction: BTreeMap<TransactionId, PeerIdx>,
+    oldest: VecDeque<TransactionId>,
+}
+
+impl StunIndex {
+    /// Requests to this username fragment are for `peer`.
+    pub fn add_ufrag(&mut self, ufrag: &str, peer: PeerIdx) {
+        self.by_ufrag.insert(ufrag.to_owned(), peer);
+    }
+
+    /// Forgets all fragments of `peer`.
+    pub fn remove_peer(&mut self, peer: PeerIdx) {
+        self.by_ufrag.retain(|_, owner| *owner != peer);
+    }
+
+    /// Notes a request that `peer`'s agent sends, so that the response finds it.
+    pub fn sent(&mut self, request: &[u8], peer: PeerIdx) {
+        let Some(id) = transaction_id(request) else {
+            return;
+        };
+        if self.by_transaction.insert(id, peer).is_none() {
+            self.oldest.push_back(id);
+        }
+        while self.oldest.len() > MAX_TRANSACTIONS {
+            if let Some(id) = self.oldest.pop_front() {
+                self.by_transaction.remove(&id);
+            }
+        }
+    }
+
+    /// Whose agent sent the request with this id.
+    pub fn by_transaction(&self, id: &TransactionId) -> Option<PeerIdx> {
+        self.by_transaction.get(id).copied()
+    }
+
+    /// Whose agent goes by this username fragment.
+    pub fn by_ufrag(&self, ufrag: &str) -> Option<PeerIdx> {
+        self.by_ufrag.get(ufrag).copied()
+    }
+}
+
+/// The transaction id of a STUN message, if it is long enough to have one.
+pub fn transaction_id(message: &[u8]) -> Option<TransactionId> {
+    message.get(8..20)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transactions_are_forgotten_oldest_first() {
+        let mut index = StunIndex::default();
+        let request = |n: u16| {
+            let mut message = [0; 20];
+            message[8..10].copy_from_slice(&n.to_be_bytes());
+            message
+        };
+        for n in 0..=u16::try_from(MAX_TRANSACTIONS).unwrap() {
+            index.sent(&request(n), PeerIdx::new(1));
+        }
+        assert_eq!(
+            index.by_transaction(&transaction_id(&request(0)).unwrap()),
+            None
+        );
+        assert_eq!(
+            index.by_transaction(&transaction_id(&request(1)).unwrap()),
+            Some(PeerIdx::new(1))
+        );
+        index.sent(&[0; 4], PeerIdx::new(1));
+    }
+}

@@ -1,0 +1,105 @@
+//! One other member: its identity, its session, the path to it, and what waits for it.
+
+pub mod pending;
+pub mod session;
+pub mod state;
+pub mod table;
+
+use std::time::{Duration, Instant};
+
+use mesh_wire::NodeId;
+
+use crate::{
+    node::command::PeerEntry,
+    path::agent::Agent,
+    peer::{pending::Pending, session::Session, state::State},
+    queue::transmit::Route,
+};
+
+/// Timers of a live session are looked at this often. WireGuard's own are whole seconds; half of one keeps a lost
+/// handshake message from costing more than that on top.
+const SESSION_TICK: Duration = Duration::from_millis(500);
+
+/// Bytes and times that `status` shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// Bytes of IP packets sealed for this peer.
+    pub tx_bytes: u64,
+    /// Bytes of IP packets opened from this peer.
+    pub rx_bytes: u64,
+    /// When a packet was last sealed for it.
+    pub last_tx: Option<Instant>,
+    /// When anything authentic last came from it.
+    pub last_rx: Option<Instant>,
+}
+
+/// One other member of the network.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its identity.
+    pub node_id: NodeId,
+    /// What the network says of it.
+    pub entry: PeerEntry,
+    /// The end-to-end WireGuard session; outlives every path.
+    pub session: Session,
+    /// How far the connection is.
+    pub state: State,
+    /// The ICE agent, from the first dial on.
+    pub agent: Option<Agent>,
+    /// Where sealed messages go: the nominated pair, or wherever the peer last proved to be.
+    pub link: Option<Route>,
+    /// Packets that wait for the session.
+    pub pending: Pending,
+    /// For `status`.
+    pub traffic: Traffic,
+    /// When [`Session::tick`] is next due, while the session is live.
+    pub session_due: Option<Instant>,
+    /// When the node must next look at this peer; kept in step with `node::wakeup`.
+    pub due: Option<Instant>,
+}
+
+impl Peer {
+    /// A peer that has not been spoken to yet.
+    pub fn new(entry: PeerEntry, session: Session) -> Self {
+        Self {
+            node_id: entry.node_id,
+            entry,
+            session,
+            state: State::Idle,
+            agent: None,
+            link: None,
+            pending: Pending::default(),
+            traffic: Traffic::default(),
+            session_due: None,
+            due: None,
+        }
+    }
+
+    /// Forgets path, session keys and agent, because the other side has lost its own.
+    pub fn reset(&mut self, session: Session) {
+        self.session = session;
+        self.state = State::Idle;
+        self.agent = None;
+        self.link = None;
+        self.session_due = None;
+    }
+
+    /// Starts or goes on ticking the session's timers.
+    pub fn keep_ticking(&mut self, now: Instant) {
+        if self.session_due.is_none_or(|due| due <= now) {
+            self.session_due = Some(now + SESSION_TICK);
+        }
+    }
+
+    /// The earliest time at which something of this peer is due.
+    pub fn next_due(&mut self) -> Option<Instant> {
+        [
+            self.session_due,
+            self.state.deadline(),
+            self.agent.as_mut().and_then(Agent::poll_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

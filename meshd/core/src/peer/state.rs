@@ -1,0 +1,94 @@
+//! How far is the connection to a peer, and which moves are legal?
+
+use std::time::{Duration, Instant};
+
+/// Signals are repeated this often until the peer answers: the discovery server keeps none for an absent peer.
+const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
+/// A failed peer is not dialled again before this, however many packets ask for it.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The connection to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing was asked for yet.
+    Idle,
+    /// Signals and connectivity checks are under way.
+    Connecting {
+        /// When we give up.
+        deadline: Instant,
+        /// When our signal is sent again, unless the peer has answered.
+        resend: Instant,
+    },
+    /// A path is proven.
+    Connected,
+    /// No path was found.
+    Failed {
+        /// The earliest next attempt.
+        retry: Instant,
+    },
+}
+
+impl State {
+    /// A first or new attempt that lasts at most `timeout`.
+    pub fn connecting(now: Instant, timeout: Duration) -> Self {
+        Self::Connecting {
+            deadline: now + timeout,
+            resend: now + SIGNAL_INTERVAL,
+        }
+    }
+
+    /// An attempt that led nowhere.
+    pub fn failed(now: Instant) -> Self {
+        Self::Failed {
+            retry: now + RETRY_AFTER,
+        }
+    }
+
+    /// Whether a packet for the peer may start an attempt now.
+    pub fn may_dial(&self, now: Instant) -> bool {
+        match self {
+            Self::Idle => true,
+            Self::Failed { retry } => *retry <= now,
+            Self::Connecting { .. } | Self::Connected => false,
+        }
+    }
+
+    /// Notes that our signal went out again.
+    pub fn resent(&mut self, now: Instant) {
+        if let Self::Connecting { resend, .. } = self {
+            *resend = now + SIGNAL_INTERVAL;
+        }
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Connecting { deadline, resend } => Some(*deadline.min(resend)),
+            Self::Idle | Self::Connected | Self::Failed { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_peer_is_left_alone_for_a_while() {
+        let now = Instant::now();
+        let failed = State::failed(now);
+        assert!(!failed.may_dial(now));
+        assert!(failed.may_dial(now + RETRY_AFTER));
+        assert!(State::Idle.may_dial(now));
+        assert!(!State::Connected.may_dial(now));
+    }
+
+    #[test]
+    fn an_attempt_is_due_for_its_signal_before_its_end() {
+        let now = Instant::now();
+        let mut state = State::connecting(now, Duration::from_secs(30));
+        assert_eq!(state.deadline(), Some(now + SIGNAL_INTERVAL));
+        state.resent(now + Duration::from_secs(29) + SIGNAL_INTERVAL);
+        assert_eq!(state.deadline(), Some(now + Duration::from_secs(30)));
+    }
+}

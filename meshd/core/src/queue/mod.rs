@@ -1,0 +1,4 @@
+//! Memory only: packets on their way out of the node, in buffers that are reused for ever.
+
+pub mod packet;
+pub mod transmit;
