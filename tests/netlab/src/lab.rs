@@ -1,16 +1,16 @@
 //! What belongs to one lab, and what happens when it ends?
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
-use tempfile::TempDir;
 
 use crate::host::Host;
 use crate::internet::Internet;
+use crate::lab_dir::LabDir;
 use crate::process::{self, Process};
 
 /// How much of each log a failed test shows.
@@ -19,8 +19,8 @@ const TAIL_LINES: usize = 60;
 /// A laboratory: an internet, what hangs on it, and the programs that run there.
 ///
 /// Dropping it kills its programs and releases its machines; one whose [`Host`] handle a test
-/// still holds goes with that handle. If the thread is panicking, the end of every program's log is printed first. With
-/// `NETLAB_KEEP` set the directory of the logs is kept.
+/// still holds goes with that handle. If the thread is panicking, the end of every program's
+/// log is printed first. With `NETLAB_KEEP` set the directory of the logs is kept.
 #[derive(Debug)]
 pub struct Lab {
     core: Arc<LabCore>,
@@ -61,9 +61,7 @@ impl Drop for Lab {
 /// The part of a lab that its hosts share.
 #[derive(Debug)]
 pub(crate) struct LabCore {
-    dir: PathBuf,
-    /// Removes `dir` when dropped; `None` if it shall stay.
-    _guard: Option<TempDir>,
+    dir: LabDir,
     processes: Mutex<Vec<Process>>,
     /// Every machine lives until the lab ends, also if the test holds no handle of it: a router
     /// must not go while packets go through it. The cycle is cut when the lab is dropped.
@@ -77,14 +75,7 @@ type Launch = (Command, Sender<Result<Child>>);
 
 impl LabCore {
     fn new(name: &str) -> Result<Self> {
-        let temp = tempfile::Builder::new()
-            .prefix(&format!("netlab-{name}-"))
-            .tempdir()
-            .context("cannot make a temporary directory for the lab")?;
-        let (dir, guard) = match std::env::var_os("NETLAB_KEEP") {
-            Some(_) => (temp.keep(), None),
-            None => (temp.path().to_path_buf(), Some(temp)),
-        };
+        let dir = LabDir::new(name)?;
         let (launcher, launches) = channel();
         std::thread::Builder::new()
             .name("netlab-launcher".to_owned())
@@ -92,7 +83,6 @@ impl LabCore {
             .context("cannot start a thread for the lab")?;
         Ok(Self {
             dir,
-            _guard: guard,
             processes: Mutex::default(),
             machines: Mutex::default(),
             launcher,
@@ -101,7 +91,7 @@ impl LabCore {
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// Starts a background program for the host named `host`.
@@ -110,7 +100,7 @@ impl LabCore {
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let log = self.dir.join(format!("{serial:03}-{host}-{program}.log"));
+        let log = self.dir().join(format!("{serial:03}-{host}-{program}.log"));
         let process = Process::start(format!("{host}: {program}"), log, command, |command| {
             let (answer, child) = channel();
             self.launcher

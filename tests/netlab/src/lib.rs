@@ -10,6 +10,7 @@ mod home;
 mod host;
 mod internet;
 mod lab;
+mod lab_dir;
 mod link;
 mod measure;
 mod namespace;

@@ -30,8 +30,9 @@ impl Namespace {
             File::open("/proc/thread-self/ns/net")
         })?
         .context(
-            "cannot make a network namespace. The lab needs CAP_SYS_ADMIN. Fix: run the tests as \
-             root, for example `sudo -E env PATH=\"$PATH\" cargo test --release -p netlab`",
+            "cannot make a network namespace: the lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN. \
+             Fix: run the tests as root (sudo), or as root of a user namespace where the system \
+             allows it: `unshare --user --map-root-user cargo test --release -p netlab`",
         )?;
         let namespace = Self {
             file: Arc::new(file),

@@ -53,10 +53,11 @@ fn a_killed_process_leaves_no_namespace_or_program() {
     }
     let witness = Namespace::new().unwrap();
     let test = "a_killed_process_leaves_no_namespace_or_program";
-    let mut child = again(test, &witness.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    // The files of a killed lab stay until the next lab; these go with this directory.
+    let files = tempfile::tempdir().unwrap();
+    let mut again = again(test, &witness.path());
+    again.env("TMPDIR", files.path()).stdout(Stdio::piped());
+    let mut child = again.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines
         .map_while(Result::ok)
