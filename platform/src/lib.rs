@@ -1,0 +1,10 @@
+//! Everything that touches the operating system: the TUN device, batched UDP, addresses and
+//! routes, files that must stay beneath a root, secrets on disk. The only crate with `unsafe` code
+//! and with `cfg(target_os)`. Linux is complete; elsewhere what the system lacks is an error.
+
+pub mod net;
+pub mod tun;
+pub mod udp;
+
+#[cfg(all(test, target_os = "linux"))]
+mod testing;
