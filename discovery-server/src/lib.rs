@@ -1,1 +1,33 @@
+//! Registry of networks and peers, signalling between peers, and STUN.
+//!
+//! [`start`] binds everything, [`Running::run_until`] serves. The `discovery-server` program is this library with a
+//! command line; `meshd` embeds the same library. The bodies and messages are those of [`mesh_wire::discovery`].
+#![warn(missing_docs)]
 
+mod app;
+mod auth;
+mod http;
+mod listen;
+mod mailbox;
+mod membership;
+mod metrics;
+mod rate;
+mod registry;
+mod server;
+mod store;
+pub mod stun;
+
+pub use auth::{
+    AdminTokenError, AdminTokenSource, MAX_CLOCK_SKEW, SIGNATURE_HEADER, TIMESTAMP_HEADER,
+    deregister_bytes,
+};
+pub use listen::any_address;
+pub use registry::{MAX_MEMBERS, MAX_NETWORKS};
+pub use server::{Database, DatabaseUrlError, Running, ServeConfig, ServeError, start};
+pub use store::StoreError;
+
+/// The HTTP port unless another is given.
+pub const DEFAULT_HTTP_PORT: u16 = mesh_wire::join_link::DEFAULT_SERVER_PORT;
+
+/// The STUN port unless another is given (RFC 8489 section 18.6).
+pub const DEFAULT_STUN_PORT: u16 = 3478;

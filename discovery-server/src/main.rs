@@ -1,1 +1,172 @@
-fn main() {}
+//! The `discovery-server` program: arguments, log, signals, exit code.
+
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use discovery_server::{
+    AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
+    ServeConfig, any_address, start,
+};
+use mesh_wire::problem::Problem;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Registry of mesh networks and peers, signalling between peers, and STUN.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server in the foreground; prints one line `ready ...` when it serves.
+    Serve(Serve),
+}
+
+#[derive(Debug, Parser)]
+struct Serve {
+    /// Where to serve HTTP [default: port 7080 of all addresses, IPv6 and IPv4].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where to store everything: sqlite://PATH [default: discovery.sqlite in the data directory].
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Where to serve STUN over UDP [default: port 3478 of all addresses, IPv6 and IPv4].
+    #[arg(long, value_name = "ADDR:PORT")]
+    stun_listen: Option<SocketAddr>,
+    /// The address that clients reach STUN at, if it is not the host that they reach HTTP at.
+    #[arg(long, value_name = "IP")]
+    public_ip: Option<IpAddr>,
+    /// The administrator's token [default: the file admin-token in the data directory, made on the first start].
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Serve no TURN. This version has none, so it serves none with or without this.
+    #[arg(long)]
+    no_turn: bool,
+    /// Where to keep the database and the admin token.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DISCOVERY_SERVER_DATA_DIR",
+        default_value = "/var/lib/discovery-server"
+    )]
+    data_dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Command::Serve(serve) = Arguments::parse().command;
+    init_log();
+    match run(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With a closed standard error there is nobody to tell.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            match error.downcast_ref::<Problem>() {
+                Some(problem) if problem.code == "usage" => ExitCode::from(2),
+                Some(_) | None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(serve: Serve) -> anyhow::Result<()> {
+    let running = start(config(serve)?).await.map_err(|error| {
+        Problem::new(0, "not-started", "the discovery server did not start")
+            .detail(error.to_string())
+            .fix(error.fix())
+    })?;
+    let shutdown = CancellationToken::new();
+    cancel_on_signal(shutdown.clone()).context("listen for signals")?;
+    let mut out = io::stdout().lock();
+    if running.admin_token_made {
+        let path = running.admin_token_file.display();
+        writeln!(out, "made the admin token in {path}").context("write to standard output")?;
+    }
+    let stun = running
+        .stun_addr
+        .map_or_else(|| "none".to_owned(), |addr| addr.to_string());
+    writeln!(out, "ready http={} stun={stun}", running.http_addr)
+        .and_then(|()| out.flush())
+        .context("write to standard output")?;
+    drop(out);
+    running.run_until(shutdown).await?;
+    Ok(())
+}
+
+fn config(serve: Serve) -> Result<ServeConfig, Problem> {
+    let database = match serve.database {
+        Some(url) => url.parse().map_err(|error| refused_database(&url, error))?,
+        None => Database::Sqlite(serve.data_dir.join("discovery.sqlite")),
+    };
+    Ok(ServeConfig {
+        listen: serve.listen.unwrap_or(any_address(DEFAULT_HTTP_PORT)),
+        database,
+        stun_listen: Some(serve.stun_listen.unwrap_or(any_address(DEFAULT_STUN_PORT))),
+        public_ip: serve.public_ip,
+        admin_token: match serve.admin_token_file {
+            Some(file) => AdminTokenSource::File(file),
+            None => AdminTokenSource::MadeIn(serve.data_dir),
+        },
+    })
+}
+
+/// The URL itself is not shown: it may hold a password.
+fn refused_database(url: &str, error: DatabaseUrlError) -> Problem {
+    let code = match error {
+        DatabaseUrlError::Postgres => "postgres-unsupported",
+        DatabaseUrlError::Unknown => "usage",
+    };
+    let scheme = url
+        .split_once("://")
+        .map_or("no scheme", |(scheme, _)| scheme);
+    Problem::new(0, code, format!("--database: {error}"))
+        .detail(format!("the URL begins with: {scheme}"))
+        .fix("use --database sqlite://PATH, or leave it out")
+}
+
+fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.cancel();
+        });
+    }
+    #[cfg(not(unix))]
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Logs to standard error, by default what an operator should read; `RUST_LOG` changes it.
+fn init_log() {
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // These would log message contents, which hold ICE passwords, or requests with their tokens.
+    for quiet in ["tungstenite=info", "tokio_tungstenite=info", "hyper=info"] {
+        if let Ok(directive) = quiet.parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+}

@@ -1,0 +1,77 @@
+//! What do all requests and connections share?
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use mesh_wire::problem::Problem;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::TokenHash,
+    membership::Networks,
+    metrics::Metrics,
+    rate::{Rate, Sources},
+};
+
+/// People create networks by hand, a few at a time; a whole office may share one address.
+const CREATE_RATE: Rate = Rate {
+    burst: 20,
+    refill: Duration::from_secs(60),
+};
+
+/// The state of a running server.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) networks: Arc<Networks>,
+    pub(crate) admin: TokenHash,
+    pub(crate) stun_port: Option<u16>,
+    pub(crate) public_ip: Option<IpAddr>,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the server shall end.
+    pub(crate) shutdown: CancellationToken,
+    /// Event connections and changes under way: the database stays open until they are done.
+    pub(crate) tasks: TaskTracker,
+    created: Mutex<Sources>,
+}
+
+impl App {
+    /// The state at the start.
+    pub(crate) fn new(
+        networks: Networks,
+        admin: TokenHash,
+        stun_port: Option<u16>,
+        public_ip: Option<IpAddr>,
+    ) -> Self {
+        Self {
+            networks: Arc::new(networks),
+            admin,
+            stun_port,
+            public_ip,
+            metrics: Metrics::new(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            created: Mutex::new(Sources::new(CREATE_RATE)),
+        }
+    }
+
+    /// Whether this source may create one more network.
+    pub(crate) fn may_create(&self, source: IpAddr, now: Instant) -> bool {
+        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        created.take(source, now)
+    }
+
+    /// Runs a change to its end even if the client that asked for it hangs up: what is stored is also told.
+    pub(crate) async fn to_completion<F>(&self, change: F) -> Result<F::Output, Problem>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.tasks.spawn(change).await.map_err(|error| {
+            tracing::error!(%error, "a change was not completed");
+            Problem::new(500, "internal", "the server could not complete the request")
+                .fix("report it with the server's log")
+        })
+    }
+}

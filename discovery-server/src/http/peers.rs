@@ -1,0 +1,188 @@
+//! How does a node become a member, how are members listed, and how do they leave?
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use mesh_wire::{NodeId, discovery::RegisterPeer, peer_info::Directory};
+
+use super::{
+    access::{Role, admit},
+    refusal::{JsonBody, Refusal},
+    schema,
+};
+use crate::{
+    app::App,
+    auth::{MAX_CLOCK_SKEW, NodeProof, SIGNATURE_HEADER, TIMESTAMP_HEADER},
+    membership::Deregistered,
+    registry::MAX_MEMBERS,
+    store::Registered,
+};
+
+/// Register a node, or bring its record up to date. The record's `seq` must be greater than the stored one's; the
+/// stored record itself is taken again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/mesh/networks/{id}/peers",
+    tag = "peers",
+    params(("id" = String, Path, description = "The network's name")),
+    security(("admission_token" = []), ("admin_token" = [])),
+    request_body = schema::RegisterPeer,
+    responses(
+        (status = 201, description = "A new member", body = schema::PeerInfo),
+        (status = 200, description = "The member as it is now", body = schema::PeerInfo),
+        (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 409 stale record, \
+         network full or no address left, 413 too large, 415 not JSON, 422 the record's signature is wrong",
+         body = schema::Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
+         content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<RegisterPeer>,
+) -> Result<Response, Refusal> {
+    let (network, _) = admit(&app, &headers, &id).await?;
+    request.record.verify(&network.id).map_err(|error| {
+        Refusal::new(422, "bad-record", "the record is not acceptable")
+            .detail(error.to_string())
+            .fix("sign it with the node's own key, for this network, with a DNS label as host name")
+    })?;
+    let networks = Arc::clone(&app.networks);
+    let (registered, info) = app
+        .to_completion(async move { networks.register(&network.id, &request).await })
+        .await??;
+    let status = match registered {
+        Registered::New(_) => StatusCode::CREATED,
+        Registered::Updated(_) | Registered::Unchanged(_) => StatusCode::OK,
+        Registered::Stale(stored) => {
+            return Err(
+                Refusal::new(409, "stale-record", "a newer record of this node is stored")
+                    .detail(format!("its seq is {stored}"))
+                    .fix("sign a record with a greater seq"),
+            );
+        }
+        Registered::NetworkFull => {
+            return Err(
+                Refusal::new(409, "network-full", "this network takes no further member")
+                    .detail(format!("it has {MAX_MEMBERS}"))
+                    .fix("deregister nodes that are gone"),
+            );
+        }
+        Registered::NoAddressLeft => {
+            return Err(Refusal::new(
+                409,
+                "no-address-left",
+                "all addresses of this network are taken",
+            )
+            .fix("deregister nodes that are gone, or make a network with a larger CIDR"));
+        }
+        Registered::NetworkGone => return Err(Refusal::unauthorized()),
+    };
+    Ok((status, Json(info)).into_response())
+}
+
+/// All members, online or not, in order of name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/mesh/networks/{id}/peers",
+    tag = "peers",
+    params(("id" = String, Path, description = "The network's name")),
+    security(("admission_token" = []), ("admin_token" = [])),
+    responses(
+        (status = 200, description = "The members", body = schema::Directory),
+        (status = 401, description = "No such network, or not its token", body = schema::Problem,
+         content_type = "application/problem+json"),
+        (status = 404, description = "No such network (told to the administrator only)", body = schema::Problem,
+         content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Directory>, Refusal> {
+    let (network, _) = admit(&app, &headers, &id).await?;
+    Ok(Json(app.networks.directory(&network.id).await?))
+}
+
+/// Deregister a node. Members can deregister only themselves: besides the admission token this needs the headers
+/// `Mesh-Timestamp` (seconds since the Unix epoch) and `Mesh-Signature` (base64 of the node's Ed25519 signature over
+/// `meshd deregister v1`, network, node id, `seq` of its record and the timestamp, with a NUL between each).
+#[utoipa::path(
+    delete,
+    path = "/api/v1/mesh/networks/{id}/peers/{peer}",
+    tag = "peers",
+    params(
+        ("id" = String, Path, description = "The network's name"),
+        ("peer" = String, Path, description = "The node id"),
+        ("Mesh-Timestamp" = Option<u64>, Header, description = "When the node signed, within 5 minutes"),
+        ("Mesh-Signature" = Option<String>, Header, description = "The node's signature, in base64"),
+    ),
+    security(("admission_token" = []), ("admin_token" = [])),
+    responses(
+        (status = 204, description = "Deregistered"),
+        (status = 401, description = "No such network, or not its token", body = schema::Problem,
+         content_type = "application/problem+json"),
+        (status = 403, description = "The node's own signature is missing or wrong", body = schema::Problem,
+         content_type = "application/problem+json"),
+        (status = 404, description = "No such member", body = schema::Problem,
+         content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn deregister(
+    State(app): State<Arc<App>>,
+    Path((id, peer)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
+    let (network, role) = admit(&app, &headers, &id).await?;
+    let node: NodeId = peer.parse().map_err(|_| no_such_peer())?;
+    let proof = match role {
+        Role::Admin => None,
+        Role::Member => Some(proof(&headers).ok_or_else(not_proven)?),
+    };
+    let networks = Arc::clone(&app.networks);
+    let done = app
+        .to_completion(async move {
+            networks
+                .deregister(&network.id, &node, proof.as_ref())
+                .await
+        })
+        .await??;
+    match done {
+        Deregistered::Done => Ok(StatusCode::NO_CONTENT),
+        Deregistered::Unknown => Err(no_such_peer()),
+        Deregistered::NotProven => Err(not_proven()),
+    }
+}
+
+fn proof(headers: &HeaderMap) -> Option<NodeProof> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    NodeProof::parse(text(TIMESTAMP_HEADER)?, text(SIGNATURE_HEADER)?)
+}
+
+fn no_such_peer() -> Refusal {
+    Refusal::new(
+        404,
+        "no-such-peer",
+        "this network has no member with that node id",
+    )
+}
+
+fn not_proven() -> Refusal {
+    Refusal::new(
+        403,
+        "not-that-node",
+        "only the node itself or an administrator may deregister it",
+    )
+    .detail("the node's signature is missing, wrong, for another record, or too old")
+    .fix(format!(
+        "sign the request with the node's key; its clock may be at most {MAX_CLOCK_SKEW} s off"
+    ))
+}

@@ -1,0 +1,189 @@
+//! How are the sockets bound, and how are HTTP connections taken from one?
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
+
+/// HTTP connections at once: at some 150 kB each (buffers included) they are 1.5 GB when all are busy.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// A client that has not sent a request's head by then is a slow attack or gone.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the kernel holds for a client that does not read. Linux doubles it. Enough for 5 Mbit/s over 200 ms.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Waiting connections while the server is busy.
+const BACKLOG: i32 = 1_024;
+
+/// All addresses of this host, IPv6 and IPv4, at `port`.
+pub const fn any_address(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
+}
+
+/// Binds a TCP listener. `[::]` takes IPv4 too, and becomes `0.0.0.0` on a host without IPv6.
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind(address, Type::STREAM, Protocol::TCP)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Binds a UDP socket, as [`bind_tcp`].
+pub(crate) fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    UdpSocket::from_std(bind(address, Type::DGRAM, Protocol::UDP)?.into())
+}
+
+fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    match bind_exactly(address, kind, protocol) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            let all_v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+            bind_exactly(all_v4, kind, protocol)
+        }
+        result => result,
+    }
+}
+
+fn bind_exactly(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    if kind == Type::STREAM {
+        // A restarted server takes its port again although old connections linger in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Serves HTTP/1.1 until `shutdown`; then requests under way get `grace` to finish.
+pub(crate) async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    grace: Duration,
+) {
+    let (graceful, connections, cut) = (
+        GracefulShutdown::new(),
+        TaskTracker::new(),
+        CancellationToken::new(),
+    );
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let next = async {
+            // The semaphore is never closed, so this fails never.
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            next = next => next,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                // Out of file descriptors, mostly: without a pause this loop would spin.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connection = graceful.watch(connection(stream, remote, router.clone()));
+        let cut = cut.clone();
+        connections.spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                result = connection => if let Err(error) = result {
+                    tracing::debug!(%error, "an HTTP connection broke");
+                },
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+    drop(listener);
+    let finished = tokio::time::timeout(grace, graceful.shutdown()).await;
+    if finished.is_err() {
+        tracing::warn!("cutting off requests that did not finish in time");
+    }
+    cut.cancel();
+    connections.close();
+    connections.wait().await;
+}
+
+/// One connection as a future that owns all it needs.
+fn connection(
+    stream: TcpStream,
+    remote: SocketAddr,
+    router: Router,
+) -> impl hyper_util::server::graceful::GracefulConnection<
+    Error = Box<dyn std::error::Error + Send + Sync>,
+> + Send
++ 'static {
+    let socket = SockRef::from(&stream);
+    // Both only tune: without them the connection works, more slowly or with more memory.
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    let _ = socket.set_tcp_nodelay(true);
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(remote));
+        let answer = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_any_address_takes_ipv4_too() {
+        let listener = bind_tcp(any_address(0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_stays_an_error_and_is_not_shared() {
+        let first = bind_udp(any_address(0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let second = bind_udp(any_address(port));
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let listener = bind_tcp(any_address(0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let second = bind_tcp(any_address(port));
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,296 @@
+//! What happens when a member registers, leaves, comes online or goes offline?
+//!
+//! Each change of a network is stored and told under that network's one lock, so that all connections hear of the
+//! changes in the order in which they happened. The lock is never held while a socket is written.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use mesh_wire::{
+    NetworkId, NodeId,
+    discovery::{RegisterPeer, ServerMessage},
+    peer_info::{Directory, PeerInfo},
+};
+
+use crate::{
+    auth::NodeProof,
+    mailbox::{Attachment, ConnectionId, Ending, Hub},
+    registry::Member,
+    store::{NetworkRow, Registered, Store, StoreError},
+};
+
+/// What became of a wish to deregister.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deregistered {
+    Done,
+    /// No such member.
+    Unknown,
+    /// The proof is not this member's, not for its record, or too old.
+    NotProven,
+}
+
+/// What became of a wish to hear of events.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    Yes(Attachment, Directory),
+    /// The network has too many connections.
+    TooMany,
+    /// The network was deleted meanwhile.
+    NetworkGone,
+}
+
+/// The networks, stored and live.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    pub(crate) store: Store,
+    epoch: u64,
+    live: Mutex<BTreeMap<NetworkId, Arc<LiveNetwork>>>,
+}
+
+/// What is known of one network in memory only.
+#[derive(Debug)]
+struct LiveNetwork {
+    /// Orders what is stored and told.
+    changes: tokio::sync::Mutex<()>,
+    hub: Mutex<Hub>,
+}
+
+impl LiveNetwork {
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Networks {
+    /// The networks of an opened store.
+    pub(crate) fn new(store: Store, epoch: u64) -> Self {
+        Self {
+            store,
+            epoch,
+            live: Mutex::default(),
+        }
+    }
+
+    /// Registers a record that was verified, and tells the others if that changed anything.
+    pub(crate) async fn register(
+        &self,
+        network: &NetworkId,
+        request: &RegisterPeer,
+    ) -> Result<(Registered, Option<PeerInfo>), StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let (record, wish) = (&request.record, request.requested_ip);
+        let registered = self.store.register(network, record, wish, now()).await?;
+        let mut hub = live.hub();
+        let info = match &registered {
+            Registered::New(member) => {
+                let info = info(&hub, member);
+                let peer = Box::new(info.clone());
+                hub.publish(|revision| ServerMessage::PeerJoined { revision, peer });
+                Some(info)
+            }
+            Registered::Updated(member) => {
+                let info = info(&hub, member);
+                let peer = Box::new(info.clone());
+                hub.publish(|revision| ServerMessage::PeerUpdated { revision, peer });
+                Some(info)
+            }
+            Registered::Unchanged(member) => Some(info(&hub, member)),
+            Registered::Stale(_)
+            | Registered::NetworkFull
+            | Registered::NoAddressLeft
+            | Registered::NetworkGone => None,
+        };
+        Ok((registered, info))
+    }
+
+    /// Removes a member, if `proof` proves that it asks for it itself or no proof is asked for.
+    pub(crate) async fn deregister(
+        &self,
+        network: &NetworkId,
+        node: &NodeId,
+        proof: Option<&NodeProof>,
+    ) -> Result<Deregistered, StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let Some(member) = self.store.member(network, node).await? else {
+            return Ok(Deregistered::Unknown);
+        };
+        if proof.is_some_and(|proof| !proof.proves(network, node, member.record.seq, now())) {
+            return Ok(Deregistered::NotProven);
+        }
+        self.store.remove_member(network, node).await?;
+        let mut hub = live.hub();
+        hub.publish(|revision| ServerMessage::PeerLeft {
+            revision,
+            node_id: *node,
+        });
+        hub.forget(node);
+        Ok(Deregistered::Done)
+    }
+
+    /// Deletes a network and ends its connections; whether it was there.
+    pub(crate) async fn delete(&self, network: &NetworkId) -> Result<bool, StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let deleted = self.store.delete_network(network).await?;
+        live.hub().end_all(Ending::NetworkDeleted);
+        Ok(deleted)
+    }
+
+    /// All members as they are now.
+    pub(crate) async fn directory(&self, network: &NetworkId) -> Result<Directory, StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let members = self.store.members(network).await?;
+        Ok(directory(&live.hub(), &members))
+    }
+
+    /// Begins a connection to the events of a network that its client was let into, with the list as it is before the
+    /// first event.
+    pub(crate) async fn attach(&self, network: &NetworkRow) -> Result<Attached, StoreError> {
+        let live = self.live(&network.id);
+        let _order = live.changes.lock().await;
+        // It may have been deleted since, and made anew by others.
+        if self.store.network(&network.id).await?.as_ref() != Some(network) {
+            return Ok(Attached::NetworkGone);
+        }
+        let members = self.store.members(&network.id).await?;
+        // No await from here on: a request that is given up must not leave an attachment behind.
+        let mut hub = live.hub();
+        Ok(match hub.attach() {
+            Some(attachment) => Attached::Yes(attachment, directory(&hub, &members)),
+            None => Attached::TooMany,
+        })
+    }
+
+    /// Makes a connection a member's presence; `false` if it is no member.
+    pub(crate) async fn come_online(
+        &self,
+        network: &NetworkId,
+        id: ConnectionId,
+        node: NodeId,
+    ) -> Result<bool, StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let Some(member) = self.store.member(network, &node).await? else {
+            return Ok(false);
+        };
+        let mut hub = live.hub();
+        if hub.claim(id, node, now()) {
+            publish_presence(&mut hub, &member);
+        }
+        Ok(true)
+    }
+
+    /// Ends a connection, and tells the others if its member is offline now.
+    pub(crate) async fn detach(
+        &self,
+        network: &NetworkId,
+        id: ConnectionId,
+    ) -> Result<(), StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let Some(node) = live.hub().detach(id) else {
+            return Ok(());
+        };
+        if let Some(member) = self.store.member(network, &node).await? {
+            publish_presence(&mut live.hub(), &member);
+        }
+        Ok(())
+    }
+
+    /// Notes a sign of life of a member, in memory.
+    pub(crate) fn touch(&self, network: &NetworkId, node: NodeId) {
+        self.live(network).hub().touch(node, now());
+    }
+
+    /// Forwards a message to a member; `false` if it has no live connection.
+    pub(crate) fn deliver(
+        &self,
+        network: &NetworkId,
+        to: &NodeId,
+        message: &ServerMessage,
+    ) -> bool {
+        self.live(network).hub().deliver(to, message)
+    }
+
+    /// Writes down the signs of life that are not stored yet.
+    pub(crate) async fn save_last_seen(&self) -> Result<(), StoreError> {
+        let mut seen = Vec::new();
+        for (network, live) in self.all_live() {
+            let unsaved = live.hub().take_unsaved();
+            seen.extend(
+                unsaved
+                    .into_iter()
+                    .map(|(node, at)| (network.clone(), node, at)),
+            );
+        }
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.store.save_last_seen(&seen).await
+    }
+
+    /// Live connections and online members of all networks.
+    pub(crate) fn live_counts(&self) -> (usize, usize) {
+        self.all_live()
+            .iter()
+            .map(|(_, live)| live.hub().counts())
+            .fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1))
+    }
+
+    fn live(&self, network: &NetworkId) -> Arc<LiveNetwork> {
+        let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = all.entry(network.clone()).or_insert_with(|| {
+            Arc::new(LiveNetwork {
+                changes: tokio::sync::Mutex::default(),
+                hub: Mutex::new(Hub::new(self.epoch)),
+            })
+        });
+        Arc::clone(live)
+    }
+
+    fn all_live(&self) -> Vec<(NetworkId, Arc<LiveNetwork>)> {
+        let all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .map(|(id, live)| (id.clone(), Arc::clone(live)))
+            .collect()
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_secs())
+}
+
+fn publish_presence(hub: &mut Hub, member: &Member) {
+    let peer = Box::new(info(hub, member));
+    hub.publish(|revision| ServerMessage::PeerUpdated { revision, peer });
+}
+
+fn directory(hub: &Hub, members: &[Member]) -> Directory {
+    Directory {
+        revision: hub.revision(),
+        peers: members.iter().map(|member| info(hub, member)).collect(),
+    }
+}
+
+fn info(hub: &Hub, member: &Member) -> PeerInfo {
+    let node = &member.record.node_id;
+    PeerInfo {
+        name: member.name.clone(),
+        virtual_ips: vec![IpAddr::V4(member.virtual_ip)],
+        online: hub.online(node),
+        last_seen: hub
+            .last_seen(node)
+            .map_or(member.last_seen, |seen| seen.max(member.last_seen)),
+        record: member.record.clone(),
+    }
+}

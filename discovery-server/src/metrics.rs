@@ -1,0 +1,135 @@
+//! What is counted, and how is it told to Prometheus?
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use axum::http::StatusCode;
+
+/// Statuses are 100 to 999 in the `http` crate; ours are below 600.
+const STATUSES: usize = 600;
+
+/// Counters since the server started.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    responses: Box<[AtomicU64]>,
+    pub(crate) stun_requests: AtomicU64,
+    pub(crate) stun_garbage: AtomicU64,
+    pub(crate) signals: AtomicU64,
+}
+
+/// What is read at the moment of asking.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    pub(crate) networks: u64,
+    pub(crate) peers: u64,
+    pub(crate) online: u64,
+    pub(crate) connections: u64,
+}
+
+impl Metrics {
+    /// All zero.
+    pub(crate) fn new() -> Self {
+        Self {
+            responses: (0..STATUSES).map(|_| AtomicU64::new(0)).collect(),
+            stun_requests: AtomicU64::new(0),
+            stun_garbage: AtomicU64::new(0),
+            signals: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts an HTTP answer.
+    pub(crate) fn count_response(&self, status: StatusCode) {
+        if let Some(counter) = self.responses.get(usize::from(status.as_u16())) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+        let mut text = String::new();
+        let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "# HELP discovery_{name} {help}\n# TYPE discovery_{name} {kind}\ndiscovery_{name} {value}\n"
+            );
+        };
+        metric("networks", "gauge", "Networks kept.", gauges.networks);
+        metric("peers", "gauge", "Members of all networks.", gauges.peers);
+        metric(
+            "peers_online",
+            "gauge",
+            "Members with a live event connection.",
+            gauges.online,
+        );
+        metric(
+            "websocket_connections",
+            "gauge",
+            "Event connections.",
+            gauges.connections,
+        );
+        let [signals, requests, garbage] = [&self.signals, &self.stun_requests, &self.stun_garbage]
+            .map(|counter| counter.load(Relaxed));
+        metric(
+            "signals_total",
+            "counter",
+            "Signals forwarded between members.",
+            signals,
+        );
+        metric(
+            "stun_requests_total",
+            "counter",
+            "STUN requests answered.",
+            requests,
+        );
+        metric(
+            "stun_garbage_total",
+            "counter",
+            "Datagrams that were no STUN request.",
+            garbage,
+        );
+        text.push_str(
+            "# HELP discovery_http_requests_total HTTP requests by status of the answer.\n",
+        );
+        text.push_str("# TYPE discovery_http_requests_total counter\n");
+        for (status, counter) in self.responses.iter().enumerate() {
+            let count = counter.load(Relaxed);
+            if count > 0 {
+                let _ = writeln!(
+                    text,
+                    "discovery_http_requests_total{{status=\"{status}\"}} {count}"
+                );
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_rendered_with_type_and_status() {
+        let metrics = Metrics::new();
+        metrics.count_response(StatusCode::NOT_FOUND);
+        metrics.count_response(StatusCode::NOT_FOUND);
+        metrics.stun_garbage.fetch_add(3, Relaxed);
+        let text = metrics.render(&Gauges {
+            networks: 1,
+            peers: 2,
+            online: 1,
+            connections: 4,
+        });
+        assert!(
+            text.contains("\ndiscovery_http_requests_total{status=\"404\"} 2\n"),
+            "{text}"
+        );
+        assert!(text.contains(
+            "# TYPE discovery_stun_garbage_total counter\ndiscovery_stun_garbage_total 3\n"
+        ));
+        assert!(text.contains("# TYPE discovery_peers gauge\ndiscovery_peers 2\n"));
+    }
+}

@@ -1,0 +1,188 @@
+//! Which address and which name does a member get, and is a record newer than the one at hand?
+//!
+//! Pure: the callers hold the stored rows and write the answers back in the same transaction.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::Ipv4Net;
+use mesh_wire::peer_info::PeerRecord;
+
+/// Members that one network may have. A list of that many is about 600 kB of JSON, which is what one client can be
+/// asked to take in one message; larger networks need lists in parts.
+pub const MAX_MEMBERS: usize = 1_000;
+
+/// Networks that one server keeps: at 200 bytes each they are 2 MB, and anyone may create one.
+pub const MAX_NETWORKS: u64 = 10_000;
+
+/// A stored member, without its presence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// What the node signed.
+    pub record: PeerRecord,
+    /// Its name in this network, unique there.
+    pub name: String,
+    /// Its address, unique in this network.
+    pub virtual_ip: Ipv4Addr,
+    /// Seconds since the Unix epoch.
+    pub last_seen: u64,
+}
+
+/// How a record that arrives relates to the stored one of the same node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Greater `seq`: it replaces the stored one.
+    Newer,
+    /// The stored one again, as after a lost answer.
+    Same,
+    /// Lower `seq`, or the same `seq` with other content.
+    Stale,
+}
+
+/// Compares by `seq` (see [`PeerRecord::seq`]).
+pub(crate) fn freshness(stored: &PeerRecord, arrived: &PeerRecord) -> Freshness {
+    if arrived.seq > stored.seq {
+        Freshness::Newer
+    } else if arrived == stored {
+        Freshness::Same
+    } else {
+        Freshness::Stale
+    }
+}
+
+/// Why addresses cannot be taken from `cidr`; `None` when they can.
+pub(crate) fn cidr_objection(cidr: Ipv4Net) -> Option<String> {
+    let (address, prefix) = (cidr.addr(), cidr.prefix_len());
+    if cidr != cidr.trunc() {
+        return Some(format!(
+            "it has bits set behind the prefix; did you mean {}?",
+            cidr.trunc()
+        ));
+    }
+    // /30 is the smallest with two hosts; /8 the largest block that is set aside for private use (RFC 1918).
+    if !(8..=30).contains(&prefix) {
+        return Some("its prefix length must be between 8 and 30".to_owned());
+    }
+    let reserved = address.is_loopback()
+        || address.is_link_local()
+        || address.octets()[0] == 0
+        || address.octets()[0] >= 224;
+    reserved.then(|| "it is reserved for other uses (RFC 6890)".to_owned())
+}
+
+/// `requested` if it is a free host address of `cidr`, else the lowest free one; `None` when all are taken.
+pub(crate) fn allocate(
+    cidr: Ipv4Net,
+    taken: &BTreeSet<Ipv4Addr>,
+    requested: Option<IpAddr>,
+) -> Option<Ipv4Addr> {
+    let (network, broadcast) = (u32::from(cidr.network()), u32::from(cidr.broadcast()));
+    let hosts = network.saturating_add(1)..broadcast;
+    if let Some(IpAddr::V4(wish)) = requested
+        && hosts.contains(&u32::from(wish))
+        && !taken.contains(&wish)
+    {
+        return Some(wish);
+    }
+    hosts
+        .map(Ipv4Addr::from)
+        .find(|candidate| !taken.contains(candidate))
+}
+
+/// `hostname` if no other member has it, else with `-2`, `-3`, ... behind it, cut so that it stays a DNS label.
+pub(crate) fn free_name(hostname: &str, taken: &BTreeSet<String>) -> String {
+    if !taken.contains(hostname) {
+        return hostname.to_owned();
+    }
+    let mut number = 2_u32;
+    loop {
+        let suffix = format!("-{number}");
+        let stem: String = hostname.chars().take(63 - suffix.len()).collect();
+        let name = format!("{}{suffix}", stem.trim_end_matches('-'));
+        if !taken.contains(&name) {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_wire::{NodeId, WireGuardKey};
+
+    fn record(seq: u64, instance: u64) -> PeerRecord {
+        PeerRecord {
+            node_id: NodeId::from_bytes([1; 32]),
+            wireguard_key: WireGuardKey::from_bytes([2; 32]),
+            hostname: "alice".into(),
+            seq,
+            instance,
+            signature: String::new(),
+        }
+    }
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_a_greater_seq_replaces_a_record() {
+        assert_eq!(freshness(&record(2, 1), &record(3, 1)), Freshness::Newer);
+        assert_eq!(freshness(&record(2, 1), &record(2, 1)), Freshness::Same);
+        assert_eq!(freshness(&record(2, 1), &record(2, 9)), Freshness::Stale);
+        assert_eq!(freshness(&record(2, 1), &record(1, 1)), Freshness::Stale);
+    }
+
+    #[test]
+    fn a_free_wish_is_granted_and_a_bad_one_gets_the_lowest_free_address() {
+        let cidr = net("10.1.0.0/24");
+        let taken = BTreeSet::from(["10.1.0.1".parse().unwrap(), "10.1.0.3".parse().unwrap()]);
+        let ask = |wish: &str| allocate(cidr, &taken, Some(wish.parse().unwrap())).unwrap();
+        assert_eq!(ask("10.1.0.77"), Ipv4Addr::new(10, 1, 0, 77));
+        for bad in ["10.1.0.0", "10.1.0.255", "10.1.0.3", "10.2.0.1", "fd00::1"] {
+            assert_eq!(ask(bad), Ipv4Addr::new(10, 1, 0, 2), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_full_network_has_no_address_left() {
+        let cidr = net("10.1.0.0/30");
+        let taken = BTreeSet::from(["10.1.0.1".parse().unwrap(), "10.1.0.2".parse().unwrap()]);
+        assert_eq!(allocate(cidr, &taken, None), None);
+    }
+
+    #[test]
+    fn taken_names_get_a_number_and_stay_dns_labels() {
+        let mut taken = BTreeSet::new();
+        for expected in ["web", "web-2", "web-3"] {
+            let name = free_name("web", &taken);
+            assert_eq!(name, expected);
+            taken.insert(name);
+        }
+        let long = "a".repeat(61) + "-b";
+        let name = free_name(&long, &BTreeSet::from([long.clone()]));
+        assert_eq!(name, "a".repeat(61) + "-2");
+        mesh_wire::id::check_dns_label("host name", &name).unwrap();
+    }
+
+    #[test]
+    fn unusable_ranges_are_refused() {
+        for bad in [
+            "10.0.0.1/24",
+            "10.0.0.0/31",
+            "0.0.0.0/0",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/8",
+            "0.0.0.0/8",
+        ] {
+            assert!(cidr_objection(net(bad)).is_some(), "{bad}");
+        }
+        for good in ["10.0.0.0/8", "100.64.0.0/10", "192.168.7.0/30"] {
+            assert_eq!(cidr_objection(net(good)), None, "{good}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! How does the server start, what runs in it, and how does it end?
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    auth::{self, AdminTokenError, AdminTokenSource},
+    http, listen,
+    membership::Networks,
+    store::{Store, StoreError},
+    stun::{self, Answer},
+};
+
+/// Requests and event connections that are under way when the server shall end get this long.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// When members were last seen is written down this often; a crash loses no more than that.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a server needs to start.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Where HTTP is served. `[::]` means all addresses, IPv4 included; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where everything is stored.
+    pub database: Database,
+    /// Where STUN is served over UDP, if at all.
+    pub stun_listen: Option<SocketAddr>,
+    /// The address that clients are told to reach STUN at, when it is not the host of the server's URL.
+    pub public_ip: Option<IpAddr>,
+    /// Where the administrator's token is.
+    pub admin_token: AdminTokenSource,
+}
+
+/// Which database is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A SQLite file; made, with its directory, if it is missing.
+    Sqlite(PathBuf),
+}
+
+/// Why a database URL cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// PostgreSQL is not among the databases of this version.
+    #[error("this version cannot use PostgreSQL")]
+    Postgres,
+    /// Some other text.
+    #[error("the database is not given as sqlite://PATH")]
+    Unknown,
+}
+
+impl std::str::FromStr for Database {
+    type Err = DatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
+        match text.split_once("://") {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(("postgres" | "postgresql", _)) => Err(DatabaseUrlError::Postgres),
+            Some(_) | None => Err(DatabaseUrlError::Unknown),
+        }
+    }
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A socket cannot be bound.
+    #[error("listen for {service} on {address}: {source}")]
+    Listen {
+        /// `HTTP` or `STUN`.
+        service: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("open {path}: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// There is no admin token.
+    #[error(transparent)]
+    AdminToken(#[from] AdminTokenError),
+}
+
+impl ServeError {
+    /// What the reader can do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::Listen {
+                service,
+                address,
+                source,
+            } => listen_fix(service, address, source.kind()),
+            Self::Database { path, .. } => format!(
+                "make sure that {} is on a disk with room, is a database of this program, may be \
+                 read and written by this user, and is used by no other discovery-server; or name \
+                 another one",
+                path.display()
+            ),
+            Self::AdminToken(_) => "give a file that this user can read, with a token of at \
+                 least 16 characters; or a data directory that can be written"
+                .to_owned(),
+        }
+    }
+}
+
+/// A server whose sockets are bound; [`Self::run_until`] serves them.
+#[derive(Debug)]
+pub struct Running {
+    /// Where HTTP is served.
+    pub http_addr: SocketAddr,
+    /// Where STUN is served.
+    pub stun_addr: Option<SocketAddr>,
+    /// Where the admin token is.
+    pub admin_token_file: PathBuf,
+    /// Whether this start made the admin token.
+    pub admin_token_made: bool,
+    app: Arc<App>,
+    http: TcpListener,
+    stun: Option<UdpSocket>,
+}
+
+/// Binds the sockets, reads or makes the admin token and opens the database. Nothing is served yet, but connections
+/// wait from now on.
+pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
+    let failed = |service, address| {
+        move |source| ServeError::Listen {
+            service,
+            address,
+            source,
+        }
+    };
+    let http = listen::bind_tcp(config.listen).map_err(failed("HTTP", config.listen))?;
+    let http_addr = http.local_addr().map_err(failed("HTTP", config.listen))?;
+    let (mut stun, mut stun_addr) = (None, None);
+    if let Some(address) = config.stun_listen {
+        let socket = listen::bind_udp(address).map_err(failed("STUN", address))?;
+        stun_addr = Some(socket.local_addr().map_err(failed("STUN", address))?);
+        stun = Some(socket);
+    }
+    let Database::Sqlite(path) = &config.database;
+    let (store, epoch) = open(path).await?;
+    let token = auth::load_admin_token(&config.admin_token)?;
+    let stun_port = stun_addr.map(|address| address.port());
+    let networks = Networks::new(store, epoch);
+    Ok(Running {
+        http_addr,
+        stun_addr,
+        admin_token_file: token.path,
+        admin_token_made: token.made,
+        app: Arc::new(App::new(networks, token.hash, stun_port, config.public_ip)),
+        http,
+        stun,
+    })
+}
+
+fn listen_fix(service: &str, address: &SocketAddr, kind: io::ErrorKind) -> String {
+    if kind == io::ErrorKind::AddrInUse {
+        format!(
+            "another program uses {address}; stop it (ss -lntup shows which) or choose another \
+             {service} address"
+        )
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "run as root, or choose a port above 1023".to_owned()
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "choose an address that this host has (ip address shows them), or [::] for all".to_owned()
+    } else {
+        format!("choose another {service} address")
+    }
+}
+
+async fn open(path: &Path) -> Result<(Store, u64), ServeError> {
+    Store::open(path)
+        .await
+        .map_err(|source| ServeError::Database {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+impl Running {
+    /// Serves until `shutdown` is cancelled. Then event connections are closed with "going away", requests get 2 s
+    /// to finish, and the database is closed. An error means that something was not written at the end.
+    pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let Self {
+            app, http, stun, ..
+        } = self;
+        // Cancelled too when this future is dropped, so that nothing is left running.
+        let ended = app.shutdown.clone();
+        let _end_with_us = ended.clone().drop_guard();
+        let background = async {
+            let stun = async {
+                match &stun {
+                    Some(socket) => serve_stun(socket, &app).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stun => {}
+                () = save_last_seen(&app) => {}
+                () = shutdown.cancelled() => {}
+            }
+            ended.cancel();
+        };
+        let router = http::router(Arc::clone(&app));
+        let serving = listen::serve_http(http, router, ended.clone(), GRACE);
+        tokio::join!(background, serving);
+        app.tasks.close();
+        if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
+            tracing::warn!("some event connections did not end in time");
+        }
+        let saved = app.networks.save_last_seen().await;
+        app.networks.store.close().await;
+        saved
+    }
+}
+
+/// Answers STUN datagrams for ever.
+async fn serve_stun(socket: &UdpSocket, app: &App) {
+    // One byte more than the longest request, so that longer ones are noticed as such.
+    let mut buffer = [0_u8; stun::MAX_REQUEST + 1];
+    loop {
+        let (length, source) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                // An ICMP error for an earlier answer, mostly; it must not end the service.
+                tracing::debug!(%error, "STUN receive failed");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        match stun::answer(&buffer[..length], source) {
+            Answer::Reply(reply) => {
+                app.metrics.stun_requests.fetch_add(1, Relaxed);
+                if let Err(error) = socket.send_to(&reply, source).await {
+                    tracing::debug!(%error, "STUN send failed");
+                }
+            }
+            Answer::Garbage => {
+                app.metrics.stun_garbage.fetch_add(1, Relaxed);
+            }
+            Answer::Silent => {}
+        }
+    }
+}
+
+/// Writes down for ever when members were last seen.
+async fn save_last_seen(app: &App) {
+    loop {
+        tokio::time::sleep(SAVE_INTERVAL).await;
+        if let Err(error) = app.networks.save_last_seen().await {
+            tracing::error!(%error, "will try again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_named_by_url() {
+        let path = |text: &str| text.parse::<Database>();
+        assert_eq!(
+            path("sqlite:///a/b.db"),
+            Ok(Database::Sqlite("/a/b.db".into()))
+        );
+        assert_eq!(path("sqlite://b.db"), Ok(Database::Sqlite("b.db".into())));
+        assert_eq!(path("postgres://u@h/d"), Err(DatabaseUrlError::Postgres));
+        for bad in ["", "b.db", "sqlite://", "mysql://h/d"] {
+            assert_eq!(path(bad), Err(DatabaseUrlError::Unknown), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What must outlast the process, and how is it kept? (SQLite)
+//!
+//! One writer connection, so that writers queue instead of meeting `SQLITE_BUSY`; a few readers beside it.
+
+mod rows;
+
+use std::{
+    collections::BTreeSet,
+    fs::{File, TryLockError},
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use mesh_wire::{NetworkId, NodeId, peer_info::PeerRecord};
+use sqlx::{
+    SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{
+    auth::TokenHash,
+    registry::{self, Freshness, MAX_MEMBERS, MAX_NETWORKS, Member},
+};
+
+/// Readers at once; each costs a thread and a page cache of 2 MB.
+const READERS: u32 = 4;
+
+/// Another program that reads the file (a backup) may hold it this long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A stored network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetworkRow {
+    pub(crate) id: NetworkId,
+    pub(crate) cidr: Ipv4Net,
+    pub(crate) network_key: NodeId,
+    pub(crate) admission: TokenHash,
+    pub(crate) created_at: u64,
+}
+
+/// What became of a network that was to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Created {
+    New,
+    /// It is there already, exactly so: an answer was lost. Holds when it was created.
+    Same(NetworkRow),
+    /// Another one has the name.
+    Taken,
+    TooMany,
+}
+
+/// What became of a record that was to be registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Registered {
+    New(Member),
+    Updated(Member),
+    Unchanged(Member),
+    /// The stored record has this `seq`.
+    Stale(u64),
+    NetworkFull,
+    NoAddressLeft,
+    /// The network was deleted meanwhile.
+    NetworkGone,
+}
+
+/// Why the database did not do something.
+#[derive(Debug, thiserror::Error)]
+#[error("database: {operation}: {cause}")]
+pub struct StoreError {
+    operation: &'static str,
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+    #[error(transparent)]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("another discovery-server uses it")]
+    Locked,
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// Turns a lower error into one that names the operation.
+fn doing<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
+    move |error| StoreError {
+        operation,
+        cause: error.into(),
+    }
+}
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Held until the store is dropped: two servers would tell their clients different things.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or makes the database, checks it, brings its schema up to date and begins a new epoch.
+    pub(crate) async fn open(path: &Path) -> Result<(Self, u64), StoreError> {
+        make_private_file(path).map_err(doing("make the file"))?;
+        let lock = lock_beside(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(doing("open the file"))?;
+        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&writer)
+            .await
+            .map_err(doing("check the file"))?;
+        if verdict != "ok" {
+            return Err(doing("check the file")(Cause::Damaged(verdict)));
+        }
+        sqlx::migrate!("./migrations/sqlite")
+            .run(&writer)
+            .await
+            .map_err(doing("bring the schema up to date"))?;
+        let epoch = sqlx::query_scalar("UPDATE server SET epoch = epoch + 1 RETURNING epoch")
+            .fetch_one(&writer)
+            .await
+            .map_err(doing("begin an epoch"))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_lazy_with(options.read_only(true));
+        let store = Self {
+            writer,
+            readers,
+            _lock: lock,
+        };
+        Ok((store, rows::unsigned(epoch)))
+    }
+
+    /// Creates a network unless its name is taken.
+    pub(crate) async fn create_network(&self, new: &NetworkRow) -> Result<Created, StoreError> {
+        const OPERATION: &str = "create a network";
+        let mut tx = self
+            .writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(doing(OPERATION))?;
+        if let Some(row) = rows::network(&mut tx, &new.id)
+            .await
+            .map_err(doing(OPERATION))?
+        {
+            let same = (row.cidr, row.network_key, row.admission)
+                == (new.cidr, new.network_key, new.admission);
+            return Ok(if same {
+                Created::Same(row)
+            } else {
+                Created::Taken
+            });
+        }
+        let count = rows::count_networks(&mut tx)
+            .await
+            .map_err(doing(OPERATION))?;
+        if count >= MAX_NETWORKS {
+            return Ok(Created::TooMany);
+        }
+        rows::insert_network(&mut tx, new)
+            .await
+            .map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(Created::New)
+    }
+
+    /// The network of this name.
+    pub(crate) async fn network(&self, id: &NetworkId) -> Result<Option<NetworkRow>, StoreError> {
+        let mut reader = self.reader().await?;
+        rows::network(&mut reader, id)
+            .await
+            .map_err(doing("read a network"))
+    }
+
+    /// All networks in order of name, with their number of members.
+    pub(crate) async fn networks(&self) -> Result<Vec<(NetworkRow, u64)>, StoreError> {
+        let mut reader = self.reader().await?;
+        rows::networks(&mut reader)
+            .await
+            .map_err(doing("list the networks"))
+    }
+
+    /// Deletes a network with its members; whether it was there.
+    pub(crate) async fn delete_network(&self, id: &NetworkId) -> Result<bool, StoreError> {
+        let result = sqlx::query("DELETE FROM networks WHERE id = ?")
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await
+            .map_err(doing("delete a network"))?;
+        Ok(result.rows_affected() > 0)
+    }
+
+    /// Registers a record that was verified before: finds address and name, and stores all of it or nothing.
+    pub(crate) async fn register(
+        &self,
+        network: &NetworkId,
+        record: &PeerRecord,
+        requested_ip: Option<IpAddr>,
+        now: u64,
+    ) -> Result<Registered, StoreError> {
+        const OPERATION: &str = "register a peer";
+        let mut tx = self
+            .writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(doing(OPERATION))?;
+        let registered = register_in(&mut tx, network, record, (requested_ip, now))
+            .await
+            .map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(registered)
+    }
+
+    /// All members of a network in order of name.
+    pub(crate) async fn members(&self, network: &NetworkId) -> Result<Vec<Member>, StoreError> {
+        let mut reader = self.reader().await?;
+        rows::members(&mut reader, network)
+            .await
+            .map_err(doing("list the peers"))
+    }
+
+    /// How many members a network has.
+    pub(crate) async fn count_members(&self, network: &NetworkId) -> Result<u64, StoreError> {
+        let count = sqlx::query_scalar("SELECT count(*) FROM peers WHERE network = ?")
+            .bind(network.as_str())
+            .fetch_one(&self.readers)
+            .await
+            .map_err(doing("count the peers"))?;
+        Ok(rows::unsigned(count))
+    }
+
+    /// One member.
+    pub(crate) async fn member(
+        &self,
+        network: &NetworkId,
+        node: &NodeId,
+    ) -> Result<Option<Member>, StoreError> {
+        let mut reader = self.reader().await?;
+        rows::member(&mut reader, network, node)
+            .await
+            .map_err(doing("read a peer"))
+    }
+
+    /// Removes a member; whether it was there.
+    pub(crate) async fn remove_member(
+        &self,
+        network: &NetworkId,
+        node: &NodeId,
+    ) -> Result<bool, StoreError> {
+        let result = sqlx::query("DELETE FROM peers WHERE network = ? AND node_id = ?")
+            .bind(network.as_str())
+            .bind(node.to_string())
+            .execute(&self.writer)
+            .await
+            .map_err(doing("deregister a peer"))?;
+        Ok(result.rows_affected() > 0)
+    }
+
+    /// Writes down when members were last seen.
+    pub(crate) async fn save_last_seen(
+        &self,
+        seen: &[(NetworkId, NodeId, u64)],
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "write down when peers were last seen";
+        let mut tx = self
+            .writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(doing(OPERATION))?;
+        for (network, node, at) in seen {
+            sqlx::query("UPDATE peers SET last_seen = ? WHERE network = ? AND node_id = ?")
+                .bind(rows::signed(*at))
+                .bind(network.as_str())
+                .bind(node.to_string())
+                .execute(&mut *tx)
+                .await
+                .map_err(doing(OPERATION))?;
+        }
+        tx.commit().await.map_err(doing(OPERATION))
+    }
+
+    /// Networks and members of all networks.
+    pub(crate) async fn counts(&self) -> Result<(u64, u64), StoreError> {
+        let query = "SELECT (SELECT count(*) FROM networks), (SELECT count(*) FROM peers)";
+        let (networks, peers) = sqlx::query_as(query)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(doing("count networks and peers"))?;
+        Ok((rows::unsigned(networks), rows::unsigned(peers)))
+    }
+
+    /// Finishes what is under way and closes the file.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, StoreError> {
+        self.readers
+            .acquire()
+            .await
+            .map_err(doing("get a connection to the file"))
+    }
+}
+
+async fn register_in(
+    tx: &mut SqliteConnection,
+    network: &NetworkId,
+    record: &PeerRecord,
+    (requested_ip, now): (Option<IpAddr>, u64),
+) -> Result<Registered, sqlx::Error> {
+    let Some(row) = rows::network(tx, network).await? else {
+        return Ok(Registered::NetworkGone);
+    };
+    let members = rows::members(tx, network).await?;
+    let (own, others): (Vec<_>, Vec<_>) = members
+        .into_iter()
+        .partition(|member| member.record.node_id == record.node_id);
+    let names: BTreeSet<String> = others.iter().map(|m| m.name.clone()).collect();
+    let Some(mut member) = own.into_iter().next() else {
+        if others.len() >= MAX_MEMBERS {
+            return Ok(Registered::NetworkFull);
+        }
+        let taken: BTreeSet<Ipv4Addr> = others.iter().map(|m| m.virtual_ip).collect();
+        let Some(virtual_ip) = registry::allocate(row.cidr, &taken, requested_ip) else {
+            return Ok(Registered::NoAddressLeft);
+        };
+        let member = Member {
+            record: record.clone(),
+            name: registry::free_name(&record.hostname, &names),
+            virtual_ip,
+            last_seen: now,
+        };
+        rows::put_member(tx, network, &member).await?;
+        return Ok(Registered::New(member));
+    };
+    match registry::freshness(&member.record, record) {
+        Freshness::Stale => return Ok(Registered::Stale(member.record.seq)),
+        Freshness::Same => return Ok(Registered::Unchanged(member)),
+        Freshness::Newer => {}
+    }
+    if member.record.hostname != record.hostname {
+        member.name = registry::free_name(&record.hostname, &names);
+    }
+    member.record = record.clone();
+    member.last_seen = now;
+    rows::put_member(tx, network, &member).await?;
+    Ok(Registered::Updated(member))
+}
+
+/// Makes the database file, readable by its owner only, if it is missing. SQLite gives its companion files the
+/// same mode, and takes an empty file as an empty database.
+fn make_private_file(path: &Path) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(directory)?;
+    let made = tempfile::NamedTempFile::new_in(directory)?.persist_noclobber(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error),
+    }
+}
+
+fn lock_beside(path: &Path) -> Result<File, StoreError> {
+    const OPERATION: &str = "lock the file";
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(PathBuf::from(name))
+        .map_err(doing(OPERATION))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(doing(OPERATION)(Cause::Locked)),
+        Err(TryLockError::Error(error)) => Err(doing(OPERATION)(error)),
+    }
+}

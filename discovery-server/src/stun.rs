@@ -1,0 +1,253 @@
+//! What does the server answer to a STUN datagram? (RFC 8489, Binding only)
+//!
+//! Pure. Anything that is not a well-formed Binding request gets no answer at all, so that the server cannot be used
+//! to reflect traffic.
+
+use std::net::SocketAddr;
+
+use stun_types::{
+    attribute::{
+        Attribute, AttributeStaticType, AttributeType, ErrorCode, Fingerprint, UnknownAttributes,
+        XorMappedAddress,
+    },
+    message::{
+        BINDING, Message, MessageClass, MessageHeader, MessageWrite, MessageWriteExt,
+        MessageWriteVec,
+    },
+};
+
+/// Datagrams longer than this are no Binding requests: RFC 8489 section 6.1 keeps UDP requests within one packet
+/// of 576 (IPv4) or 1280 (IPv6) bytes, and coturn pads its tests to 1500.
+pub const MAX_REQUEST: usize = 1_500;
+
+/// Unknown attributes that one error response lists. RFC 8489 section 14.13 asks for all; a bound keeps the
+/// response shorter than the request that caused it.
+const MAX_UNKNOWN_LISTED: usize = 16;
+
+/// What became of a datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Send this back to the source.
+    Reply(Vec<u8>),
+    /// Not a Binding request: say nothing.
+    Garbage,
+    /// A well-formed STUN message that asks for no answer (indication or response).
+    Silent,
+}
+
+/// Answers one datagram from `source`.
+pub fn answer(datagram: &[u8], source: SocketAddr) -> Answer {
+    // The codec warns of each malformed message; a stranger must not be able to write our log.
+    let quiet = tracing::Dispatch::none();
+    tracing::dispatcher::with_default(&quiet, || answer_quietly(datagram, source))
+}
+
+fn answer_quietly(datagram: &[u8], source: SocketAddr) -> Answer {
+    if datagram.len() > MAX_REQUEST || !length_fits(datagram) {
+        return Answer::Garbage;
+    }
+    let Ok(request) = Message::from_bytes(datagram) else {
+        return Answer::Garbage;
+    };
+    match request.class() {
+        MessageClass::Request if request.has_method(BINDING) => {}
+        MessageClass::Request => return Answer::Garbage,
+        MessageClass::Indication | MessageClass::Success | MessageClass::Error => {
+            return Answer::Silent;
+        }
+    }
+    match build(&request, source) {
+        Some(bytes) => Answer::Reply(bytes),
+        None => Answer::Garbage,
+    }
+}
+
+/// RFC 8489 section 5: the length counts everything behind the header, in units of 4. The codec itself takes
+/// trailing bytes.
+fn length_fits(datagram: &[u8]) -> bool {
+    MessageHeader::from_bytes(datagram).is_ok_and(|header| {
+        let length = usize::from(header.data_length());
+        length % 4 == 0 && length + MessageHeader::LENGTH == datagram.len()
+    })
+}
+
+fn build(request: &Message<'_>, source: SocketAddr) -> Option<Vec<u8>> {
+    let unknown = unknown_attributes(request);
+    let mut reply = if unknown.is_empty() {
+        let mut reply = Message::builder_success(request, MessageWriteVec::new());
+        // A dual-stack socket shows IPv4 sources as IPv4-mapped IPv6 addresses.
+        let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+        let mapped = XorMappedAddress::new(source, request.transaction_id());
+        reply.add_attribute(&mapped).ok()?;
+        reply
+    } else {
+        let mut reply = Message::builder_error(request, MessageWriteVec::new());
+        let error = ErrorCode::new(420, "Unknown Attribute").ok()?;
+        reply.add_attribute(&error).ok()?;
+        reply
+            .add_attribute(&UnknownAttributes::new(&unknown))
+            .ok()?;
+        reply
+    };
+    if request.has_attribute(Fingerprint::TYPE) {
+        reply.add_fingerprint().ok()?;
+    }
+    Some(reply.finish())
+}
+
+/// Attributes that a server must understand and this one does not (RFC 8489 section 6.3.1). Credentials are not
+/// among them: a Binding without authentication ignores them, as section 9 allows for a server that has none.
+fn unknown_attributes(request: &Message<'_>) -> Vec<AttributeType> {
+    use stun_types::attribute::{
+        MessageIntegrity, MessageIntegritySha256, Nonce, Realm, Userhash, Username,
+    };
+    let known = [
+        Username::TYPE,
+        Userhash::TYPE,
+        Realm::TYPE,
+        Nonce::TYPE,
+        MessageIntegrity::TYPE,
+        MessageIntegritySha256::TYPE,
+    ];
+    let mut unknown = Vec::new();
+    for (_, attribute) in request.iter_attributes() {
+        let kind = attribute.get_type();
+        if kind.comprehension_required()
+            && !known.contains(&kind)
+            && !unknown.contains(&kind)
+            && unknown.len() < MAX_UNKNOWN_LISTED
+        {
+            unknown.push(kind);
+        }
+    }
+    unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stun_types::{
+        attribute::{RawAttribute, Software},
+        message::Method,
+    };
+
+    fn source() -> SocketAddr {
+        "198.51.100.7:4242".parse().unwrap()
+    }
+
+    fn request(attributes: &[(u16, &[u8])], fingerprint: bool) -> Vec<u8> {
+        let mut builder = Message::builder_request(BINDING, MessageWriteVec::new());
+        for (kind, value) in attributes {
+            builder
+                .add_attribute(&RawAttribute::new(AttributeType::new(*kind), value))
+                .unwrap();
+        }
+        if fingerprint {
+            builder.add_fingerprint().unwrap();
+        }
+        builder.finish()
+    }
+
+    fn reply(datagram: &[u8], source: SocketAddr) -> Vec<u8> {
+        match answer(datagram, source) {
+            Answer::Reply(bytes) => bytes,
+            other @ (Answer::Garbage | Answer::Silent) => panic!("no reply but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_binding_request_learns_its_own_address() {
+        let asked = request(&[], false);
+        let bytes = reply(&asked, source());
+        let message = Message::from_bytes(&bytes).unwrap();
+        assert_eq!(message.class(), MessageClass::Success);
+        let id = Message::from_bytes(&asked).unwrap().transaction_id();
+        assert_eq!(message.transaction_id(), id);
+        let mapped = message.attribute::<XorMappedAddress>().unwrap();
+        assert_eq!(mapped.addr(id), source());
+        assert!(!message.has_attribute(Software::TYPE));
+        assert!(!message.has_attribute(Fingerprint::TYPE));
+        // Header and XOR-MAPPED-ADDRESS, nothing else.
+        assert_eq!(bytes.len(), 20 + 12);
+    }
+
+    #[test]
+    fn a_mapped_ipv6_source_is_told_as_ipv4() {
+        let bytes = reply(
+            &request(&[], false),
+            "[::ffff:198.51.100.7]:4242".parse().unwrap(),
+        );
+        let message = Message::from_bytes(&bytes).unwrap();
+        let mapped = message.attribute::<XorMappedAddress>().unwrap();
+        assert_eq!(mapped.addr(message.transaction_id()), source());
+    }
+
+    #[test]
+    fn a_fingerprint_is_answered_with_one() {
+        let bytes = reply(&request(&[], true), source());
+        let message = Message::from_bytes(&bytes).unwrap();
+        assert!(message.has_attribute(Fingerprint::TYPE));
+    }
+
+    #[test]
+    fn unknown_attributes_that_must_be_understood_are_refused_by_number() {
+        // CHANGE-REQUEST (RFC 5780) asks for an answer from another address, which this server has not.
+        let bytes = reply(&request(&[(0x0003, &[0, 0, 0, 6])], false), source());
+        let message = Message::from_bytes(&bytes).unwrap();
+        assert_eq!(message.class(), MessageClass::Error);
+        assert_eq!(message.attribute::<ErrorCode>().unwrap().code(), 420);
+        let unknown = message.attribute::<UnknownAttributes>().unwrap();
+        assert!(unknown.has_attribute(AttributeType::new(0x0003)));
+        // One that may be ignored is.
+        let bytes = reply(&request(&[(0x8022, b"test")], false), source());
+        assert_eq!(
+            Message::from_bytes(&bytes).unwrap().class(),
+            MessageClass::Success
+        );
+    }
+
+    #[test]
+    fn an_error_response_is_no_amplifier() {
+        let values: Vec<(u16, &[u8])> = (0..64).map(|n| (0x4000 + n, &[][..])).collect();
+        let asked = request(&values, false);
+        assert!(reply(&asked, source()).len() < asked.len());
+    }
+
+    #[test]
+    fn garbage_and_messages_that_ask_nothing_get_no_answer() {
+        let good = request(&[(0x8022, b"test")], true);
+        for cut in 0..good.len() {
+            assert_eq!(answer(&good[..cut], source()), Answer::Garbage, "{cut}");
+        }
+        let mut longer = good.clone();
+        longer.extend([0; 4]);
+        assert_eq!(answer(&longer, source()), Answer::Garbage);
+        let mut damaged = good.clone();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert_eq!(answer(&damaged, source()), Answer::Garbage);
+        let allocate = Message::builder_request(Method::new(3), MessageWriteVec::new()).finish();
+        assert_eq!(answer(&allocate, source()), Answer::Garbage);
+        let indication = Message::builder_indication(BINDING, MessageWriteVec::new()).finish();
+        assert_eq!(answer(&indication, source()), Answer::Silent);
+        assert_eq!(answer(&reply(&good, source()), source()), Answer::Silent);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_answer_more_than_it_was_asked() {
+        // A request, then every single-byte change of it: each must end in one of the three answers.
+        let good = request(
+            &[(0x0006, b"user"), (0x8022, b"test"), (0x0020, &[0; 8])],
+            true,
+        );
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut changed = good.clone();
+                changed[at] ^= 1 << bit;
+                if let Answer::Reply(bytes) = answer(&changed, source()) {
+                    assert!(bytes.len() <= changed.len() + 64);
+                }
+            }
+        }
+    }
+}
