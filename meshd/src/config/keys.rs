@@ -1,0 +1,277 @@
+//! Which keys are there, of which type, with which default, and what do they mean?
+//!
+//! The one table behind the defaults of [`super::Settings`], the hints for misspelt keys and `docs/CONFIG.md`;
+//! tests compare it with the fields that the file reader knows.
+
+/// A key of the configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// From the top level, with dots; `[]` stands for each item of a list.
+    pub path: &'static str,
+    /// What may be written there.
+    pub kind: &'static str,
+    /// The value where the key is absent; empty where the meaning says what happens then.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// Every key, in the order of the manual.
+pub const KEYS: &[Key] = &[
+    key(
+        "mesh.enabled",
+        "`true` or `false`",
+        "true",
+        "`false`: `meshd up` with this file does nothing and says so.",
+    ),
+    key(
+        "mesh.network_id",
+        "DNS label",
+        "my-network",
+        "The network to create; once joined, the joined one.",
+    ),
+    key(
+        "mesh.network_cidr",
+        "private IPv4 range, /30 or shorter",
+        "10.100.0.0/16",
+        "Where virtual addresses are taken from. The creator's choice; who joins takes it over.",
+    ),
+    key(
+        "mesh.name",
+        "DNS label",
+        "",
+        "This node's wish for its host name in the network; the system's host name where absent.",
+    ),
+    key(
+        "mesh.listen_port",
+        "port, 0 to 65535",
+        "7081",
+        "UDP port of all mesh traffic; `0` takes any free one.",
+    ),
+    key(
+        "mesh.device.type",
+        "`tun` or `tap`",
+        "tun",
+        "`tun` carries IP packets, `tap` Ethernet frames.",
+    ),
+    key(
+        "mesh.device.name",
+        "interface name, 1 to 15 bytes",
+        "mesh0",
+        "The name of the network interface.",
+    ),
+    key(
+        "mesh.device.mtu",
+        "number, 576 to 8908",
+        "1400",
+        "Bytes of the greatest IP packet on the interface. 1400 fits an internet path of 1500 bytes over any number of relays.",
+    ),
+    key(
+        "mesh.device.mac_address",
+        "empty, or six octets",
+        "",
+        "Hardware address of a `tap` device; made up where empty.",
+    ),
+    key(
+        "mesh.discovery.server",
+        "`HOST`, `HOST:PORT` or URL",
+        "",
+        "The discovery server; where absent, `meshd up` starts an embedded one. Without a scheme `http`, without a port 7080.",
+    ),
+    key(
+        "mesh.discovery.heartbeat_interval",
+        "duration, 1s to 10m",
+        "30s",
+        "How often this node shows the discovery server that it is there.",
+    ),
+    key(
+        "mesh.stun.servers",
+        "list of `stun:HOST:PORT`",
+        "",
+        "Servers to ask for this node's public address, beside the discovery server's own.",
+    ),
+    key(
+        "mesh.turn.servers[].url",
+        "`turn:HOST:PORT` or `turns:HOST:PORT`",
+        "",
+        "A TURN relay for when no direct path is found. Required for each server.",
+    ),
+    key(
+        "mesh.turn.servers[].username",
+        "text",
+        "",
+        "The user name at that relay.",
+    ),
+    key(
+        "mesh.turn.servers[].password",
+        "text",
+        "",
+        "The password at that relay. Never shown; best written as `${VAR}`.",
+    ),
+    key(
+        "mesh.connection.direct_connect",
+        "`true` or `false`",
+        "true",
+        "Whether direct paths between peers are looked for.",
+    ),
+    key(
+        "mesh.connection.prefer_direct",
+        "`true` or `false`",
+        "",
+        "Whether a direct path wins even where a relayed one is faster.",
+    ),
+    key(
+        "mesh.connection.relay_enabled",
+        "`true` or `false`",
+        "false",
+        "Whether TURN relays are used when no direct path is found.",
+    ),
+    key(
+        "mesh.connection.relay_via_peers",
+        "`true` or `false`",
+        "false",
+        "Whether other members may carry traffic, and this one carries theirs.",
+    ),
+    key(
+        "mesh.connection.connect_timeout",
+        "duration, 1s to 10m",
+        "30s",
+        "How long a direct path is looked for before the attempt counts as failed.",
+    ),
+    key(
+        "mesh.connection.keepalive_interval",
+        "duration, 1s to 2m",
+        "25s",
+        "How often a silent path is kept open in the routers on its way.",
+    ),
+    key(
+        "mesh.routing.max_hops",
+        "number, 1 to 255",
+        "",
+        "How many links a route may have.",
+    ),
+    key(
+        "mesh.routing.route_timeout",
+        "duration, 1s to 24h",
+        "",
+        "How long a route lives that nobody confirms.",
+    ),
+    key(
+        "mesh.routing.split_horizon",
+        "`true` or `false`",
+        "",
+        "Whether a route is kept from the neighbour it was learned from.",
+    ),
+    key(
+        "shares[].name",
+        "1 to 63 bytes, none of `/ \\ : * ? \" < >` or a bar, no dot in front",
+        "",
+        "The share's name and the first part of its URL path. Required.",
+    ),
+    key(
+        "shares[].path",
+        "absolute path",
+        "",
+        "The directory. Required.",
+    ),
+    key(
+        "shares[].to",
+        "list of names, node ids, virtual addresses, or `all`",
+        "",
+        "Who may read it; nobody where empty.",
+    ),
+    key(
+        "shares[].rw",
+        "`true` or `false`",
+        "false",
+        "Whether those may also write.",
+    ),
+    key(
+        "api.listen",
+        "loopback address and port",
+        "127.0.0.1:7082",
+        "Where the local API and web page listen; port `0` takes any free one.",
+    ),
+    key(
+        "api.allow_remote_control",
+        "`true` or `false`",
+        "false",
+        "Whether the API may be used from other machines.",
+    ),
+    key(
+        "dns.enabled",
+        "`true` or `false`",
+        "false",
+        "Whether members are found by name, as `<host>.<network>.mesh.internal`.",
+    ),
+    key(
+        "log.level",
+        "`error`, `warn`, `info`, `debug` or `trace`",
+        "info",
+        "The least important messages to write.",
+    ),
+    key(
+        "log.format",
+        "`text` or `json`",
+        "text",
+        "Lines for people, or one JSON object per line.",
+    ),
+];
+
+/// The default of a key of the table.
+pub(super) fn default_of(path: &str) -> &'static str {
+    let found = KEYS.iter().find(|key| key.path == path);
+    found.expect("only keys of the table are read").default
+}
+
+/// The sections in which a key called `name` is known, for one that stands at the wrong level: `mesh.device` for
+/// `mtu`; the empty text is the top level.
+pub(super) fn homes_of(name: &str) -> Vec<String> {
+    let mut homes = Vec::new();
+    for key in KEYS {
+        let segments: Vec<&str> = key.path.split('.').collect();
+        for (depth, segment) in segments.iter().enumerate() {
+            let home = segments.iter().take(depth).copied().collect::<Vec<_>>();
+            let home = home.join(".");
+            if segment.trim_end_matches("[]") == name && !homes.contains(&home) {
+                homes.push(home);
+            }
+        }
+    }
+    homes
+}
+
+const fn key(
+    path: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        meaning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_by_the_sections_it_stands_in() {
+        assert_eq!(homes_of("mtu"), ["mesh.device"]);
+        assert_eq!(homes_of("name"), ["mesh", "mesh.device", "shares[]"]);
+        assert_eq!(homes_of("servers"), ["mesh.stun", "mesh.turn"]);
+        assert_eq!(homes_of("mesh"), [""]);
+        assert!(homes_of("nothing").is_empty());
+    }
+
+    #[test]
+    fn no_key_stands_in_the_table_twice() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..index].iter().all(|other| other.path != key.path));
+        }
+    }
+}

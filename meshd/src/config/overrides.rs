@@ -1,0 +1,176 @@
+//! What stands above the file, and what below it?
+//!
+//! Command line, then environment (both through the argument parser), then file, then state directory, then default.
+
+use mesh_wire::id::check_dns_label;
+
+use super::{
+    place::{Place, Text},
+    raw::RawConfig,
+};
+
+/// Values of the command line, or of the environment where a flag has a variable. They are judged together with
+/// those of the file, by [`super::Settings::parse`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--network NAME`
+    pub network: Option<String>,
+    /// `--cidr CIDR`
+    pub cidr: Option<String>,
+    /// `--server URL`
+    pub server: Option<String>,
+    /// `--name HOST`
+    pub name: Option<String>,
+    /// `--listen-port PORT`
+    pub listen_port: Option<String>,
+    /// `--interface NAME`
+    pub interface: Option<String>,
+    /// `--api ADDR:PORT`
+    pub api_listen: Option<String>,
+}
+
+/// What the state directory remembers of an earlier start, for what neither command line nor file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The joined network's name.
+    pub network: Option<String>,
+    /// The joined network's range.
+    pub cidr: Option<String>,
+    /// The discovery server; none where the embedded one is used.
+    pub server: Option<String>,
+    /// This node's host name.
+    pub name: Option<String>,
+}
+
+impl RawConfig {
+    /// Lets the command line win over the file.
+    pub fn overlay(&mut self, overrides: Overrides) {
+        let Overrides {
+            network,
+            cidr,
+            server,
+            name,
+            listen_port,
+            interface,
+            api_listen,
+        } = overrides;
+        let mesh = &mut self.mesh;
+        for (value, flag, target) in [
+            (network, "--network", &mut mesh.network_id),
+            (cidr, "--cidr", &mut mesh.network_cidr),
+            (server, "--server", &mut mesh.discovery.server),
+            (name, "--name", &mut mesh.name),
+            (listen_port, "--listen-port", &mut mesh.listen_port),
+            (interface, "--interface", &mut mesh.device.name),
+            (api_listen, "--api", &mut self.api.listen),
+        ] {
+            if let Some(value) = value {
+                *target = Some(Text::new(Place::Flag(flag), value));
+            }
+        }
+    }
+
+    /// Fills what is still open from the state directory.
+    pub fn remember(&mut self, remembered: Remembered) {
+        let Remembered {
+            network,
+            cidr,
+            server,
+            name,
+        } = remembered;
+        let mesh = &mut self.mesh;
+        for (value, target) in [
+            (network, &mut mesh.network_id),
+            (cidr, &mut mesh.network_cidr),
+            (server, &mut mesh.discovery.server),
+            (name, &mut mesh.name),
+        ] {
+            if target.is_none() {
+                *target = value.map(|value| Text::new(Place::State, value));
+            }
+        }
+    }
+}
+
+/// A host name as a DNS label: the part before the first dot, lower-case, anything else as `-`; `node` where
+/// nothing is left.
+pub fn name_from_host(host: &str) -> String {
+    let first = host.trim().split('.').next().unwrap_or_default();
+    let label: String = first
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(63)
+        .collect();
+    let label = label.trim_matches('-').to_ascii_lowercase();
+    match check_dns_label("host name", &label) {
+        Ok(()) => label,
+        Err(_) => "node".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::At;
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_the_state() {
+        let mut raw = RawConfig::default();
+        raw.mesh.network_id = Some(At::new(Place::Line(2), "file".to_owned()));
+        raw.mesh.network_cidr = Some(At::new(Place::Line(3), "file".to_owned()));
+        raw.overlay(Overrides {
+            network: Some("flag".to_owned()),
+            ..Overrides::default()
+        });
+        let state = || Some("state".to_owned());
+        raw.remember(Remembered {
+            network: state(),
+            cidr: state(),
+            server: state(),
+            name: None,
+        });
+        let text = |value: &Option<Text>| value.as_ref().map(|t| t.value.clone());
+        assert_eq!(text(&raw.mesh.network_id).as_deref(), Some("flag"));
+        assert_eq!(text(&raw.mesh.network_cidr).as_deref(), Some("file"));
+        assert_eq!(text(&raw.mesh.discovery.server).as_deref(), Some("state"));
+        assert_eq!(text(&raw.mesh.name), None);
+    }
+
+    #[test]
+    fn every_override_lands_in_its_key() {
+        let some = |text: &str| Some(text.to_owned());
+        let mut raw = RawConfig::default();
+        raw.overlay(Overrides {
+            network: some("1"),
+            cidr: some("2"),
+            server: some("3"),
+            name: some("4"),
+            listen_port: some("5"),
+            interface: some("6"),
+            api_listen: some("7"),
+        });
+        let mut seen = Vec::new();
+        raw.each_text(&mut |text| seen.push(text.value.clone()));
+        seen.sort();
+        assert_eq!(seen, ["1", "2", "3", "4", "5", "6", "7"]);
+        assert_eq!(
+            raw.mesh.device.name.unwrap().place,
+            Place::Flag("--interface")
+        );
+    }
+
+    #[test]
+    fn a_host_name_becomes_a_dns_label() {
+        for (host, label) in [
+            ("Laptop.home.arpa", "laptop"),
+            ("Ann's_Mac", "ann-s-mac"),
+            ("--", "node"),
+            ("", "node"),
+            ("日本", "node"),
+            ("a\n", "a"),
+        ] {
+            assert_eq!(name_from_host(host), label);
+        }
+        assert_eq!(name_from_host(&"a".repeat(80)).len(), 63);
+    }
+}

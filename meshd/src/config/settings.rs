@@ -1,0 +1,330 @@
+//! What does the program use? Every value judged once, here; nothing in [`Settings`] means "default".
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::Ipv4Net;
+use mesh_wire::NetworkId;
+use sharing::ShareName;
+use tracing::Level;
+use url::Url;
+
+use super::{
+    keys,
+    overrides::name_from_host,
+    place::{At, Finding, Place, Text},
+    raw::{RawConfig, RawShare},
+    unbuilt,
+    values::{self, StunServer},
+};
+use crate::problem::{self, Problem};
+
+/// What the daemon is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether the mesh shall run at all; see [`Settings::require_enabled`].
+    pub enabled: bool,
+    /// The network to create, or the one that was joined.
+    pub network: NetworkId,
+    /// Where virtual addresses come from when the network is created.
+    pub cidr: Ipv4Net,
+    /// This node's wish for its host name: a DNS label.
+    pub name: String,
+    /// The discovery server; `None` means the embedded one.
+    pub server: Option<Url>,
+    /// UDP port of the mesh; 0 for any free one.
+    pub listen_port: u16,
+    /// The interface.
+    pub device: DeviceSettings,
+    /// How long to wait, and how often to speak.
+    pub timing: Timing,
+    /// STUN servers beside the discovery server's own.
+    pub stun_servers: Vec<StunServer>,
+    /// Directories to share, beside those that were added by command.
+    pub shares: Vec<ShareSettings>,
+    /// Where the local API listens: a loopback address.
+    pub api_listen: SocketAddr,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// The interface to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSettings {
+    /// Its name: 1 to 15 bytes.
+    pub name: String,
+    /// Bytes of the greatest IP packet that applications send through it.
+    pub mtu: u16,
+}
+
+/// Intervals and limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How often presence is shown to the discovery server.
+    pub heartbeat_interval: Duration,
+    /// How long a direct path is looked for before the attempt counts as failed.
+    pub connect_timeout: Duration,
+    /// How often a silent path is kept open.
+    pub keepalive_interval: Duration,
+}
+
+/// A directory to share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareSettings {
+    /// Unique by its [`ShareName::key`]; the first segment of its URL path.
+    pub name: ShareName,
+    /// Absolute path of the directory.
+    pub path: PathBuf,
+    /// Who may read it: `all`, or members by name, node id or virtual address. Empty: nobody.
+    pub to: Vec<String>,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least important level that is written.
+    pub level: Level,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Presence that is shown less often than every 10 minutes says nothing about now.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(600);
+
+/// Hole punching has succeeded or failed long before 10 minutes.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A NAT may forget a UDP mapping after 2 minutes of silence (RFC 4787 REQ-5).
+const MAX_KEEPALIVE: Duration = Duration::from_secs(120);
+
+/// A route that nobody confirmed for a day is not a route.
+const MAX_ROUTE_TIMEOUT: Duration = Duration::from_secs(86_400);
+
+impl Settings {
+    /// Judges every value of `raw`. The problem lists all that is wrong, or all that this version cannot do.
+    ///
+    /// `host` is the system's host name: the node's name where nothing else gives one.
+    pub fn parse(raw: &RawConfig, host: &str) -> Result<Self, Problem> {
+        let mut reader = Reader::default();
+        let settings = reader.settings(raw, host);
+        if !reader.findings.is_empty() {
+            return Err(problem::config_invalid(&raw.file, &reader.findings));
+        }
+        let not_built = unbuilt::not_built_keys(raw);
+        if !not_built.is_empty() {
+            return Err(problem::config_feature_not_built(&raw.file, &not_built));
+        }
+        Ok(settings)
+    }
+
+    /// The problem that `meshd up` shows when the file disables the mesh.
+    pub fn require_enabled(&self, raw: &RawConfig) -> Result<(), Problem> {
+        if self.enabled {
+            Ok(())
+        } else {
+            Err(problem::mesh_disabled(&raw.file))
+        }
+    }
+}
+
+/// Collects findings while reading, so that one run shows them all. After a finding the default stands in, and
+/// the settings are thrown away in the end.
+#[derive(Default)]
+struct Reader {
+    findings: Vec<Finding>,
+}
+
+impl Reader {
+    fn settings(&mut self, raw: &RawConfig, host: &str) -> Settings {
+        let mesh = &raw.mesh;
+        self.judge_only(raw);
+        Settings {
+            enabled: self.value("mesh.enabled", &mesh.enabled, values::boolean),
+            network: self.value("mesh.network_id", &mesh.network_id, values::decoded),
+            cidr: self.value("mesh.network_cidr", &mesh.network_cidr, values::cidr),
+            name: self
+                .optional("mesh.name", &mesh.name, values::host_name)
+                .unwrap_or_else(|| name_from_host(host)),
+            server: self.optional(
+                "mesh.discovery.server",
+                &mesh.discovery.server,
+                values::server,
+            ),
+            listen_port: self.value("mesh.listen_port", &mesh.listen_port, values::port),
+            device: DeviceSettings {
+                name: self.value(
+                    "mesh.device.name",
+                    &mesh.device.name,
+                    values::interface_name,
+                ),
+                mtu: self.value("mesh.device.mtu", &mesh.device.mtu, values::mtu),
+            },
+            timing: self.timing(raw),
+            stun_servers: self.list("mesh.stun.servers", &mesh.stun.servers, values::stun_server),
+            shares: self.shares(&raw.shares),
+            api_listen: self.value("api.listen", &raw.api.listen, values::loopback),
+            log: LogSettings {
+                level: self.value("log.level", &raw.log.level, values::log_level),
+                format: self.value("log.format", &raw.log.format, values::log_format),
+            },
+        }
+    }
+
+    fn timing(&mut self, raw: &RawConfig) -> Timing {
+        let connection = &raw.mesh.connection;
+        let up_to = |limit| move |text: &str| values::duration(text, &(SECOND..=limit));
+        Timing {
+            heartbeat_interval: self.value(
+                "mesh.discovery.heartbeat_interval",
+                &raw.mesh.discovery.heartbeat_interval,
+                up_to(MAX_HEARTBEAT),
+            ),
+            connect_timeout: self.value(
+                "mesh.connection.connect_timeout",
+                &connection.connect_timeout,
+                up_to(MAX_CONNECT_TIMEOUT),
+            ),
+            keepalive_interval: self.value(
+                "mesh.connection.keepalive_interval",
+                &connection.keepalive_interval,
+                up_to(MAX_KEEPALIVE),
+            ),
+        }
+    }
+
+    fn shares(&mut self, raw: &[At<RawShare>]) -> Vec<ShareSettings> {
+        let mut shares: Vec<ShareSettings> = Vec::new();
+        for (index, share) in raw.iter().enumerate() {
+            let RawShare { name, path, to, rw } = &share.value;
+            let key = |field: &str| format!("shares[{index}].{field}");
+            let found_name = self.required(share.place, &key("name"), name, values::share_name);
+            let path = self.required(share.place, &key("path"), path, values::absolute_path);
+            let to = self.list(&key("to"), to, values::grantee);
+            self.optional(&key("rw"), rw, values::boolean);
+            let (Some(name), Some(path)) = (found_name, path) else {
+                continue;
+            };
+            if shares.iter().any(|other| other.name.key() == name.key()) {
+                self.find(
+                    share.place,
+                    &key("name"),
+                    "must be unique, but is used above",
+                );
+            }
+            shares.push(ShareSettings { name, path, to });
+        }
+        shares
+    }
+
+    /// Values that nothing uses yet are judged all the same: a wrong one is wrong before it is not built.
+    fn judge_only(&mut self, raw: &RawConfig) {
+        let mesh = &raw.mesh;
+        let connection = &mesh.connection;
+        for (key, text) in [
+            ("mesh.connection.direct_connect", &connection.direct_connect),
+            ("mesh.connection.prefer_direct", &connection.prefer_direct),
+            ("mesh.connection.relay_enabled", &connection.relay_enabled),
+            (
+                "mesh.connection.relay_via_peers",
+                &connection.relay_via_peers,
+            ),
+            ("mesh.routing.split_horizon", &mesh.routing.split_horizon),
+            ("api.allow_remote_control", &raw.api.allow_remote_control),
+            ("dns.enabled", &raw.dns.enabled),
+        ] {
+            self.optional(key, text, values::boolean);
+        }
+        self.optional("mesh.device.type", &mesh.device.kind, values::device_type);
+        let mac = &mesh.device.mac_address;
+        self.optional("mesh.device.mac_address", mac, values::mac_address);
+        let hops = &mesh.routing.max_hops;
+        self.optional("mesh.routing.max_hops", hops, values::hops);
+        let timeout = &mesh.routing.route_timeout;
+        self.optional("mesh.routing.route_timeout", timeout, |text| {
+            values::duration(text, &(SECOND..=MAX_ROUTE_TIMEOUT))
+        });
+        for (index, server) in mesh.turn.servers.iter().enumerate() {
+            let key = format!("mesh.turn.servers[{index}].url");
+            self.required(server.place, &key, &server.value.url, values::turn_url);
+        }
+    }
+
+    /// The value, or the default of the key table.
+    fn value<T>(
+        &mut self,
+        key: &'static str,
+        text: &Option<Text>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        self.optional(key, text, &parse).unwrap_or_else(|| {
+            parse(keys::default_of(key)).expect("the defaults of the key table are good values")
+        })
+    }
+
+    fn optional<T>(
+        &mut self,
+        key: &str,
+        text: &Option<Text>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = text.as_ref()?;
+        self.parsed(key, text, parse)
+    }
+
+    fn required<T>(
+        &mut self,
+        place: Place,
+        key: &str,
+        text: &Option<Text>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if text.is_none() {
+            self.find(place, key, "is missing");
+        }
+        self.optional(key, text, parse)
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &str,
+        texts: &[Text],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let items = texts.iter().enumerate();
+        items
+            .filter_map(|(index, text)| self.parsed(&format!("{key}[{index}]"), text, &parse))
+            .collect()
+    }
+
+    fn parsed<T>(
+        &mut self,
+        key: &str,
+        text: &Text,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(&text.value) {
+            Ok(value) => Some(value),
+            Err(rule) => {
+                self.find(text.place, key, &rule);
+                None
+            }
+        }
+    }
+
+    fn find(&mut self, place: Place, key: &str, rule: &str) {
+        self.findings.push(Finding::new(place, key, rule));
+    }
+}
+
+#[cfg(test)]
+mod tests;

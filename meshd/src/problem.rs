@@ -1,0 +1,136 @@
+//! What can go wrong in a way that the user sees, and what mends it?
+//!
+//! One function per failure; its code is stable and listed in [`CODES`], which the operations manual explains.
+//! The same [`Problem`] is printed by the command line, kept in `meshd status` and sent by the local API.
+
+mod configuration;
+mod host;
+mod network;
+mod share;
+mod stored;
+
+use std::{io::Write, process::ExitCode};
+
+pub use mesh_wire::problem::Problem;
+
+pub(crate) use self::configuration::shown_key;
+pub use self::{
+    configuration::{
+        config_feature_not_built, config_invalid, config_missing_variable, config_too_large,
+        config_unknown_key, config_unreadable, mesh_disabled,
+    },
+    host::{
+        Listener, cidr_overlap, interface_name_taken, no_tun_device, not_root, operation_failed,
+        port_in_use,
+    },
+    network::{
+        already_joined, daemon_not_running, join_link_invalid, network_exists, peer_not_found,
+        server_refused, server_unreachable,
+    },
+    share::{
+        share_exists, share_name_invalid, share_not_found, share_path_relative,
+        share_path_unreadable,
+    },
+    stored::{
+        key_file_mode, state_damaged, state_directory_open, state_locked, state_unreadable,
+        state_unwritable,
+    },
+};
+
+/// Every code that this program makes itself, with the situation it stands for. A code of the discovery server
+/// is passed on as it came (see [`server_refused`]).
+pub const CODES: &[(&str, &str)] = &[
+    ("not-root", "meshd up without root or CAP_NET_ADMIN"),
+    ("no-tun-device", "the kernel offers no /dev/net/tun"),
+    (
+        "interface-name-taken",
+        "another program's interface has the name",
+    ),
+    (
+        "cidr-overlap",
+        "the virtual range overlaps a route of this machine",
+    ),
+    ("port-in-use", "another program has the port"),
+    ("operation-failed", "the operating system refused something"),
+    ("key-file-mode", "others may read a file with secrets"),
+    (
+        "state-directory-open",
+        "others may write to the state directory",
+    ),
+    ("state-locked", "another meshd uses the state directory"),
+    (
+        "state-unreadable",
+        "a file of the state directory cannot be read",
+    ),
+    (
+        "state-unwritable",
+        "a file of the state directory cannot be written",
+    ),
+    (
+        "state-damaged",
+        "a file of the state directory makes no sense",
+    ),
+    (
+        "join-link-invalid",
+        "a join link is cut short, mistyped or foreign",
+    ),
+    (
+        "already-joined",
+        "the state directory belongs to another network",
+    ),
+    ("server-unreachable", "the discovery server does not answer"),
+    (
+        "network-exists",
+        "the server has a network of that name already",
+    ),
+    ("daemon-not-running", "a command found no daemon to talk to"),
+    ("peer-not-found", "no member has that name, address or id"),
+    ("config-unreadable", "the configuration file cannot be read"),
+    (
+        "config-too-large",
+        "the configuration file is no configuration",
+    ),
+    ("config-invalid", "values of the wrong type or out of range"),
+    ("config-unknown-key", "a key that does not exist"),
+    (
+        "config-missing-variable",
+        "a ${VAR} that the environment lacks",
+    ),
+    (
+        "config-feature-not-built",
+        "a key whose feature this version lacks",
+    ),
+    (
+        "mesh-disabled",
+        "the configuration says mesh.enabled: false",
+    ),
+    (
+        "share-name-invalid",
+        "a share's name cannot stand in a URL path",
+    ),
+    (
+        "share-path-relative",
+        "a share's path depends on where one stands",
+    ),
+    (
+        "share-path-unreadable",
+        "a share's directory cannot be read",
+    ),
+    ("share-exists", "there is a share of that name already"),
+    ("share-not-found", "there is no share of that name"),
+];
+
+/// Prints `error: <title>`, why and the fix on standard error, and returns exit code 1.
+pub fn report(problem: &Problem) -> ExitCode {
+    // With standard error closed there is nobody left to tell; the exit code still says it.
+    let _ = writeln!(std::io::stderr().lock(), "error: {problem}");
+    ExitCode::from(1)
+}
+
+/// Lines of a list below a `why:`, indented to stand under its first word.
+fn listed(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().collect::<Vec<_>>().join("\n       ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! What goes wrong between this node, its network and the discovery server?
+
+use std::{fmt, path::Path};
+
+use mesh_wire::{DecodeError, NetworkId};
+
+use super::Problem;
+
+/// A join link is cut short, mistyped or not one of ours.
+pub fn join_link_invalid(error: &DecodeError) -> Problem {
+    Problem::new(400, "join-link-invalid", "this join link cannot be used")
+        .detail(format!("the link {}", error.why))
+        .fix("copy the whole link again, in quotes: meshd up --join 'LINK'; any member prints a new one with meshd invite")
+}
+
+/// The state directory belongs to `current`, the command asks for `wanted`.
+pub fn already_joined(current: &NetworkId, wanted: &NetworkId, state_dir: &Path) -> Problem {
+    Problem::new(
+        409,
+        "already-joined",
+        format!("this node is a member of {current}, not of {wanted}"),
+    )
+    .detail(format!(
+        "{} holds the keys of {current}",
+        state_dir.display()
+    ))
+    .fix(format!(
+        "to stay in {current}, start without --join and --network, and without another network_id in the \
+         configuration; to be in {wanted} as well, give it a directory of its own: --state-dir DIR"
+    ))
+}
+
+/// The server does not answer. The daemon goes on trying; this stands in its health until it succeeds.
+pub fn server_unreachable(server: &url::Url, error: &dyn fmt::Display) -> Problem {
+    Problem::new(
+        503,
+        "server-unreachable",
+        format!("the discovery server {server} does not answer; meshd keeps trying"),
+    )
+    .detail(error.to_string())
+    .fix(format!(
+        "check that it runs and can be reached from here: curl {}healthz",
+        server.as_str()
+    ))
+}
+
+/// The server understood and refused: its own words, with the server named.
+pub fn server_refused(server: &url::Url, refusal: &Problem) -> Problem {
+    let mut problem = refusal.clone();
+    problem.title = format!("the discovery server {server} refuses: {}", refusal.title);
+    problem
+}
+
+/// `meshd up --server` would create a network that is there already.
+pub fn network_exists(network: &NetworkId, server: &url::Url) -> Problem {
+    Problem::new(
+        409,
+        "network-exists",
+        format!("{server} already has a network named {network}"),
+    )
+    .detail("somebody else created it, or this node did before its state directory was removed")
+    .fix("join it with a link from one of its members (meshd up --join LINK), or choose another name (--network NAME)")
+}
+
+/// A command found no daemon on the state directory's socket.
+pub fn daemon_not_running(state_dir: &Path) -> Problem {
+    Problem::new(503, "daemon-not-running", "no meshd runs here")
+        .detail(format!("nobody listens on {}/meshd.sock", state_dir.display()))
+        .fix("start it (sudo meshd up), or name its state directory (--state-dir DIR, or MESHD_STATE_DIR)")
+}
+
+/// No member fits what was typed.
+pub fn peer_not_found(peer: &str) -> Problem {
+    Problem::new(
+        404,
+        "peer-not-found",
+        format!(
+            "no member of this network is called {}",
+            peer.escape_debug()
+        ),
+    )
+    .detail(
+        "a member is named by its name, its virtual address or the first 8 characters of its id",
+    )
+    .fix("meshd peers lists them")
+}

@@ -1,0 +1,81 @@
+//! What is wrong with the state directory?
+
+use std::{fmt, path::Path};
+
+use super::Problem;
+
+/// Others may read a file with secrets; `mode` are its permission bits.
+pub fn key_file_mode(path: &Path, mode: u32) -> Problem {
+    let path = path.display();
+    Problem::new(
+        0,
+        "key-file-mode",
+        format!("others may read the secrets in {path}"),
+    )
+    .detail(format!(
+        "its permissions are {:03o}; only its owner may have any (600)",
+        mode & 0o777
+    ))
+    .fix(format!(
+        "chmod 600 {path}; if others had the chance to read it, start with a new state directory"
+    ))
+}
+
+/// Others may write to the state directory, so they could replace its files.
+pub fn state_directory_open(path: &Path, mode: u32) -> Problem {
+    let path = path.display();
+    Problem::new(
+        0,
+        "state-directory-open",
+        format!("others may write to the state directory {path}"),
+    )
+    .detail(format!(
+        "its permissions are {:03o}; whoever may write there can replace the keys",
+        mode & 0o777
+    ))
+    .fix(format!("chmod 700 {path}"))
+}
+
+/// Another daemon holds the lock.
+pub fn state_locked(path: &Path) -> Problem {
+    let path = path.display();
+    Problem::new(
+        0,
+        "state-locked",
+        format!("another meshd uses the state directory {path}"),
+    )
+    .detail("one directory is one node: two daemons with one identity would cut each other off")
+    .fix("stop it (meshd down), or give this one a directory of its own (--state-dir DIR)")
+}
+
+/// A file or the directory cannot be read.
+pub fn state_unreadable(path: &Path, error: &dyn fmt::Display) -> Problem {
+    Problem::new(
+        0,
+        "state-unreadable",
+        format!("cannot read {}", path.display()),
+    )
+    .detail(error.to_string())
+    .fix("run as the owner of the state directory (root, for the default one)")
+}
+
+/// A file or the directory cannot be written.
+pub fn state_unwritable(path: &Path, error: &dyn fmt::Display) -> Problem {
+    Problem::new(
+        0,
+        "state-unwritable",
+        format!("cannot write {}", path.display()),
+    )
+    .detail(error.to_string())
+    .fix("check the free space and the owner of the state directory; --state-dir DIR names another one")
+}
+
+/// A file is there and readable, and is not what it should be. It is left as it is.
+pub fn state_damaged(path: &Path, why: &dyn fmt::Display) -> Problem {
+    let path = path.display();
+    Problem::new(0, "state-damaged", format!("{path} is damaged"))
+        .detail(format!("{why}; meshd left the file as it is"))
+        .fix(format!(
+            "restore it from a backup; without one, move it away (mv {path} {path}.damaged) and join again"
+        ))
+}
