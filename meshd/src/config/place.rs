@@ -7,12 +7,12 @@ use serde_saphyr::Spanned;
 use zeroize::Zeroize;
 
 /// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// A line of the configuration file, counted from 1.
-    Line(u64),
     /// A flag of the command line (or its environment variable), such as `--cidr`.
     Flag(&'static str),
+    /// A line of the configuration file, counted from 1.
+    Line(u64),
     /// The state directory.
     State,
 }
@@ -96,6 +96,11 @@ impl Finding {
             key: key.into(),
             rule: rule.into(),
         }
+    }
+
+    /// Where it is.
+    pub const fn place(&self) -> Place {
+        self.place
     }
 
     /// Whether it is the file that has to be corrected.

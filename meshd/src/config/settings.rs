@@ -118,6 +118,7 @@ impl Settings {
         let mut reader = Reader::default();
         let settings = reader.settings(raw, host);
         if !reader.findings.is_empty() {
+            reader.findings.sort_by_key(Finding::place);
             return Err(problem::config_invalid(&raw.file, &reader.findings));
         }
         let not_built = unbuilt::not_built_keys(raw);

@@ -65,7 +65,10 @@ pub fn config_unknown_key(file: &Path, line: u64, key: &str, hint: Option<&str>)
 /// Variables that the file names and the environment lacks: line and name of each.
 pub fn config_missing_variable(file: &Path, missing: &[(u64, String)]) -> Problem {
     let first = missing.first().map_or("VAR", |(_, name)| name.as_str());
-    let fix = format!("set it (export {first}=...), or give it a default: ${{{first}:-value}}");
+    let fix = format!(
+        "set it (export {first}=..., and sudo --preserve-env={first} where sudo drops it), \
+         or give it a default: ${{{first}:-value}}"
+    );
     let line = |(line, name): &(u64, String)| {
         format!("line {line}: the environment variable {name} is not set")
     };

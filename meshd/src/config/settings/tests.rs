@@ -113,6 +113,11 @@ fn every_wrong_value_is_listed_with_its_line_and_key() {
     ] {
         assert!(problem.detail.contains(expected), "{expected}: {problem}");
     }
+    let lines: Vec<&str> = problem.detail.lines().map(str::trim_start).collect();
+    assert!(
+        lines[2].starts_with("line 4:") && lines[5].starts_with("line 8:"),
+        "in order: {problem}"
+    );
     assert!(problem.title.contains("9 errors"), "{problem}");
 }
 
