@@ -1,0 +1,125 @@
+use mesh_wire::NodeId;
+
+use super::*;
+
+const BOB: Grantee = Grantee::Peer(NodeId::from_bytes([1; 32]));
+
+async fn store(folder: &Path) -> ShareStore {
+    ShareStore::open(&folder.join("shares.db")).await.unwrap()
+}
+
+#[tokio::test]
+async fn shares_and_rights_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let grants = [Grant {
+        peer: Grantee::All,
+        rw: false,
+    }];
+    let before = {
+        let store = store(folder.path()).await;
+        store.add("Docs", folder.path(), &grants).await.unwrap();
+        store
+            .grant(
+                "docs",
+                Grant {
+                    peer: BOB,
+                    rw: true,
+                },
+            )
+            .await
+            .unwrap();
+        store.list()
+    };
+    assert_eq!(before[0].name, "Docs");
+    assert_eq!(before[0].grants.len(), 2);
+    assert_eq!(store(folder.path()).await.list(), before);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_in_any_case_and_free_again_after_removal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    store.add("Docs", folder.path(), &[]).await.unwrap();
+    let error = store.add("dOCs", folder.path(), &[]).await.unwrap_err();
+    assert!(matches!(error, StoreError::NameTaken(_)), "{error}");
+    store.remove("DOCS").await.unwrap();
+    assert!(matches!(
+        store.remove("docs").await,
+        Err(StoreError::NoSuchShare(_))
+    ));
+    store.add("dOCs", folder.path(), &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_shared_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let file = folder.path().join("shares.db");
+    for path in [folder.path().join("absent"), file] {
+        let error = store.add("x", &path, &[]).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::NoSuchDirectory { .. }),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "{error}"
+        );
+    }
+    let error = store.add(".mesh", folder.path(), &[]).await.unwrap_err();
+    assert!(matches!(error, StoreError::BadName { .. }), "{error}");
+    assert!(store.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_grant_is_replaced_not_doubled_and_goes_with_its_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    store
+        .add(
+            "a",
+            folder.path(),
+            &[Grant {
+                peer: BOB,
+                rw: true,
+            }],
+        )
+        .await
+        .unwrap();
+    let info = store
+        .grant(
+            "A",
+            Grant {
+                peer: BOB,
+                rw: false,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        info.grants,
+        [Grant {
+            peer: BOB,
+            rw: false
+        }]
+    );
+    store.remove("a").await.unwrap();
+    let info = store.add("a", folder.path(), &[]).await.unwrap();
+    assert_eq!(info.grants, []);
+    let error = store.revoke("a", BOB).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoSuchGrant { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_vanished_directory_is_a_problem_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("usb");
+    std::fs::create_dir(&shared).unwrap();
+    let store = store(folder.path()).await;
+    store.add("stick", &shared, &[]).await.unwrap();
+    assert_eq!(store.problems().await, []);
+    std::fs::remove_dir(&shared).unwrap();
+    assert_eq!(store.problems().await[0].share, "stick");
+    std::fs::create_dir(&shared).unwrap();
+    assert_eq!(store.problems().await, []);
+}
