@@ -1,0 +1,186 @@
+//! What can be typed, and what happens then?
+//!
+//! One file per command. `up` is the daemon; every other command asks the running daemon over the Unix socket in
+//! the state directory, or needs none. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod client;
+mod config;
+mod control;
+mod output;
+mod ping;
+mod share;
+mod status;
+mod up;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::{client::Client, output::Output};
+use crate::problem::{Problem, operation_failed, report};
+
+pub use up::UpOptions;
+
+/// The codes that only commands fail with, beside those of [`crate::problem::CODES`], each with the situation it
+/// stands for.
+pub const CODES: &[(&str, &str)] = &[
+    (
+        "daemon-answer",
+        "the daemon's answer broke off or cannot be read",
+    ),
+    ("daemon-lingers", "the daemon agreed to stop and still runs"),
+    (
+        "no-direct-path",
+        "meshd ping --until-direct saw only relayed answers",
+    ),
+    ("no-pong", "no ping of meshd ping was answered"),
+    (
+        "option-not-built",
+        "an option whose feature this version lacks",
+    ),
+];
+
+/// Mesh VPN and file sharing between your own machines
+#[derive(Debug, Parser)]
+#[command(name = "meshd", version)]
+struct Arguments {
+    /// Where keys and state are kept; names the daemon that a command means
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MESHD_STATE_DIR",
+        default_value = "/var/lib/meshd"
+    )]
+    state_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: create a network, join one, or return to it
+    Up(up::UpArguments),
+    /// Check or show configuration files
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    #[command(flatten)]
+    Ask(AskCommand),
+}
+
+/// What a running daemon is asked.
+#[derive(Debug, Subcommand)]
+enum AskCommand {
+    /// Stop the daemon
+    Down,
+    /// Show this node, its server and the ways to its peers
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was exchanged with each peer
+    Peers {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a peer for an answer; shows the way it takes
+    Ping(ping::PingArguments),
+    /// Share directories with other members
+    #[command(subcommand)]
+    Share(share::ShareCommand),
+    /// Print a join link for another machine; keep it secret
+    Invite(control::InviteArguments),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// It could not.
+    Problem(Box<Problem>),
+    /// Nobody takes its output.
+    Output(io::Error),
+}
+
+/// Runs one command line. `up` is the daemon, which runs until it is told to stop.
+pub fn run<I, T>(arguments: I, up: impl FnOnce(UpOptions) -> Result<(), Problem>) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // With nobody to read the help text, the exit code still says what it was.
+            let _printed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(arguments, up) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Problem(problem)) => report(&problem),
+        // `meshd peers | head` got what it wanted.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(Failure::Output(error)) => report(&operation_failed("write the answer", &error)),
+    }
+}
+
+fn dispatch(
+    arguments: Arguments,
+    up: impl FnOnce(UpOptions) -> Result<(), Problem>,
+) -> Result<(), Failure> {
+    let Arguments { state_dir, command } = arguments;
+    let mut output = Output::new();
+    match command {
+        Command::Up(arguments) => Ok(up(arguments.into_options(state_dir)?)?),
+        Command::Config(command) => config::run(&mut output, &command),
+        Command::Ask(command) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| operation_failed("start a command", &error))?
+            .block_on(ask(&state_dir, &mut output, command)),
+    }
+}
+
+async fn ask(state_dir: &Path, output: &mut Output, command: AskCommand) -> Result<(), Failure> {
+    let client = Client::new(state_dir);
+    match command {
+        AskCommand::Down => control::down(&client, output).await,
+        AskCommand::Status { json } => status::status(&client, output, json).await,
+        AskCommand::Peers { json } => status::peers(&client, output, json).await,
+        AskCommand::Ping(arguments) => ping::run(&client, output, &arguments).await,
+        AskCommand::Share(command) => share::run(&client, output, command).await,
+        AskCommand::Invite(arguments) => control::invite(&client, output, &arguments).await,
+    }
+}
+
+/// An option that is part of the interface but not of this version.
+fn not_built_yet(option: &str, why: &str, fix: &str) -> Problem {
+    Problem::new(
+        501,
+        "option-not-built",
+        format!("{option} is not built yet"),
+    )
+    .detail(why)
+    .fix(fix)
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

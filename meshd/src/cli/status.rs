@@ -1,0 +1,260 @@
+//! `meshd status` and `meshd peers`: what does a person want to see of the daemon?
+
+use std::time::Duration;
+
+use super::{
+    Failure,
+    client::Client,
+    output::{Output, bytes, duration, milliseconds, table},
+};
+use crate::status::{NatStatus, PathKind, PeerStatus, ServerStatus, Status, Trust};
+
+/// What stands in a table where nothing is known.
+const UNKNOWN: &str = "-";
+
+pub(super) async fn status(
+    client: &Client,
+    output: &mut Output,
+    json: bool,
+) -> Result<(), Failure> {
+    let status: Status = client.get("/api/v1/status").await?;
+    if json {
+        output.json(&status)?;
+    } else {
+        output.line(summary(&status))?;
+        output.line(paths(&status.peers))?;
+        for problem in &status.health {
+            output.line(format_args!("\nproblem: {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn peers(client: &Client, output: &mut Output, json: bool) -> Result<(), Failure> {
+    let status: Status = client.get("/api/v1/status").await?;
+    if json {
+        output.json(&status.peers)?;
+    } else {
+        output.line(traffic(&status.peers))?;
+    }
+    Ok(())
+}
+
+fn summary(status: &Status) -> String {
+    let node = &status.node;
+    let addresses: Vec<String> = node.virtual_ips.iter().map(ToString::to_string).collect();
+    let trust = match node.trust {
+        Trust::Psk => "psk (whoever has a join link is a member)",
+    };
+    let mut lines = vec![
+        format!(
+            "{} in {}, node {}",
+            node.name,
+            node.network,
+            node.node_id.short()
+        ),
+        format!("  address  {} on {}", addresses.join(", "), node.interface),
+        format!("  udp      port {}, {}", node.listen_port, nat(&status.nat)),
+        format!("  server   {}", server(&status.server)),
+        format!("  trust    {trust}"),
+        format!(
+            "  running  {}, version {}",
+            duration(Duration::from_secs(node.uptime_s)),
+            node.version
+        ),
+    ];
+    if let Some((reason, _)) = status.counters.iter().max_by_key(|(_, count)| **count) {
+        let total: u64 = status.counters.values().sum();
+        if total > 0 {
+            lines.push(format!("  dropped  {total} packets, most for {reason}"));
+        }
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn nat(nat: &NatStatus) -> String {
+    let seen: Vec<String> = nat
+        .mapped_addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let seen = seen.join(", ");
+    match nat.behind_nat {
+        Some(true) => format!("behind a NAT, seen as {seen}"),
+        Some(false) => format!("no NAT, seen as {seen}"),
+        None => "no STUN answer yet".to_owned(),
+    }
+}
+
+fn server(server: &ServerStatus) -> String {
+    if server.connected {
+        return format!("{} (connected)", server.url);
+    }
+    let retry = server.retry_in_s.map_or_else(String::new, |seconds| {
+        format!(", next attempt in {seconds} s")
+    });
+    let why = server
+        .error
+        .as_ref()
+        .map_or_else(String::new, |error| format!(": {error}"));
+    format!("{} (not connected{why}{retry})", server.url)
+}
+
+fn paths(peers: &[PeerStatus]) -> String {
+    if peers.is_empty() {
+        return "no other members yet: `meshd invite` prints a join link".to_owned();
+    }
+    let row = |peer: &PeerStatus| {
+        let endpoint = peer.endpoint.map(|endpoint| endpoint.to_string());
+        let way = match (peer.via.is_empty(), endpoint) {
+            (true, Some(endpoint)) => endpoint,
+            (true, None) => UNKNOWN.to_owned(),
+            (false, _) => format!("via {}", peer.via.join(", ")),
+        };
+        [peer.name.clone(), address(peer), path(peer), rtt(peer), way]
+    };
+    let rows: Vec<_> = peers.iter().map(row).collect();
+    table(["NAME", "ADDRESS", "PATH", "RTT", "ENDPOINT"], &rows)
+}
+
+fn traffic(peers: &[PeerStatus]) -> String {
+    let row = |peer: &PeerStatus| {
+        let handshake = peer.last_handshake_s.map_or_else(
+            || UNKNOWN.to_owned(),
+            |seconds| format!("{} ago", duration(Duration::from_secs(seconds))),
+        );
+        [
+            peer.name.clone(),
+            address(peer),
+            path(peer),
+            rtt(peer),
+            bytes(peer.rx_bytes),
+            bytes(peer.tx_bytes),
+            handshake,
+        ]
+    };
+    let rows: Vec<_> = peers.iter().map(row).collect();
+    table(
+        [
+            "NAME",
+            "ADDRESS",
+            "PATH",
+            "RTT",
+            "RECEIVED",
+            "SENT",
+            "HANDSHAKE",
+        ],
+        &rows,
+    )
+}
+
+fn address(peer: &PeerStatus) -> String {
+    let first = peer.virtual_ips.first();
+    first.map_or_else(|| UNKNOWN.to_owned(), ToString::to_string)
+}
+
+fn rtt(peer: &PeerStatus) -> String {
+    peer.rtt_ms.map_or_else(|| UNKNOWN.to_owned(), milliseconds)
+}
+
+/// The path, or why there is none: members without traffic have no session, which is as it should be.
+fn path(peer: &PeerStatus) -> String {
+    match peer.path {
+        PathKind::Direct | PathKind::Turn | PathKind::Relay => peer.path.to_string(),
+        PathKind::None if peer.online => "idle".to_owned(),
+        PathKind::None => "offline".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mesh_wire::NodeId;
+
+    use super::*;
+    use crate::status::NodeStatus;
+
+    fn peer(name: &str, path: PathKind, via: &[&str]) -> PeerStatus {
+        PeerStatus {
+            name: name.to_owned(),
+            node_id: NodeId::from_bytes([2; 32]),
+            virtual_ips: vec!["10.100.0.2".parse().unwrap()],
+            online: path != PathKind::None,
+            path,
+            via: via.iter().map(|&hop| hop.to_owned()).collect(),
+            endpoint: Some("198.51.100.7:7081".parse().unwrap()),
+            rtt_ms: Some(12.34),
+            tx_bytes: 123_456_789,
+            rx_bytes: 12,
+            last_handshake_s: Some(75),
+            mtu: Some(1400),
+        }
+    }
+
+    fn status() -> Status {
+        Status {
+            node: NodeStatus {
+                version: "0.1.0".into(),
+                node_id: NodeId::from_bytes([1; 32]),
+                name: "alice".into(),
+                network: "my-network".parse().unwrap(),
+                interface: "mesh0".into(),
+                virtual_ips: vec!["10.100.0.1".parse().unwrap()],
+                trust: Trust::Psk,
+                listen_port: 7081,
+                uptime_s: 3700,
+            },
+            server: ServerStatus {
+                url: "http://198.51.100.2:7080/".into(),
+                connected: false,
+                error: Some("connection refused".into()),
+                retry_in_s: Some(8),
+            },
+            nat: NatStatus {
+                mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
+                behind_nat: Some(true),
+            },
+            peers: vec![
+                peer("laptop-of-bob", PathKind::Direct, &[]),
+                peer("carol", PathKind::Relay, &["dave"]),
+            ],
+            health: Vec::new(),
+            counters: BTreeMap::from([("replay".to_owned(), 3), ("malformed".to_owned(), 1)]),
+        }
+    }
+
+    #[test]
+    fn the_summary_says_where_one_is_and_what_is_wrong() {
+        let text = summary(&status());
+        for part in [
+            "alice in my-network",
+            "10.100.0.1 on mesh0",
+            "port 7081, behind a NAT, seen as 203.0.113.5:40001",
+            "(not connected: connection refused, next attempt in 8 s)",
+            "1 h 1 min, version 0.1.0",
+            "4 packets, most for replay",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_tables_fit_in_eighty_columns() {
+        let peers = status().peers;
+        let text = format!("{}\n{}", paths(&peers), traffic(&peers));
+        assert!(text.contains("via dave"), "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_member_without_a_path_is_idle_or_offline() {
+        let mut away = peer("eve", PathKind::None, &[]);
+        assert_eq!(path(&away), "offline");
+        away.online = true;
+        assert_eq!(path(&away), "idle");
+    }
+}
