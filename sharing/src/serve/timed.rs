@@ -25,6 +25,8 @@ pub(crate) struct Timed {
     phase: Phase,
     /// Runs while a header block is incomplete; the first one from the accept.
     header: Option<Pin<Box<Sleep>>>,
+    /// The requests that were complete when `header` began to run.
+    requests: u64,
     /// Runs while bytes wait for the client to take them.
     drain: Option<Drain>,
 }
@@ -41,6 +43,7 @@ impl Timed {
             stream,
             phase,
             header: Some(after(HEADER_TIME)),
+            requests: 0,
             drain: None,
         }
     }
@@ -86,9 +89,12 @@ impl AsyncRead for Timed {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.phase.responding() {
+        let requests = self.phase.requests();
+        if self.phase.responding() || self.requests != requests {
             self.header = None;
-        } else if buffer.filled().len() > before && self.header.is_none() {
+            self.requests = requests;
+        }
+        if !self.phase.responding() && buffer.filled().len() > before && self.header.is_none() {
             self.header = Some(after(HEADER_TIME));
         }
         if outcome.is_pending()
