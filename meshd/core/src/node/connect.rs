@@ -56,6 +56,16 @@ impl Node {
         self.schedule(index);
     }
 
+    /// A peer that could not be signalled to is there again: whoever wanted to reach it a moment ago still does.
+    pub(super) fn try_again(&mut self, index: PeerIdx, now: Instant) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        if peer.state.failed_lately(now) {
+            self.new_agent(index, now);
+            self.send_signal(index);
+            self.schedule(index);
+        }
+    }
+
     /// A peer's credentials and candidates.
     ///
     /// Both sides may dial at once, and either may have been restarted in between. The rule that makes it converge: a
@@ -157,7 +167,7 @@ impl Node {
         {
             match event {
                 AgentEvent::Nominated(route) => self.on_nominated(index, route, now, transmit),
-                AgentEvent::Disconnected => self.on_disconnected(index),
+                AgentEvent::Disconnected => self.on_disconnected(index, now),
             }
         }
     }
@@ -186,18 +196,31 @@ impl Node {
         }
     }
 
-    fn on_disconnected(&mut self, index: PeerIdx) {
+    fn on_disconnected(&mut self, index: PeerIdx, now: Instant) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if peer.link.take().is_some() {
-            self.events
-                .push_back(Event::Disconnected { node: peer.node_id });
+        if peer.link.take().is_none() {
+            return self.give_up(index, now);
         }
+        self.events
+            .push_back(Event::Disconnected { node: peer.node_id });
         peer.agent = None;
         // The next packet may dial at once: the path that died was good a moment ago.
         peer.state = State::Idle;
         self.stun.remove_peer(index);
+    }
+
+    /// No pair of addresses works: what waited is dropped, and the peer is left alone for a while.
+    fn give_up(&mut self, index: PeerIdx, now: Instant) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        peer.state = State::failed(now);
+        peer.agent = None;
+        let dropped = peer.pending.clear();
+        self.stun.remove_peer(index);
+        self.counters.count(DropReason::Unreachable, dropped);
     }
 
     /// Repeats our signal, or gives up.
@@ -209,11 +232,7 @@ impl Node {
             return;
         };
         if deadline <= now {
-            peer.state = State::failed(now);
-            peer.agent = None;
-            let dropped = peer.pending.clear();
-            self.stun.remove_peer(index);
-            self.counters.count(DropReason::Unreachable, dropped);
+            self.give_up(index, now);
         } else if resend <= now {
             peer.state.resent(now);
             self.send_signal(index);
