@@ -1,0 +1,211 @@
+//! Which way does a datagram take between hosts, through the NATs on both sides?
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::nat::{Behaviour, Nat};
+
+/// A host's place in the list of all hosts.
+pub type HostId = usize;
+/// A NAT's place in the list of all NATs.
+pub type NatId = usize;
+/// A network segment: the inside of a NAT, or the Internet.
+pub type Segment = Option<NatId>;
+
+/// Who has an address on some segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A simulated host.
+    Host(HostId),
+    /// The server, which is on the Internet.
+    Server,
+}
+
+/// A datagram that has come through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passage {
+    /// Whom it reaches.
+    pub owner: Owner,
+    /// The source that the receiver sees.
+    pub source: SocketAddr,
+    /// The destination as the receiver knows its own address.
+    pub destination: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Gateway {
+    nat: Nat,
+    outside: Segment,
+}
+
+/// All NATs, and who is where.
+#[derive(Debug)]
+pub struct Network {
+    nats: Vec<Gateway>,
+    addresses: Vec<(Segment, SocketAddr, Owner)>,
+}
+
+impl Network {
+    /// An Internet with nothing but the server.
+    pub fn new(server: SocketAddr) -> Self {
+        Self {
+            nats: Vec::new(),
+            addresses: vec![(None, server, Owner::Server)],
+        }
+    }
+
+    /// Adds a NAT whose outside is on `outside`.
+    pub fn add_nat(&mut self, behaviour: Behaviour, outside: Segment, external: IpAddr) -> NatId {
+        self.nats.push(Gateway {
+            nat: Nat::new(behaviour, external),
+            outside,
+        });
+        self.nats.len() - 1
+    }
+
+    /// The NAT.
+    pub fn nat_mut(&mut self, nat: NatId) -> &mut Nat {
+        &mut self.nats[nat].nat
+    }
+
+    /// Gives an address to a host, which leaves the one that it had.
+    pub fn place(&mut self, host: HostId, segment: Segment, address: SocketAddr) {
+        let owner = Owner::Host(host);
+        self.addresses.retain(|(_, _, other)| *other != owner);
+        self.addresses.push((segment, address, owner));
+    }
+
+    /// How many hosts a segment has.
+    pub fn hosts_on(&self, segment: Segment) -> usize {
+        self.addresses
+            .iter()
+            .filter(|(on, _, owner)| *on == segment && *owner != Owner::Server)
+            .count()
+    }
+
+    /// Sends a datagram from `segment` outwards until it meets the segment of its destination, then inwards. `None`
+    /// if nobody is there or a NAT lets it not through.
+    pub fn route(
+        &mut self,
+        now: Instant,
+        mut segment: Segment,
+        (mut source, destination): (SocketAddr, SocketAddr),
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Passage> {
+        loop {
+            if self.is_on(segment, destination.ip()) {
+                return self.inwards(now, segment, source, destination);
+            }
+            let gateway = &mut self.nats[segment?];
+            // Without hairpinning nobody inside is reached by the outside address.
+            if gateway.nat.external() == destination.ip() {
+                return None;
+            }
+            source = gateway.nat.outbound(now, source, destination, rng);
+            segment = gateway.outside;
+        }
+    }
+
+    fn inwards(
+        &mut self,
+        now: Instant,
+        mut segment: Segment,
+        source: SocketAddr,
+        mut destination: SocketAddr,
+    ) -> Option<Passage> {
+        loop {
+            let here = self
+                .addresses
+                .iter()
+                .find(|(on, address, _)| *on == segment && *address == destination);
+            if let Some((_, _, owner)) = here {
+                return Some(Passage {
+                    owner: *owner,
+                    source,
+                    destination,
+                });
+            }
+            let gateway = self
+                .nats
+                .iter()
+                .position(|b| b.outside == segment && b.nat.external() == destination.ip())?;
+            destination = self.nats[gateway]
+                .nat
+                .inbound(now, source, destination.port())?;
+            segment = Some(gateway);
+        }
+    }
+
+    fn is_on(&self, segment: Segment, ip: IpAddr) -> bool {
+        let host =
+            |(on, address, _): &(Segment, SocketAddr, Owner)| *on == segment && address.ip() == ip;
+        let gateway = |b: &Gateway| b.outside == segment && b.nat.external() == ip;
+        self.addresses.iter().any(host) || self.nats.iter().any(gateway)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+    use crate::oracle::Place;
+
+    fn at(ip: [u8; 4]) -> SocketAddr {
+        SocketAddr::from((ip, 7081))
+    }
+
+    #[test]
+    fn a_datagram_crosses_two_nats_and_its_answer_finds_back() {
+        let now = Instant::now();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let server = at([198, 51, 100, 2]);
+        let mut network = Network::new(server);
+        let [home, carrier] = Place::Cgnat.nats()[..] else {
+            panic!("two NATs")
+        };
+        let outer = network.add_nat(carrier, None, [203, 0, 113, 1].into());
+        let inner = network.add_nat(home, Some(outer), [100, 64, 0, 1].into());
+        let host = at([192, 168, 1, 10]);
+        network.place(0, Some(inner), host);
+        let out = network
+            .route(now, Some(inner), (host, server), &mut rng)
+            .unwrap();
+        assert_eq!(out.owner, Owner::Server);
+        assert_eq!(out.source, at([203, 0, 113, 1]));
+        let back = network
+            .route(now, None, (server, out.source), &mut rng)
+            .unwrap();
+        assert_eq!(back.owner, Owner::Host(0));
+        assert_eq!(back.destination, host);
+    }
+
+    #[test]
+    fn an_outside_address_is_not_reached_from_inside() {
+        let now = Instant::now();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let server = at([198, 51, 100, 2]);
+        let mut network = Network::new(server);
+        let nat = network.add_nat(Place::FullCone.nats()[0], None, [203, 0, 113, 1].into());
+        let hosts = [at([192, 168, 1, 10]), at([192, 168, 1, 11])];
+        network.place(0, Some(nat), hosts[0]);
+        network.place(1, Some(nat), hosts[1]);
+        assert_eq!(network.hosts_on(Some(nat)), 2);
+        let seen = network
+            .route(now, Some(nat), (hosts[0], server), &mut rng)
+            .unwrap()
+            .source;
+        assert_eq!(
+            network.route(now, Some(nat), (hosts[1], seen), &mut rng),
+            None
+        );
+        let beside = network
+            .route(now, Some(nat), (hosts[1], hosts[0]), &mut rng)
+            .unwrap();
+        assert_eq!(beside.owner, Owner::Host(0));
+    }
+}

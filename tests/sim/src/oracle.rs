@@ -1,0 +1,96 @@
+//! Which kinds of place are there for a host, and must two of them reach each other directly?
+
+use crate::nat::{
+    Behaviour,
+    Dependence::{self, AddressAndPortDependent, AddressDependent, EndpointIndependent},
+};
+
+/// Where a host stands, in the words that people use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On the Internet itself.
+    Open,
+    /// EIM, EIF.
+    FullCone,
+    /// EIM, ADF.
+    AddressRestricted,
+    /// EIM, APDF.
+    PortRestricted,
+    /// APDM, APDF.
+    Symmetric,
+    /// A port-restricted NAT behind another one.
+    Cgnat,
+    /// A firewall that lets no UDP through.
+    UdpBlocked,
+}
+
+impl Place {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Open,
+        Self::FullCone,
+        Self::AddressRestricted,
+        Self::PortRestricted,
+        Self::Symmetric,
+        Self::Cgnat,
+        Self::UdpBlocked,
+    ];
+
+    /// The NATs between host and Internet, from the host outwards.
+    pub fn nats(self) -> Vec<Behaviour> {
+        let port_restricted = Behaviour::new(EndpointIndependent, AddressAndPortDependent);
+        match self {
+            Self::Open | Self::UdpBlocked => Vec::new(),
+            Self::FullCone => vec![Behaviour::new(EndpointIndependent, EndpointIndependent)],
+            Self::AddressRestricted => vec![Behaviour::new(EndpointIndependent, AddressDependent)],
+            Self::PortRestricted => vec![port_restricted],
+            Self::Symmetric => vec![Behaviour::new(
+                AddressAndPortDependent,
+                AddressAndPortDependent,
+            )],
+            Self::Cgnat => vec![port_restricted, port_restricted],
+        }
+    }
+
+    fn depends(self, of: impl Fn(&Behaviour) -> Dependence, on: Dependence) -> bool {
+        self.nats().iter().any(|nat| of(nat) == on)
+    }
+
+    /// Whether what a STUN server sees of it tells a third party where to send.
+    fn maps_per_endpoint(self) -> bool {
+        self.depends(|nat| nat.mapping, AddressAndPortDependent)
+            || self.depends(|nat| nat.mapping, AddressDependent)
+    }
+
+    fn filters_by_port(self) -> bool {
+        self.depends(|nat| nat.filtering, AddressAndPortDependent)
+    }
+}
+
+/// Whether two hosts must find a direct path: unless one side's mapping depends on the endpoint, so that its port is
+/// unknown beforehand, and the other lets in known ports only; or UDP is blocked.
+pub fn must_be_direct(a: Place, b: Place) -> bool {
+    if a == Place::UdpBlocked || b == Place::UdpBlocked {
+        return false;
+    }
+    let unknown_and_strict = |a: Place, b: Place| a.maps_per_endpoint() && b.filters_by_port();
+    !unknown_and_strict(a, b) && !unknown_and_strict(b, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closed_form_gives_the_measured_table() {
+        // Rows and columns in the order of `Place::ALL`; D is direct, R needs a relay.
+        let table = [
+            "DDDDDDR", "DDDDDDR", "DDDDDDR", "DDDDRDR", "DDDRRRR", "DDDDRDR", "RRRRRRR",
+        ];
+        for (a, row) in Place::ALL.into_iter().zip(table) {
+            for (b, cell) in Place::ALL.into_iter().zip(row.chars()) {
+                assert_eq!(must_be_direct(a, b), cell == 'D', "{a:?} with {b:?}");
+            }
+        }
+    }
+}

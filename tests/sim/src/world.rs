@@ -1,0 +1,407 @@
+//! What happens next? The heap of events, and what each does to hosts, network and server.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
+use mesh_wire::{
+    frame::{Frame, classify},
+    psk::NetworkPsk,
+    signal::Signal,
+};
+use rand::RngExt;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use crate::{
+    clock::VirtualClock,
+    host::SimNode,
+    inner::SECRET,
+    ledger::Ledger,
+    network::{HostId, Network, Owner, Passage},
+    server::{Mailbox, SimServer},
+};
+
+/// Where the server is.
+const SERVER: ([u8; 4], u16) = ([198, 51, 100, 2], 3478);
+/// Datagrams that one call of a node may produce: its queue of waiting packets for one peer, and a check per peer.
+const MOST_DATAGRAMS: usize = 512;
+/// Events that one call of a node may produce: a signal or two per peer.
+const MOST_EVENTS: usize = 64;
+
+/// Something that happens at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A datagram has left its host's cable.
+    Transit {
+        from: HostId,
+        source: SocketAddr,
+        destination: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// A datagram has come to the end of its receiver's cable; `from` is absent when the server sent it.
+    Arrive {
+        to: HostId,
+        from: Option<HostId>,
+        arrival: Arrival,
+        bytes: Vec<u8>,
+    },
+    /// A signal has come to the server.
+    Post {
+        from: HostId,
+        to: HostId,
+        payload: String,
+    },
+    /// The daemon tells its node something.
+    Tell { to: HostId, command: Command },
+}
+
+/// An action with its time; of two at the same time the one that was planned first happens first.
+#[derive(Debug, PartialEq, Eq)]
+struct Planned {
+    at: Instant,
+    number: u64,
+    action: Action,
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Everything there is. Time stands still but for [`World::step`].
+pub struct World {
+    clock: VirtualClock,
+    start: Instant,
+    plan: BinaryHeap<Reverse<Planned>>,
+    planned: u64,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) psk: NetworkPsk,
+    /// All hosts, on or off.
+    pub hosts: Vec<SimNode>,
+    /// NATs and addresses.
+    pub network: Network,
+    /// STUN and signalling.
+    pub server: SimServer,
+    /// The echoes.
+    pub ledger: Ledger,
+    trace: DefaultHasher,
+}
+
+impl World {
+    /// A world with a server and no hosts. From here on this thread's clock is virtual.
+    pub fn new(seed: u64) -> Self {
+        let clock = VirtualClock::start(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let stun = SERVER.into();
+        Self {
+            start: clock.now(),
+            clock,
+            plan: BinaryHeap::new(),
+            planned: 0,
+            psk: NetworkPsk::from_bytes(rng.random()),
+            rng,
+            hosts: Vec::new(),
+            network: Network::new(stun),
+            server: SimServer {
+                stun,
+                is_up: true,
+                mailbox: Mailbox::prompt(),
+            },
+            ledger: Ledger::default(),
+            trace: DefaultHasher::new(),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Virtual time since the world began.
+    pub fn age(&self) -> Duration {
+        self.now() - self.start
+    }
+
+    /// A hash over every event so far: times, senders, receivers and bytes.
+    pub fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Moves to the next event, if there is one before `end`, and lets it happen. Else moves to `end`.
+    pub fn step(&mut self, end: Instant) -> bool {
+        let planned = self.plan.peek().map(|Reverse(next)| next.at);
+        let timer = self.next_timer();
+        let next = [planned, timer.map(|(at, _)| at)]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(at) = next.filter(|at| *at <= end) else {
+            self.move_to(end);
+            return false;
+        };
+        self.move_to(at);
+        match timer {
+            Some((due, host)) if planned.is_none_or(|planned| due < planned) => {
+                self.run_timers(host);
+            }
+            Some(_) | None => {
+                if let Some(Reverse(next)) = self.plan.pop() {
+                    self.happen(next.action);
+                }
+            }
+        }
+        true
+    }
+
+    pub(crate) fn plan(&mut self, at: Instant, action: Action) {
+        self.planned += 1;
+        self.plan.push(Reverse(Planned {
+            at,
+            number: self.planned,
+            action,
+        }));
+    }
+
+    /// Calls the node of `host`, if it is on, and carries out what it wants. `cause` is who sent the datagram that
+    /// is being handled.
+    pub(crate) fn with_node(
+        &mut self,
+        host: HostId,
+        cause: Option<HostId>,
+        call: impl FnOnce(&mut Node, Instant, &mut TransmitQueue, &mut PacketQueue),
+    ) {
+        let now = self.now();
+        let at = &mut self.hosts[host];
+        let Some(node) = &mut at.node else { return };
+        call(node, now, &mut at.transmit, &mut at.packets);
+        self.send_datagrams(host);
+        self.take_events(host);
+        self.deliver_packets(host, cause);
+    }
+
+    fn move_to(&self, at: Instant) {
+        self.clock
+            .advance(at.saturating_duration_since(self.clock.now()));
+    }
+
+    fn next_timer(&self) -> Option<(Instant, HostId)> {
+        let due = (0..).zip(&self.hosts);
+        due.filter_map(|(id, host)| Some((host.due()?, id))).min()
+    }
+
+    fn run_timers(&mut self, host: HostId) {
+        (self.age(), "timers", host).hash(&mut self.trace);
+        self.with_node(host, None, |node, now, transmit, _| {
+            node.handle_timeout(now, transmit);
+        });
+        let now = self.now();
+        self.hosts[host].check_timers(now);
+    }
+
+    fn happen(&mut self, action: Action) {
+        let age = self.age();
+        match action {
+            Action::Transit {
+                from,
+                source,
+                destination,
+                bytes,
+            } => {
+                (age, "transit", from, destination, &bytes).hash(&mut self.trace);
+                self.transit(from, (source, destination), bytes);
+            }
+            Action::Arrive {
+                to,
+                from,
+                arrival,
+                bytes,
+            } => {
+                (age, "arrive", from, to, &bytes).hash(&mut self.trace);
+                self.with_node(to, from, |node, now, transmit, packets| {
+                    node.handle_datagram(arrival, &bytes, now, transmit, packets);
+                });
+            }
+            Action::Post { from, to, payload } => {
+                (age, "post", from, to, &payload).hash(&mut self.trace);
+                self.post(from, to, &payload);
+            }
+            Action::Tell { to, command } => {
+                (age, "tell", to).hash(&mut self.trace);
+                self.with_node(to, None, |node, now, transmit, _| {
+                    node.handle_command(command, now, transmit);
+                });
+            }
+        }
+    }
+
+    fn transit(&mut self, from: HostId, path: (SocketAddr, SocketAddr), bytes: Vec<u8>) {
+        let (now, segment) = (self.now(), self.hosts[from].segment);
+        if self.hosts[from].udp_blocked {
+            return;
+        }
+        let Some(passage) = self.network.route(now, segment, path, &mut self.rng) else {
+            return;
+        };
+        match passage.owner {
+            Owner::Host(_) => self.descend(passage, Some(from), bytes),
+            Owner::Server if !self.server.is_up => {}
+            Owner::Server => {
+                let answer = self.server.answer(passage.source, &bytes);
+                let back = (self.server.stun, passage.source);
+                if let Some(passage) = self.network.route(now, None, back, &mut self.rng) {
+                    self.descend(passage, None, answer);
+                }
+            }
+        }
+    }
+
+    /// The way down the receiver's cable.
+    fn descend(&mut self, passage: Passage, from: Option<HostId>, bytes: Vec<u8>) {
+        let Owner::Host(to) = passage.owner else {
+            return;
+        };
+        if self.hosts[to].udp_blocked {
+            return;
+        }
+        let arrival = Arrival {
+            from: passage.source,
+            to: passage.destination,
+        };
+        let now = self.now();
+        for at in self.hosts[to]
+            .down
+            .arrivals(now, bytes.len(), &mut self.rng)
+        {
+            let bytes = bytes.clone();
+            self.plan(
+                at,
+                Action::Arrive {
+                    to,
+                    from,
+                    arrival,
+                    bytes,
+                },
+            );
+        }
+    }
+
+    fn post(&mut self, from: HostId, to: HostId, payload: &str) {
+        let now = self.now();
+        if !self.server.is_up {
+            return;
+        }
+        if self.hosts[to].node.is_none() {
+            let command = Command::Undeliverable {
+                to: self.hosts[to].identity.node_id,
+            };
+            let at = now + self.hosts[from].down.shape.delay;
+            return self.plan(at, Action::Tell { to: from, command });
+        }
+        let signal = Signal::decode(payload).expect("a node's signals are well-formed");
+        for at in self.server.mailbox.departures(now, &mut self.rng) {
+            let command = Command::Signal {
+                from: self.hosts[from].identity.node_id,
+                signal: signal.clone(),
+            };
+            let at = at + self.hosts[to].down.shape.delay;
+            self.plan(at, Action::Tell { to, command });
+        }
+    }
+
+    fn send_datagrams(&mut self, host: HostId) {
+        let now = self.now();
+        let at = &mut self.hosts[host];
+        let trains = at.transmit.trains();
+        let count: usize = trains.iter().map(|train| train.datagrams().count()).sum();
+        assert!(
+            count <= MOST_DATAGRAMS,
+            "host {host}: {count} datagrams at once"
+        );
+        let mut actions = Vec::with_capacity(count);
+        for train in trains {
+            for bytes in train.datagrams() {
+                eavesdrop(host, bytes);
+                for arrival in at.up.arrivals(now, bytes.len(), &mut self.rng) {
+                    let action = Action::Transit {
+                        from: host,
+                        source: at.address,
+                        destination: train.route().dst,
+                        bytes: bytes.to_vec(),
+                    };
+                    actions.push((arrival, action));
+                }
+            }
+        }
+        at.transmit.clear();
+        for (arrival, action) in actions {
+            self.plan(arrival, action);
+        }
+    }
+
+    fn take_events(&mut self, host: HostId) {
+        for count in 0.. {
+            let Some(node) = &mut self.hosts[host].node else {
+                return;
+            };
+            let Some(event) = node.poll_event() else {
+                return;
+            };
+            assert!(
+                count < MOST_EVENTS,
+                "host {host}: more than {MOST_EVENTS} events at once"
+            );
+            match event {
+                Event::Signal { to, signal } => {
+                    let at = self.now() + self.hosts[host].up.shape.delay;
+                    let to = self.hosts.iter().position(|h| h.identity.node_id == to);
+                    let action = Action::Post {
+                        from: host,
+                        to: to.expect("nodes only know hosts of this world"),
+                        payload: signal.encode(),
+                    };
+                    self.plan(at, action);
+                }
+                Event::Pong { id, rtt, .. } => self.hosts[host].pongs.push((id, rtt)),
+                Event::Connected { .. } | Event::Disconnected { .. } => {}
+            }
+        }
+    }
+
+    fn deliver_packets(&mut self, host: HostId, cause: Option<HostId>) {
+        let now = self.now();
+        let mut packets = std::mem::take(&mut self.hosts[host].packets);
+        for packet in packets.iter() {
+            (self.age(), "deliver", host, packet).hash(&mut self.trace);
+            let from = cause.expect("packets come out of hosts' datagrams only");
+            if let Some(reply) = self.ledger.delivered((from, host), packet, now) {
+                self.from_tun(host, &reply);
+            }
+        }
+        packets.clear();
+        self.hosts[host].packets = packets;
+    }
+}
+
+/// Whoever sees a link sees no packet of the mesh, and nothing but STUN and WireGuard.
+fn eavesdrop(host: HostId, datagram: &[u8]) {
+    assert!(
+        !datagram.windows(SECRET.len()).any(|bytes| bytes == SECRET),
+        "plaintext of a packet on the link of host {host}"
+    );
+    match classify(datagram) {
+        Frame::Stun | Frame::WireGuard => {}
+        Frame::Unknown => panic!("host {host} sends what nobody can read: {datagram:?}"),
+    }
+}
