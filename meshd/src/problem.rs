@@ -31,10 +31,7 @@ pub use self::{
         share_exists, share_name_invalid, share_not_found, share_path_relative,
         share_path_unreadable,
     },
-    stored::{
-        key_file_mode, state_damaged, state_directory_open, state_locked, state_unreadable,
-        state_unwritable,
-    },
+    stored::{key_file_mode, state_damaged, state_locked, state_unreadable, state_unwritable},
 };
 
 /// Every code that this program makes itself, with the situation it stands for. A code of the discovery server
@@ -53,10 +50,6 @@ pub const CODES: &[(&str, &str)] = &[
     ("port-in-use", "another program has the port"),
     ("operation-failed", "the operating system refused something"),
     ("key-file-mode", "others may read a file with secrets"),
-    (
-        "state-directory-open",
-        "others may write to the state directory",
-    ),
     ("state-locked", "another meshd uses the state directory"),
     (
         "state-unreadable",

@@ -21,21 +21,6 @@ pub fn key_file_mode(path: &Path, mode: u32) -> Problem {
     ))
 }
 
-/// Others may write to the state directory, so they could replace its files.
-pub fn state_directory_open(path: &Path, mode: u32) -> Problem {
-    let path = path.display();
-    Problem::new(
-        0,
-        "state-directory-open",
-        format!("others may write to the state directory {path}"),
-    )
-    .detail(format!(
-        "its permissions are {:03o}; whoever may write there can replace the keys",
-        mode & 0o777
-    ))
-    .fix(format!("chmod 700 {path}"))
-}
-
 /// Another daemon holds the lock.
 pub fn state_locked(path: &Path) -> Problem {
     let path = path.display();

@@ -21,7 +21,6 @@ fn one_of_each() -> Vec<Problem> {
         port_in_use(Listener::Mesh, address),
         operation_failed("add a route", &"file exists"),
         key_file_mode(path, 0o644),
-        state_directory_open(path, 0o777),
         state_locked(path),
         state_unreadable(path, &"denied"),
         state_unwritable(path, &"no space left"),

@@ -1,0 +1,33 @@
+//! Whom did this node know when it last heard from the server? So that it finds its peers while the server is down.
+
+use std::path::Path;
+
+use mesh_wire::{NetworkId, peer_info::Directory};
+use serde::{Deserialize, Serialize};
+
+use super::stored;
+use crate::problem::Problem;
+
+/// `directory.json`
+#[derive(Serialize, Deserialize)]
+struct DirectoryFile<D> {
+    /// A list of another network's members would only mislead.
+    network: NetworkId,
+    directory: D,
+}
+
+/// The list of `network`; `None` when there is none, or only another network's.
+///
+/// A damaged file is a problem to be shown; the list itself comes back with the server's next answer.
+pub(super) fn load(path: &Path, network: &NetworkId) -> Result<Option<Directory>, Problem> {
+    let file = stored::read_public::<DirectoryFile<Directory>>(path)?;
+    Ok(file
+        .filter(|file| file.network == *network)
+        .map(|file| file.directory))
+}
+
+/// Replaces the list.
+pub(super) fn save(path: &Path, network: &NetworkId, directory: &Directory) -> Result<(), Problem> {
+    let network = network.clone();
+    stored::replace(path, &DirectoryFile { network, directory })
+}

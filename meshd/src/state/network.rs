@@ -1,0 +1,168 @@
+//! Which network did this node join or create, with what keys, and which record does it sign next?
+
+use std::{
+    net::IpAddr,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use ipnet::Ipv4Net;
+use mesh_wire::{NetworkId, NodeId, id::check_dns_label, join_link::parse_server, psk::NetworkPsk};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{
+    identity::decode_key,
+    stored::{self, SecretString},
+};
+use crate::problem::Problem;
+
+const FORMAT: u32 = 1;
+
+/// The joined network, as `network.json` keeps it. `Debug` prints no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinedNetwork {
+    /// Its name on the server.
+    pub id: NetworkId,
+    /// Where virtual addresses come from.
+    pub cidr: Ipv4Net,
+    /// The discovery server, our own embedded one included.
+    pub server: Url,
+    /// Whether that server is the one embedded in this daemon.
+    pub embedded_server: bool,
+    /// The network's public key, as pinned by the join link.
+    pub network_key: NodeId,
+    /// The network's shared secret.
+    pub psk: NetworkPsk,
+    /// The network's private key; only on its creator's device.
+    pub creator_key: Option<SigningKey>,
+    /// The host name that this node asked for.
+    pub name: String,
+    /// The addresses that the server gave; empty before the first registration.
+    pub virtual_ips: Vec<IpAddr>,
+    /// The sequence number of the newest record that may have been signed; see [`super::StateDir::next_seq`].
+    pub seq: u64,
+}
+
+/// `network.json`
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkFile {
+    format: u32,
+    id: NetworkId,
+    cidr: Ipv4Net,
+    server: String,
+    embedded_server: bool,
+    network_key: NodeId,
+    psk: SecretString,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creator_key: Option<SecretString>,
+    name: String,
+    virtual_ips: Vec<IpAddr>,
+    seq: u64,
+}
+
+/// The network in `path`; `None` before the first join.
+pub(super) fn load(path: &Path) -> Result<Option<JoinedNetwork>, Problem> {
+    let Some(file) = stored::read_secret::<NetworkFile>(path)? else {
+        return Ok(None);
+    };
+    file.into_network()
+        .map(Some)
+        .map_err(|why| stored::damaged(path, why))
+}
+
+/// Replaces `path`, atomically and 0600.
+pub(super) fn save(path: &Path, network: &JoinedNetwork) -> Result<(), Problem> {
+    stored::replace(path, &NetworkFile::of(network))
+}
+
+/// The next sequence number: on disk before anybody sees it, so that a crash can waste a number and never use
+/// one twice.
+///
+/// It also follows the clock: a node whose `network.json` was lost joins again above everything it signed before.
+pub(super) fn next_seq(path: &Path, network: &mut JoinedNetwork) -> Result<u64, Problem> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seq = seq_after(network.seq, now.map_or(0, |now| now.as_secs()));
+    let mut next = network.clone();
+    next.seq = seq;
+    save(path, &next)?;
+    network.seq = seq;
+    Ok(seq)
+}
+
+const fn seq_after(seq: u64, now: u64) -> u64 {
+    let next = seq.saturating_add(1);
+    if now > next { now } else { next }
+}
+
+impl NetworkFile {
+    fn of(network: &JoinedNetwork) -> Self {
+        let creator_key = network.creator_key.as_ref();
+        Self {
+            format: FORMAT,
+            id: network.id.clone(),
+            cidr: network.cidr,
+            server: network.server.to_string(),
+            embedded_server: network.embedded_server,
+            network_key: network.network_key,
+            psk: SecretString(network.psk.to_text()),
+            creator_key: creator_key.map(|key| SecretString(BASE64.encode(key.as_bytes()))),
+            name: network.name.clone(),
+            virtual_ips: network.virtual_ips.clone(),
+            seq: network.seq,
+        }
+    }
+
+    /// The error is what is wrong, without the value.
+    fn into_network(self) -> Result<JoinedNetwork, &'static str> {
+        if self.format != FORMAT {
+            return Err("another version of meshd wrote it");
+        }
+        check_dns_label("host name", &self.name).map_err(|_| "its name is no host name")?;
+        let server =
+            parse_server(&self.server).map_err(|_| "its server is no http or https URL")?;
+        let psk = NetworkPsk::from_text(&self.psk.0)
+            .map_err(|_| "its psk is cut short or altered (checksum differs)")?;
+        let creator_key = match &self.creator_key {
+            None => None,
+            Some(text) => {
+                let bytes = decode_key(&text.0).ok_or("its creator_key is not 32 bytes")?;
+                Some(SigningKey::from_bytes(&bytes))
+            }
+        };
+        if creator_key
+            .as_ref()
+            .is_some_and(|key| NodeId::of(key) != self.network_key)
+        {
+            return Err("its creator_key does not belong to its network_key");
+        }
+        Ok(JoinedNetwork {
+            id: self.id,
+            cidr: self.cidr,
+            server,
+            embedded_server: self.embedded_server,
+            network_key: self.network_key,
+            psk,
+            creator_key,
+            name: self.name,
+            virtual_ips: self.virtual_ips,
+            seq: self.seq,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_number_rises_also_when_the_clock_goes_back() {
+        assert_eq!(seq_after(0, 1_700_000_000), 1_700_000_000);
+        assert_eq!(seq_after(1_700_000_000, 1_700_000_000), 1_700_000_001);
+        assert_eq!(seq_after(1_700_000_000, 5), 1_700_000_001);
+        assert_eq!(seq_after(7, 0), 8);
+    }
+}
