@@ -2,17 +2,20 @@
 //!
 //! One writer connection, so that writers queue instead of meeting `SQLITE_BUSY`; a few readers beside it.
 
+mod error;
+mod file;
 mod rows;
 
 use std::{
     collections::BTreeSet,
-    fs::{File, TryLockError},
-    io,
+    fs::File,
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
+pub use error::StoreError;
+use error::{Cause, doing};
 use ipnet::Ipv4Net;
 use mesh_wire::{NetworkId, NodeId, peer_info::PeerRecord};
 use sqlx::{
@@ -66,36 +69,6 @@ pub(crate) enum Registered {
     NetworkGone,
 }
 
-/// Why the database did not do something.
-#[derive(Debug, thiserror::Error)]
-#[error("database: {operation}: {cause}")]
-pub struct StoreError {
-    operation: &'static str,
-    cause: Cause,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Cause {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
-    #[error(transparent)]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    #[error("another discovery-server uses it")]
-    Locked,
-    #[error("{0}")]
-    Damaged(String),
-}
-
-/// Turns a lower error into one that names the operation.
-fn doing<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
-    move |error| StoreError {
-        operation,
-        cause: error.into(),
-    }
-}
-
 /// The open database.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -108,8 +81,8 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the database, checks it, brings its schema up to date and begins a new epoch.
     pub(crate) async fn open(path: &Path) -> Result<(Self, u64), StoreError> {
-        make_private_file(path).map_err(doing("make the file"))?;
-        let lock = lock_beside(path)?;
+        file::make_private(path).map_err(doing("make the file"))?;
+        let lock = file::lock_beside(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -362,40 +335,4 @@ async fn register_in(
     member.last_seen = now;
     rows::put_member(tx, network, &member).await?;
     Ok(Registered::Updated(member))
-}
-
-/// Makes the database file, readable by its owner only, if it is missing. SQLite gives its companion files the
-/// same mode, and takes an empty file as an empty database.
-fn make_private_file(path: &Path) -> io::Result<()> {
-    if path.try_exists()? {
-        return Ok(());
-    }
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(directory)?;
-    let made = tempfile::NamedTempFile::new_in(directory)?.persist_noclobber(path);
-    match made {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.error),
-    }
-}
-
-fn lock_beside(path: &Path) -> Result<File, StoreError> {
-    const OPERATION: &str = "lock the file";
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(PathBuf::from(name))
-        .map_err(doing(OPERATION))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(doing(OPERATION)(Cause::Locked)),
-        Err(TryLockError::Error(error)) => Err(doing(OPERATION)(error)),
-    }
 }

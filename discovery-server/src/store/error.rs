@@ -1,0 +1,34 @@
+//! Why did the database not do something?
+
+use std::io;
+
+/// Why the database did not do something.
+#[derive(Debug, thiserror::Error)]
+#[error("database: {operation}: {cause}")]
+pub struct StoreError {
+    operation: &'static str,
+    cause: Cause,
+}
+
+/// Why, from below.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cause {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+    #[error(transparent)]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("another discovery-server uses it")]
+    Locked,
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// Turns a lower error into one that names the operation.
+pub(super) fn doing<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
+    move |error| StoreError {
+        operation,
+        cause: error.into(),
+    }
+}

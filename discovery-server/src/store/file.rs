@@ -1,0 +1,46 @@
+//! How is the database file made, and kept to one server?
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::error::{Cause, StoreError, doing};
+
+/// Makes the database file, readable by its owner only, if it is missing. SQLite gives its companion files the
+/// same mode, and takes an empty file as an empty database.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(directory)?;
+    let made = tempfile::NamedTempFile::new_in(directory)?.persist_noclobber(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error),
+    }
+}
+
+/// Locks `PATH.lock` until the file is closed; a process that dies lets go of it.
+pub(super) fn lock_beside(path: &Path) -> Result<File, StoreError> {
+    const OPERATION: &str = "lock the file";
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(PathBuf::from(name))
+        .map_err(doing(OPERATION))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(doing(OPERATION)(Cause::Locked)),
+        Err(TryLockError::Error(error)) => Err(doing(OPERATION)(error)),
+    }
+}

@@ -1,0 +1,11 @@
+//! Does the built program do, seen from outside, what its interface promises?
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod access;
+mod bodies;
+mod events;
+mod harness;
+mod life;
+mod slow;
+mod starting;
+mod stun;
