@@ -70,10 +70,11 @@ pub(super) async fn events(
     Ok(upgrade.on_upgrade(move |socket| {
         let tasks = app.tasks.clone();
         let run = async move {
-            let _guard = guard;
-            Connection::new(app, network.id, socket, attachment.id)
-                .run(attachment, list)
-                .await;
+            let mut connection = Connection::new(app, network.id, socket, attachment.id);
+            let end = connection.run(attachment, list).await;
+            // The member is offline from here on, however slowly it takes its farewell.
+            drop(guard);
+            connection.farewell(end).await;
         };
         tasks.track_future(run)
     }))

@@ -16,7 +16,7 @@ use mesh_wire::{
     peer_info::Directory,
     problem::Problem,
 };
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{
     app::App,
@@ -34,8 +34,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(90);
 /// One message must leave within this time. Behind it, the kernel holds some 128 kB more that did not leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection that ends gets for its last words.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Half of what the whole server gets to end.
+const FAREWELL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// A member that joins talks to a few dozen others at once, then now and then as candidates come up.
 const SIGNAL_RATE: Rate = Rate {
@@ -44,7 +44,7 @@ const SIGNAL_RATE: Rate = Rate {
 };
 
 /// Why the loop of a connection ends.
-enum End {
+pub(super) enum End {
     /// The client left, or its connection broke: nothing more can be said.
     Gone,
     /// The server closes, with the reason that its client is told.
@@ -84,36 +84,49 @@ impl Connection {
         }
     }
 
-    /// Serves it to its end. `list` is the network before the first event of `attachment`.
-    pub(super) async fn run(mut self, attachment: Attachment, list: Directory) {
-        let end = match self.greet(list).await {
+    /// Serves it until it ends, for the reason returned. `list` is the network before the first event of
+    /// `attachment`.
+    pub(super) async fn run(&mut self, attachment: Attachment, list: Directory) -> End {
+        match self.greet(list).await {
             Ok(()) => self.serve(attachment).await,
             Err(end) => end,
-        };
+        }
+    }
+
+    /// Tells the client why its connection ends. A client that does not take it in time is cut off without it.
+    pub(super) async fn farewell(mut self, end: End) {
         let End::Closed(code, problem) = end else {
             return;
         };
         tracing::debug!(network = %self.network, code, "closing an event connection");
-        let farewell = async {
-            let reason = problem
-                .as_ref()
-                .map_or("", |problem| problem.code.as_str())
-                .to_owned();
-            if let Some(problem) = problem {
-                let text = encode(&ServerMessage::Error { problem });
-                self.socket.send(Message::Text(text)).await?;
-            }
-            let frame = CloseFrame {
-                code,
-                reason: reason.into(),
-            };
-            self.socket.send(Message::Close(Some(frame))).await?;
-            // The client's own close frame, so that the kernel does not reset what it has not read yet.
-            while let Some(Ok(_)) = self.socket.recv().await {}
-            Ok::<(), axum::Error>(())
+        let shutdown = self.app.shutdown.clone();
+        let cut_off_at_shutdown = async {
+            shutdown.cancelled().await;
+            sleep(FAREWELL_AT_SHUTDOWN).await;
         };
-        // A client that does not take its farewell in time is cut off without it.
-        let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
+        tokio::select! {
+            _ = timeout(SEND_TIMEOUT, self.close(code, problem)) => {}
+            () = cut_off_at_shutdown => {}
+        }
+    }
+
+    async fn close(&mut self, code: u16, problem: Option<Problem>) -> Result<(), axum::Error> {
+        let reason = problem
+            .as_ref()
+            .map_or("", |problem| problem.code.as_str())
+            .to_owned();
+        if let Some(problem) = problem {
+            let text = encode(&ServerMessage::Error { problem });
+            self.socket.send(Message::Text(text)).await?;
+        }
+        let frame = CloseFrame {
+            code,
+            reason: reason.into(),
+        };
+        self.socket.send(Message::Close(Some(frame))).await?;
+        // Up to the client's own close frame, so that the kernel does not reset what it has not read yet.
+        while let Some(Ok(_)) = self.socket.recv().await {}
+        Ok(())
     }
 
     /// Sends the challenge and the whole list.
