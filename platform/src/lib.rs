@@ -2,7 +2,14 @@
 //! routes, files that must stay beneath a root, secrets on disk. The only crate with `unsafe` code
 //! and with `cfg(target_os)`. Linux is complete; elsewhere what the system lacks is an error.
 
+pub mod beneath;
+pub mod clock;
+pub mod files;
+pub mod hostname;
+pub mod listen;
 pub mod net;
+pub mod privilege;
+pub mod signals;
 pub mod tun;
 pub mod udp;
 

@@ -75,3 +75,57 @@ pub(crate) async fn add_address(name: &str, address: &str, prefix: u8) {
     let request = netlink.address().add(index_of(name), address, prefix);
     request.execute().await.expect("add address");
 }
+
+/// Makes an interface with a link (to a nameless neighbour `NAME-far` that never answers).
+pub(crate) async fn add_interface(name: &str) {
+    let far = format!("{name}-far");
+    let netlink = netlink();
+    let pair = rtnetlink::LinkVeth::new(name, &far).build();
+    let request = netlink.link().add(pair);
+    request.execute().await.expect("add interface");
+    set_up(&far).await;
+    set_up(name).await;
+}
+
+/// Adds an IPv4 route through a gateway.
+pub(crate) async fn add_route(network: &str, prefix: u8, gateway: &str) {
+    let builder = rtnetlink::RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        .destination_prefix(network.parse().expect("an address"), prefix)
+        .gateway(gateway.parse().expect("an address"));
+    let netlink = netlink();
+    let request = netlink.route().add(builder.build());
+    request.execute().await.expect("add route");
+}
+
+/// The calling thread's network namespace.
+pub(crate) fn namespace() -> std::os::fd::OwnedFd {
+    std::fs::File::open("/proc/thread-self/ns/net")
+        .expect("open the namespace")
+        .into()
+}
+
+/// Makes a cable from `name` here to `NAME-host` in the namespace `other`, both ends down.
+pub(crate) async fn join_with(other: &std::os::fd::OwnedFd, name: &str) {
+    use std::os::fd::AsRawFd;
+    let far = format!("{name}-host");
+    let netlink = netlink();
+    let pair = rtnetlink::LinkVeth::new(name, &far).build();
+    let request = netlink.link().add(pair);
+    request.execute().await.expect("add a pair");
+    let link = rtnetlink::LinkUnspec::new_with_index(index_of(&far));
+    let moved = link.setns_by_fd(other.as_raw_fd()).build();
+    netlink
+        .link()
+        .set(moved)
+        .execute()
+        .await
+        .expect("move one end");
+}
+
+/// Takes CAP_NET_ADMIN from the calling thread only.
+pub(crate) fn drop_net_admin() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None).expect("read capabilities");
+    sets.effective.remove(CapabilitySet::NET_ADMIN);
+    set_capabilities(None, sets).expect("drop CAP_NET_ADMIN");
+}

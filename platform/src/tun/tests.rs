@@ -1,5 +1,5 @@
 use super::{segmenter::segment, *};
-use crate::testing::{find, in_namespace, index_of, netlink};
+use crate::testing::{drop_net_admin, find, in_namespace, index_of, netlink};
 use std::{net::SocketAddr, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -21,7 +21,7 @@ fn an_interface_lives_as_long_as_its_device() {
         assert_eq!(tun.name(), "mesh0");
         assert!(find("mesh0").is_some());
         drop(tun);
-        assert!(!find("mesh0").is_some());
+        assert!(find("mesh0").is_none());
         // The name is free again at once.
         Tun::create(&config("mesh0", true)).await.expect("again");
     });
@@ -71,7 +71,7 @@ fn each_reason_to_fail_has_its_own_error() {
                 .to_string()
                 .starts_with("add address 10.9.0.1/24 to TUN `mesh1`: ")
         );
-        assert!(!find("mesh1").is_some(), "nothing is left behind");
+        assert!(find("mesh1").is_none(), "nothing is left behind");
         let mut tiny = config("mesh1", true);
         tiny.mtu = 10;
         let error = Tun::create(&tiny).await.expect_err("refused");
@@ -95,14 +95,6 @@ fn without_the_right_to_create_it_the_error_says_so() {
         );
         assert_eq!(error.to_string(), "create TUN `mesh0`: permission denied");
     });
-}
-
-/// Takes CAP_NET_ADMIN from the calling thread only.
-fn drop_net_admin() {
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-    let mut sets = capabilities(None).expect("read capabilities");
-    sets.effective.remove(CapabilitySet::NET_ADMIN);
-    set_capabilities(None, sets).expect("drop CAP_NET_ADMIN");
 }
 
 /// Sends everything that leaves through the device back in, with source and destination address
