@@ -27,7 +27,11 @@ fn the_manual_explains_each_code_once_and_no_other() {
         .collect();
     let explained = explained();
     let as_set = |codes: &[&'static str]| codes.iter().copied().collect::<BTreeSet<_>>();
-    assert_eq!(as_set(&explained), as_set(&made));
+    let (explained_set, made_set) = (as_set(&explained), as_set(&made));
+    let unexplained: Vec<_> = made_set.difference(&explained_set).collect();
+    assert!(unexplained.is_empty(), "not in the manual: {unexplained:?}");
+    let unmade: Vec<_> = explained_set.difference(&made_set).collect();
+    assert!(unmade.is_empty(), "in the manual only: {unmade:?}");
     assert_eq!(explained.len(), as_set(&explained).len(), "explained twice");
     assert_eq!(made.len(), as_set(&made).len(), "one code, two meanings");
 }

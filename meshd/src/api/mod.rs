@@ -1,6 +1,6 @@
 //! What can be asked of the daemon over its local API, and by whom?
 //!
-//! One file per resource. [`access`] decides who may ask, [`error`] how a refusal looks, [`server`] owns the
+//! One file per resource. `access` decides who may ask, `error` how a refusal looks, `server` owns the
 //! listeners and their limits, [`socket`] the Unix socket that the command line uses.
 
 mod access;
