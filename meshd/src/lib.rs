@@ -1,1 +1,20 @@
+//! The mesh daemon: what runs, in which order, and how it is asked for things.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod dataplane;
+pub mod discovery;
+pub mod embedded;
+pub mod feed;
+pub mod log;
+pub mod membership;
+pub mod news;
+pub mod prepare;
+pub mod problem;
+pub mod publish;
+pub mod shares;
+pub mod state;
+pub mod status;

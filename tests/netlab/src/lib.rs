@@ -6,6 +6,7 @@
 
 mod binary;
 mod delay_queue;
+mod deploy;
 mod home;
 mod host;
 mod internet;
@@ -19,6 +20,7 @@ mod process;
 mod tap;
 
 pub use binary::binary;
+pub use deploy::{Daemon, Discovery};
 pub use home::{Home, HomePlan};
 pub use host::Host;
 pub use internet::Internet;

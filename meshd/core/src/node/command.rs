@@ -54,6 +54,8 @@ pub struct PeerEntry {
     pub virtual_ips: Vec<IpAddr>,
     /// Changes when its daemon was started anew.
     pub instance: u64,
+    /// Whether it can be signalled to right now.
+    pub online: bool,
     /// This pair's preshared key.
     pub psk: [u8; 32],
 }
@@ -110,10 +112,13 @@ impl Node {
             return self.add_peer(entry);
         }
         let restarted = peer.entry.instance != entry.instance;
+        let came_back = entry.online && !peer.entry.online;
         self.lan.assign(index, &entry.virtual_ips);
         peer.entry = entry;
         if restarted {
             self.reconnect(index, now);
+        } else if came_back {
+            self.try_again(index, now);
         }
     }
 

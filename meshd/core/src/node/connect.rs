@@ -58,7 +58,9 @@ impl Node {
 
     /// A peer that could not be signalled to is there again: whoever wanted to reach it a moment ago still does.
     pub(super) fn try_again(&mut self, index: PeerIdx, now: Instant) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
         if peer.state.failed_lately(now) {
             self.new_agent(index, now);
             self.send_signal(index);
@@ -185,6 +187,14 @@ impl Node {
         };
         peer.link = Some(route);
         peer.state = State::Connected;
+        if peer.session.is_established() {
+            // Without a path its timers stood still: what expired meanwhile must not seal what waits.
+            peer.session_due = Some(now);
+            self.drive_session(index, now, transmit);
+        }
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
         if peer.session.is_established() {
             self.flush_pending(index, now, transmit);
         } else if controlling {

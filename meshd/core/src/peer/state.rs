@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 /// A failed peer is not dialled again before this, however many packets ask for it.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A person who pinged an absent peer waits about this long before the keyboard.
+const STILL_WANTED: Duration = Duration::from_secs(60);
 
 /// The connection to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,14 @@ impl State {
             Self::Idle => true,
             Self::Failed { retry } => *retry <= now,
             Self::Connecting { .. } | Self::Connected => false,
+        }
+    }
+
+    /// Whether an attempt failed so recently that it is still wanted.
+    pub fn failed_lately(&self, now: Instant) -> bool {
+        match self {
+            Self::Failed { retry } => now < *retry + STILL_WANTED,
+            Self::Idle | Self::Connecting { .. } | Self::Connected => false,
         }
     }
 

@@ -1,0 +1,390 @@
+//! What runs in the daemon, in which order does it start, and what ends it?
+//!
+//! Start: settings, state, embedded server, local API, membership, data plane, shares. The data plane's end is the
+//! daemon's end. Everything that this process put into the system (interface, addresses, routes) goes with it, however
+//! it ends.
+
+use std::{io::Write as _, sync::Arc, time::Duration};
+
+use ipnet::{IpNet, Ipv4Net};
+use mesh_core::NodeConfig;
+use mesh_wire::{
+    discovery::Network,
+    peer_info::{Directory, PeerInfo},
+};
+use platform::{net::routes, signals, tun::TunConfig};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{self, ApiContext, ApiListeners},
+    cli::UpOptions,
+    control::{CONTROL_QUEUE, Control, PingFailure},
+    dataplane::{self, DataPlane, DataPlaneConfig},
+    discovery::{
+        client::{DiscoveryClient, Outlets},
+        directory::Believed,
+        rest::Rest,
+    },
+    feed,
+    news::Switchboard,
+    prepare::{Prepared, prepare},
+    problem::{self, Problem},
+    publish::{Link, OwnIdentity, Sources},
+    shares,
+    status::ServerStatus,
+};
+
+/// How long the parts may take to end before the process ends without them.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Signals on their way to the server.
+const SIGNAL_QUEUE: usize = 256;
+
+/// `meshd up`: runs until SIGINT, SIGTERM, `meshd down`, or a failure that the daemon cannot outlive.
+pub fn run(options: UpOptions) -> Result<(), Problem> {
+    // Fails only if it was done before, which is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+        .map_err(|error| problem::operation_failed("start the daemon", &error))?;
+    let result = runtime.block_on(up(options));
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    result
+}
+
+async fn up(options: UpOptions) -> Result<(), Problem> {
+    let shutdown = CancellationToken::new();
+    let stopped = signals::termination()
+        .map_err(|error| problem::operation_failed("listen for signals", &error))?;
+    let prepared = prepare(options).await?;
+    let tasks = TaskTracker::new();
+    let ended = tokio::select! {
+        ended = live(prepared, &tasks, &shutdown) => ended,
+        () = stopped => Ok(()),
+    };
+    shutdown.cancel();
+    tasks.close();
+    if timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+    ended
+}
+
+/// Where the parts of the daemon meet.
+struct Meeting {
+    directory: watch::Sender<Arc<Directory>>,
+    network: watch::Sender<Arc<Network>>,
+    server: watch::Sender<ServerStatus>,
+    own: watch::Sender<Option<PeerInfo>>,
+    link: watch::Sender<Option<Link>>,
+    health: watch::Sender<Vec<Problem>>,
+    control: mpsc::Receiver<Control>,
+}
+
+/// Everything from the local API to the end.
+async fn live(
+    mut prepared: Prepared,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), Problem> {
+    if let Some(server) = prepared.embedded.take() {
+        let until = shutdown.clone();
+        tasks.spawn(async move {
+            if let Err(error) = server.run_until(until).await {
+                tracing::error!(%error, "the embedded discovery server has ended");
+            }
+        });
+    }
+    let mut meeting = open_api(&prepared, tasks, shutdown).await?;
+    let rest = prepared.membership.rest()?;
+    if prepared.membership.network().virtual_ips.is_empty() {
+        let (network, own) = tokio::select! {
+            established = prepared.membership.establish(&rest, &meeting.server) => established?,
+            () = refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
+        };
+        meeting.network.send_replace(Arc::new(network));
+        meeting.own.send_replace(Some(own));
+    }
+    let plane = start_data_plane(&prepared, shutdown).await?;
+    serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
+    announce(&prepared, &meeting)?;
+    connect(prepared, meeting, rest, plane, tasks, shutdown).await
+}
+
+/// Binds the local API and starts to publish the status, before anything that may take long.
+async fn open_api(
+    prepared: &Prepared,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<Meeting, Problem> {
+    let state = &prepared.state;
+    let listeners = ApiListeners::bind(&state.socket(), prepared.settings.api_listen).await?;
+    let cached = state
+        .directory(&prepared.membership.network().id)?
+        .unwrap_or_default();
+    let own = cached.by_node(&prepared.identity.node_id()).cloned();
+    let (control_sender, control) = mpsc::channel(CONTROL_QUEUE);
+    let server = ServerStatus {
+        url: prepared.membership.network().server.to_string(),
+        connected: false,
+        error: None,
+        retry_in_s: None,
+    };
+    let meeting = Meeting {
+        directory: watch::Sender::new(Arc::new(cached)),
+        network: watch::Sender::new(Arc::new(prepared.membership.provisional())),
+        server: watch::Sender::new(server),
+        own: watch::Sender::new(own),
+        link: watch::Sender::new(None),
+        health: watch::Sender::new(Vec::new()),
+        control,
+    };
+    let sources = sources(prepared, &meeting);
+    let status = watch::Sender::new(Arc::new(sources.status()));
+    let context = ApiContext {
+        status: status.subscribe(),
+        directory: meeting.directory.subscribe(),
+        network: meeting.network.subscribe(),
+        shares: prepared.shares.clone(),
+        control: control_sender,
+        token: state.api_token()?,
+    };
+    tasks.spawn(sources.run(status, shutdown.clone()));
+    let until = shutdown.clone();
+    tasks.spawn(async move {
+        if let Err(error) = api::serve(context, listeners, until).await {
+            tracing::error!(%error, "the local API has ended");
+        }
+    });
+    Ok(meeting)
+}
+
+fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
+    Sources {
+        identity: OwnIdentity {
+            node_id: prepared.identity.node_id(),
+            hostname: prepared.settings.name.clone(),
+            mtu: prepared.settings.device.mtu,
+            started: Instant::now(),
+        },
+        link: meeting.link.subscribe(),
+        own: meeting.own.subscribe(),
+        directory: meeting.directory.subscribe(),
+        network: meeting.network.subscribe(),
+        server: meeting.server.subscribe(),
+        health: meeting.health.subscribe(),
+    }
+}
+
+/// Until we are a member there is nothing to ask for but to stop.
+async fn refuse_until_down(control: &mut mpsc::Receiver<Control>, shutdown: &CancellationToken) {
+    while let Some(request) = control.recv().await {
+        // Callers that hung up need no answer.
+        match request {
+            Control::Down { reply } => {
+                let _unheard = reply.send(());
+                return shutdown.cancel();
+            }
+            Control::Ping { reply, .. } => {
+                let _unheard = reply.send(Err(PingFailure::NoSuchPeer));
+            }
+            Control::Invite { reply } => {
+                let why = Problem::new(
+                    409,
+                    "not-joined",
+                    "this node is not a member of a network yet",
+                )
+                .detail("the discovery server has not answered so far")
+                .fix("see `meshd status`");
+                let _unheard = reply.send(Err(why));
+            }
+        }
+    }
+}
+
+async fn start_data_plane(
+    prepared: &Prepared,
+    shutdown: &CancellationToken,
+) -> Result<DataPlane, Problem> {
+    let network = prepared.membership.network();
+    let device = &prepared.settings.device;
+    let overlap = routes::overlapping(IpNet::V4(network.cidr), &device.name)
+        .await
+        .map_err(|error| problem::operation_failed("read the routes of this host", &error))?;
+    if let Some((IpNet::V4(route), interface)) = overlap {
+        return Err(problem::cidr_overlap(network.cidr, route, &interface));
+    }
+    let timing = prepared.settings.timing;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| problem::operation_failed("get random bytes", &error))?;
+    let config = DataPlaneConfig {
+        node: NodeConfig {
+            node_id: prepared.identity.node_id(),
+            virtual_ips: network.virtual_ips.clone(),
+            cidr: IpNet::V4(network.cidr),
+            connect_timeout: timing.connect_timeout,
+            keepalive: timing.keepalive_interval,
+        },
+        private: Zeroizing::new(*prepared.identity.wireguard_secret()),
+        seed,
+        tun: TunConfig {
+            name: device.name.clone(),
+            mtu: device.mtu,
+            addresses: interface_addresses(network.cidr, &network.virtual_ips),
+            offload: true,
+        },
+        listen_port: prepared.settings.listen_port,
+    };
+    dataplane::start(config, shutdown.clone()).await
+}
+
+/// Our addresses with the network's prefix length, so that the system makes the route.
+fn interface_addresses(cidr: Ipv4Net, addresses: &[std::net::IpAddr]) -> Vec<IpNet> {
+    addresses
+        .iter()
+        .filter_map(|address| IpNet::new(*address, cidr.prefix_len()).ok())
+        .collect()
+}
+
+async fn serve_shares(
+    prepared: &Prepared,
+    meeting: &Meeting,
+    tasks: &TaskTracker,
+    plane: &DataPlane,
+    shutdown: &CancellationToken,
+) {
+    let configured = shares::Configured {
+        shares: prepared.settings.shares.clone(),
+        store: prepared.shares.clone(),
+        directory: meeting.directory.subscribe(),
+    };
+    let mut problems = configured.add().await;
+    tasks.spawn(configured.grant(shutdown.clone()));
+    let mut listeners = Vec::new();
+    for address in &prepared.membership.network().virtual_ips {
+        let (found, trouble) = shares::listen(*address, &plane.interface);
+        listeners.extend(found);
+        problems.extend(trouble);
+    }
+    for problem in &problems {
+        tracing::warn!(%problem, "shares");
+    }
+    meeting.health.send_replace(problems);
+    let server = sharing::ShareServer::new(prepared.shares.clone(), meeting.directory.subscribe());
+    tasks.spawn(server.serve(listeners, shutdown.clone()));
+}
+
+/// What a person or a script waits for, on standard output.
+fn announce(prepared: &Prepared, meeting: &Meeting) -> Result<(), Problem> {
+    let network = prepared.membership.network();
+    let name = meeting
+        .own
+        .borrow()
+        .as_ref()
+        .map_or_else(|| network.name.clone(), |own| own.name.clone());
+    let addresses: Vec<_> = network
+        .virtual_ips
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let mut text = String::new();
+    if let Some(link) = &prepared.new_link {
+        let link = link.to_text();
+        text.push_str(&format!("network {} created\njoin {link}\n", network.id));
+        text.push_str(
+            "\nTo link another machine, run there, with this link:  meshd up --join 'LINK'\n",
+        );
+        text.push_str("Whoever has the link can join: treat it like a password.\n");
+        text.push_str(&prepared.notice);
+        text.push('\n');
+    }
+    text.push_str(&format!("ready {name} {}\n", addresses.join(" ")));
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| problem::operation_failed("write to standard output", &error))
+}
+
+/// Starts what keeps us connected, and waits for the end.
+async fn connect(
+    prepared: Prepared,
+    meeting: Meeting,
+    rest: Rest,
+    plane: DataPlane,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), Problem> {
+    let DataPlane {
+        commands,
+        events,
+        status,
+        interface,
+        port,
+        finished,
+    } = plane;
+    let network = prepared.membership.network().clone();
+    let link = Link {
+        interface: interface.clone(),
+        port,
+        virtual_ips: network.virtual_ips.clone(),
+        node: status,
+    };
+    meeting.link.send_replace(Some(link));
+    let peers = feed::PeerFeed {
+        node_id: prepared.identity.node_id(),
+        wireguard_key: prepared.identity.wireguard_key(),
+        psk: network.psk.clone(),
+        state: Arc::clone(&prepared.state),
+        network: network.id.clone(),
+        directory: meeting.directory.subscribe(),
+        commands: commands.clone(),
+    };
+    let stun = feed::StunFeed {
+        configured: prepared.settings.stun_servers.clone(),
+        server: (!network.embedded_server).then(|| network.server.clone()),
+        network: meeting.network.subscribe(),
+        commands: commands.clone(),
+    };
+    let (signals, signal_receiver) = mpsc::channel(SIGNAL_QUEUE);
+    let switchboard = Switchboard {
+        commands: commands.clone(),
+        signals,
+        directory: meeting.directory.subscribe(),
+        invite: prepared.invitation(),
+        shutdown: shutdown.clone(),
+    };
+    let cached = Directory::clone(&meeting.directory.borrow());
+    let client = DiscoveryClient {
+        rest,
+        key: prepared.identity.signing_key().clone(),
+        heartbeat: prepared.settings.timing.heartbeat_interval,
+        believed: Believed::new(network.id, cached),
+        membership: prepared.membership,
+        outlets: Outlets {
+            directory: meeting.directory,
+            network: meeting.network,
+            server: meeting.server,
+            own: meeting.own,
+            commands: commands.clone(),
+        },
+    };
+    tasks.spawn(feed::hosts(interface, port, commands, shutdown.clone()));
+    tasks.spawn(peers.run(shutdown.clone()));
+    tasks.spawn(stun.run(shutdown.clone()));
+    tasks.spawn(client.run(signal_receiver, shutdown.clone()));
+    tasks.spawn(switchboard.run(events, meeting.control));
+    tokio::select! {
+        ended = finished => match ended {
+            Ok(ended) => ended,
+            Err(_) => Err(problem::operation_failed("run the data plane", &"it panicked; please report this")),
+        },
+        () = shutdown.cancelled() => Ok(()),
+    }
+}

@@ -1,0 +1,175 @@
+//! What keeps us known to the discovery server, and the others known to us? Register, listen, and whenever that ends,
+//! begin again with growing pauses. The mesh itself goes on meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use ed25519_dalek::SigningKey;
+use mesh_core::Command;
+use mesh_wire::{
+    NodeId,
+    discovery::{ClientMessage, Network, ServerMessage},
+    peer_info::{Directory, PeerInfo},
+    signal::Signal,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{ServerError, directory::Believed, events::Events, rest::Rest};
+use crate::{membership::Membership, problem::Problem, status::ServerStatus};
+
+/// The first pause after a failure. A server that is being restarted is back within a second or two.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that held for this long proves that the server is well: the next pause is short again.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// What the client is made of.
+pub struct DiscoveryClient {
+    /// The server.
+    pub rest: Rest,
+    /// Our identity.
+    pub key: SigningKey,
+    /// How often the connection is proven to be alive.
+    pub heartbeat: Duration,
+    /// Signs what is registered.
+    pub membership: Membership,
+    /// What we believe.
+    pub believed: Believed,
+    /// Where it is published.
+    pub outlets: Outlets,
+}
+
+/// Where the client tells what it hears.
+#[derive(Debug)]
+pub struct Outlets {
+    /// The members.
+    pub directory: watch::Sender<Arc<Directory>>,
+    /// The network.
+    pub network: watch::Sender<Arc<Network>>,
+    /// How the server is doing.
+    pub server: watch::Sender<ServerStatus>,
+    /// Ourselves, as the server registered us.
+    pub own: watch::Sender<Option<PeerInfo>>,
+    /// To the data plane: signals of others.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl DiscoveryClient {
+    /// Runs until `shutdown`. `signals` are ours for others.
+    pub async fn run(
+        mut self,
+        mut signals: mpsc::Receiver<(NodeId, Signal)>,
+        shutdown: CancellationToken,
+    ) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.converse(&mut signals, &shutdown) => ended,
+                () = shutdown.cancelled() => return,
+            };
+            let Err(error) = ended else { return };
+            if began.elapsed() > HEALTHY {
+                pause = FIRST_PAUSE;
+            }
+            tracing::warn!(server = %self.rest.server(), %error, "discovery server lost; trying again in {pause:?}");
+            self.outlets.server.send_modify(|status| {
+                status.connected = false;
+                status.error = Some(error.to_string());
+                status.retry_in_s = Some(pause.as_secs());
+            });
+            tokio::select! {
+                () = sleep(jittered(pause)) => {}
+                () = drop_all(&mut signals) => {}
+                () = shutdown.cancelled() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Registers and listens, until something fails or `shutdown`.
+    async fn converse(
+        &mut self,
+        signals: &mut mpsc::Receiver<(NodeId, Signal)>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ServerError> {
+        let own_trouble = |problem: Problem| ServerError::Unreachable(problem.to_string());
+        let registration = self.membership.registration().map_err(own_trouble)?;
+        let network = self.membership.network().id.clone();
+        let own = self.rest.register(&network, &registration).await?;
+        self.membership.registered(&own).map_err(own_trouble)?;
+        self.outlets
+            .network
+            .send_replace(Arc::new(self.rest.network(&network).await?));
+        self.outlets.own.send_replace(Some(own));
+        let mut events = Events::open(&self.rest, &network, &self.key, self.heartbeat).await?;
+        tracing::info!(server = %self.rest.server(), "connected to the discovery server");
+        self.outlets.server.send_modify(|status| {
+            status.connected = true;
+            status.error = None;
+            status.retry_in_s = None;
+        });
+        loop {
+            tokio::select! {
+                message = events.next() => self.on_message(message?).await?,
+                Some((to, signal)) = signals.recv() => {
+                    events.send(&ClientMessage::Signal { to, payload: signal.encode() }).await?;
+                }
+                () = shutdown.cancelled() => {
+                    events.close().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn on_message(&mut self, message: ServerMessage) -> Result<(), ServerError> {
+        if self.believed.apply(&message) {
+            self.outlets
+                .directory
+                .send_replace(Arc::new(self.believed.directory().clone()));
+        }
+        let command = match message {
+            ServerMessage::Signal { from, payload } => match Signal::decode(&payload) {
+                Ok(signal) => Command::Signal { from, signal },
+                Err(error) => {
+                    tracing::debug!(peer = %from.short(), %error, "refused a signal");
+                    return Ok(());
+                }
+            },
+            ServerMessage::Undeliverable { to } => Command::Undeliverable { to },
+            ServerMessage::Error { problem } => {
+                return Err(ServerError::Refused(Box::new(problem)));
+            }
+            ServerMessage::Challenge { .. }
+            | ServerMessage::Snapshot { .. }
+            | ServerMessage::PeerJoined { .. }
+            | ServerMessage::PeerUpdated { .. }
+            | ServerMessage::PeerLeft { .. } => return Ok(()),
+        };
+        self.outlets
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| ServerError::Unreachable("the data plane has ended".to_owned()))
+    }
+}
+
+/// While the server is away nobody hears our signals; old ones must not be sent when it comes back.
+async fn drop_all(signals: &mut mpsc::Receiver<(NodeId, Signal)>) {
+    while signals.recv().await.is_some() {}
+    std::future::pending().await
+}
+
+/// Half to one and a half of `pause`, so that a thousand clients do not come back in one instant.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [128];
+    if getrandom::fill(&mut byte).is_err() {
+        return pause;
+    }
+    pause.mul_f64(0.5 + f64::from(byte[0]) / 256.0)
+}

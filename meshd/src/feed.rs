@@ -1,0 +1,244 @@
+//! What is the data plane told, and when? The members when the directory changes, our addresses when the host's change,
+//! the STUN servers when the discovery server names itself one.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use mesh_core::{Command, PeerEntry};
+use mesh_wire::{
+    NodeId, WireGuardKey,
+    discovery::Network,
+    peer_info::{Directory, PeerInfo},
+    psk::NetworkPsk,
+};
+use platform::net::{addresses, monitor};
+use tokio::{
+    net::lookup_host,
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{config::StunServer, state::StateDir};
+
+/// How often the host's addresses are looked at when nothing reports a change.
+const ADDRESS_INTERVAL: Duration = Duration::from_secs(30);
+/// How often names of STUN servers are looked up again; home routers' resolvers come up late.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+/// How long all look-ups of one round may take.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keeps the node's list of peers, and the cache on disk, in step with the directory.
+pub struct PeerFeed {
+    /// Ourselves: never our own peer.
+    pub node_id: NodeId,
+    /// Our session key.
+    pub wireguard_key: WireGuardKey,
+    /// What each pair's preshared key is derived from.
+    pub psk: NetworkPsk,
+    /// Where the cache is.
+    pub state: Arc<StateDir>,
+    /// The network's name.
+    pub network: mesh_wire::NetworkId,
+    /// The members.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// To the data plane.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl PeerFeed {
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let directory = Arc::clone(&self.directory.borrow_and_update());
+            let command = Command::SetPeers(self.entries(&directory));
+            if self.commands.send(command).await.is_err() {
+                return;
+            }
+            if let Err(problem) = self.state.save_directory(&self.network, &directory) {
+                tracing::warn!(%problem, "the list of members could not be cached");
+            }
+            tokio::select! {
+                changed = self.directory.changed() => if changed.is_err() { return },
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    fn entries(&self, directory: &Directory) -> Vec<PeerEntry> {
+        let others = directory
+            .peers
+            .iter()
+            .filter(|peer| peer.record.node_id != self.node_id);
+        others.map(|peer| self.entry(peer)).collect()
+    }
+
+    fn entry(&self, peer: &PeerInfo) -> PeerEntry {
+        PeerEntry {
+            node_id: peer.record.node_id,
+            wireguard_key: peer.record.wireguard_key,
+            virtual_ips: peer.virtual_ips.clone(),
+            instance: peer.record.instance,
+            online: peer.online,
+            psk: self
+                .psk
+                .session_psk(&self.wireguard_key, &peer.record.wireguard_key),
+        }
+    }
+}
+
+/// Keeps the node informed of the host's addresses.
+pub async fn hosts(
+    interface: String,
+    port: u16,
+    commands: mpsc::Sender<Command>,
+    shutdown: CancellationToken,
+) {
+    let mut changes = match monitor::Monitor::start().await {
+        Ok(monitor) => Some(monitor),
+        Err(error) => {
+            tracing::warn!(%error, "address changes are noticed late: the system does not report them");
+            None
+        }
+    };
+    loop {
+        match addresses::local_addresses(&interface).await {
+            Ok(found) => {
+                let hosts = found
+                    .into_iter()
+                    .map(|found| SocketAddr::new(found.address, port))
+                    .collect();
+                if commands.send(Command::SetHosts(hosts)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the host's addresses could not be read"),
+        }
+        let changed = async {
+            match changes.as_mut() {
+                Some(monitor) => monitor.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            told = timeout(ADDRESS_INTERVAL, changed) => if let Ok(Err(error)) = told {
+                tracing::warn!(%error, "address changes are noticed late from now on");
+                changes = None;
+            },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Where to ask for our reflexive addresses.
+pub struct StunFeed {
+    /// Of the configuration.
+    pub configured: Vec<StunServer>,
+    /// The discovery server; its host serves STUN too. `None` for our own embedded one, which sees us as we see
+    /// ourselves.
+    pub server: Option<Url>,
+    /// Says at which port.
+    pub network: watch::Receiver<Arc<Network>>,
+    /// To the data plane.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl StunFeed {
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let network = Arc::clone(&self.network.borrow_and_update());
+            let servers = timeout(LOOKUP_TIMEOUT, self.look_up(&network))
+                .await
+                .unwrap_or_default();
+            if !servers.is_empty()
+                && self
+                    .commands
+                    .send(Command::SetStunServers(servers))
+                    .await
+                    .is_err()
+            {
+                return;
+            }
+            tokio::select! {
+                () = sleep(LOOKUP_INTERVAL) => {}
+                changed = self.network.changed() => if changed.is_err() { return },
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn look_up(&self, network: &Network) -> Vec<SocketAddr> {
+        let mut found = BTreeSet::new();
+        for (host, port) in self.names(network) {
+            match lookup_host((host.as_str(), port)).await {
+                Ok(addresses) => found.extend(addresses),
+                Err(error) => {
+                    tracing::debug!(host, %error, "a STUN server's name does not resolve")
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn names(&self, network: &Network) -> Vec<(String, u16)> {
+        let mut names: Vec<_> = self
+            .configured
+            .iter()
+            .map(|server| (server.host.clone(), server.port))
+            .collect();
+        if let (Some(server), Some(port)) = (&self.server, network.stun_port) {
+            let host = network.public_ip.map(|ip| ip.to_string()).or_else(|| {
+                let host = server.host_str()?;
+                Some(host.trim_matches(['[', ']']).to_owned())
+            });
+            names.extend(host.map(|host| (host, port)));
+        }
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(server: Option<&str>) -> StunFeed {
+        let network = network(None);
+        StunFeed {
+            configured: Vec::new(),
+            server: server.map(|url| Url::parse(url).unwrap()),
+            network: watch::channel(Arc::new(network)).1,
+            commands: mpsc::channel(1).0,
+        }
+    }
+
+    fn network(public_ip: Option<&str>) -> Network {
+        Network {
+            id: "my-network".parse().unwrap(),
+            cidr: "10.100.0.0/16".parse().unwrap(),
+            network_key: NodeId::from_bytes([1; 32]),
+            created_at: 0,
+            peer_count: 0,
+            stun_port: Some(3478),
+            public_ip: public_ip.map(|ip| ip.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn the_discovery_servers_host_serves_stun_unless_it_names_another_address() {
+        let feed = feed(Some("http://[2001:db8::1]:7080/"));
+        assert_eq!(
+            feed.names(&network(None)),
+            [("2001:db8::1".to_owned(), 3478)]
+        );
+        assert_eq!(
+            feed.names(&network(Some("198.51.100.9"))),
+            [("198.51.100.9".to_owned(), 3478)]
+        );
+    }
+
+    #[test]
+    fn our_own_embedded_server_is_not_asked() {
+        assert!(feed(None).names(&network(None)).is_empty());
+    }
+}

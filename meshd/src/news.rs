@@ -1,0 +1,182 @@
+//! What happens with the data plane's news? Signals go to the discovery client, pongs to whoever asked, the rest into
+//! the log. Requests of the local API are answered here too.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use mesh_core::{Command, Event};
+use mesh_wire::{NodeId, join_link::JoinLink, peer_info::Directory, signal::Signal};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control::{Control, PING_TIMEOUT, PingFailure, Pong},
+    problem::Problem,
+    status::PathKind,
+};
+
+type PingReply = oneshot::Sender<Result<Pong, PingFailure>>;
+
+/// The daemon's switchboard.
+pub struct Switchboard {
+    /// To the data plane.
+    pub commands: mpsc::Sender<Command>,
+    /// To the discovery client.
+    pub signals: mpsc::Sender<(NodeId, Signal)>,
+    /// The members.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// Makes the link that `meshd invite` prints.
+    pub invite: Box<dyn Fn() -> Result<JoinLink, Problem> + Send + Sync>,
+    /// Ends the daemon.
+    pub shutdown: CancellationToken,
+}
+
+impl Switchboard {
+    /// Runs until shutdown or until the data plane has ended.
+    pub async fn run(
+        self,
+        mut events: mpsc::Receiver<Event>,
+        mut control: mpsc::Receiver<Control>,
+    ) {
+        let mut pings = Pings::default();
+        loop {
+            let overdue = pings.next_deadline();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.on_event(event, &mut pings),
+                    None => return,
+                },
+                Some(request) = control.recv() => self.on_control(request, &mut pings).await,
+                () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => pings.expire(Instant::now()),
+                () = self.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    fn on_event(&self, event: Event, pings: &mut Pings) {
+        match event {
+            Event::Signal { to, signal } => {
+                if self.signals.try_send((to, signal)).is_err() {
+                    tracing::debug!(peer = %to.short(), "a signal was dropped; the node repeats it");
+                }
+            }
+            Event::Connected { node, endpoint } => {
+                tracing::info!(peer = %self.name(&node), "connected directly");
+                tracing::debug!(peer = %self.name(&node), %endpoint, "path");
+            }
+            Event::Disconnected { node } => {
+                tracing::info!(peer = %self.name(&node), "disconnected")
+            }
+            Event::Pong {
+                id, rtt, endpoint, ..
+            } => pings.answer(id, rtt, endpoint),
+        }
+    }
+
+    async fn on_control(&self, request: Control, pings: &mut Pings) {
+        match request {
+            Control::Ping { node, reply } => {
+                let Some(online) = self
+                    .directory
+                    .borrow()
+                    .by_node(&node)
+                    .map(|peer| peer.online)
+                else {
+                    return answer(reply, Err(PingFailure::NoSuchPeer));
+                };
+                let id = pings.add(reply, online);
+                if self
+                    .commands
+                    .send(Command::Ping { node, id })
+                    .await
+                    .is_err()
+                {
+                    self.shutdown.cancel();
+                }
+            }
+            Control::Down { reply } => {
+                // Whoever asked may have hung up; it is done all the same.
+                let _unheard = reply.send(());
+                self.shutdown.cancel();
+            }
+            Control::Invite { reply } => {
+                let _unheard = reply.send((self.invite)());
+            }
+        }
+    }
+
+    fn name(&self, node: &NodeId) -> String {
+        let directory = self.directory.borrow();
+        directory
+            .by_node(node)
+            .map_or_else(|| node.short(), |peer| peer.name.clone())
+    }
+}
+
+/// Pings that wait for their pong.
+#[derive(Default)]
+struct Pings {
+    next_id: u64,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+struct Waiting {
+    reply: PingReply,
+    deadline: Instant,
+    online: bool,
+}
+
+impl Pings {
+    fn add(&mut self, reply: PingReply, online: bool) -> u64 {
+        self.next_id += 1;
+        let deadline = Instant::now() + PING_TIMEOUT;
+        self.waiting.insert(
+            self.next_id,
+            Waiting {
+                reply,
+                deadline,
+                online,
+            },
+        );
+        self.next_id
+    }
+
+    fn answer(&mut self, id: u64, rtt: std::time::Duration, endpoint: SocketAddr) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            let pong = Pong {
+                rtt,
+                path: PathKind::Direct,
+                endpoint: Some(endpoint),
+            };
+            answer(waiting.reply, Ok(pong));
+        }
+    }
+
+    /// Ids rise with time, so the smallest is the oldest.
+    fn next_deadline(&self) -> Option<Instant> {
+        self.waiting
+            .first_key_value()
+            .map(|(_, waiting)| waiting.deadline)
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(entry) = self.waiting.first_entry()
+            && entry.get().deadline <= now
+        {
+            let waiting = entry.remove();
+            let why = if waiting.online {
+                PingFailure::Timeout
+            } else {
+                PingFailure::Offline
+            };
+            answer(waiting.reply, Err(why));
+        }
+    }
+}
+
+fn answer(reply: PingReply, result: Result<Pong, PingFailure>) {
+    // A caller that hung up needs no answer.
+    let _unheard = reply.send(result);
+}

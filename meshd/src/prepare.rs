@@ -1,0 +1,199 @@
+//! What must be settled before anything runs? Settings, rights, state, keys, the embedded server, and which network
+//! this node is in.
+
+use std::sync::Arc;
+
+use mesh_wire::join_link::JoinLink;
+use platform::{
+    hostname,
+    privilege::{self, Privilege},
+};
+use sharing::ShareStore;
+
+use crate::{
+    cli::UpOptions,
+    config::{Remembered, Settings},
+    embedded, log,
+    membership::{Membership, Origin},
+    problem::{self, Problem},
+    state::{Identity, JoinedNetwork, StateDir},
+};
+
+/// Everything that the start needs.
+pub struct Prepared {
+    /// What the user wants.
+    pub settings: Settings,
+    /// The state directory, ours alone.
+    pub state: Arc<StateDir>,
+    /// Our keys.
+    pub identity: Arc<Identity>,
+    /// Which network, and how we get in.
+    pub membership: Membership,
+    /// The embedded discovery server, bound but not served yet.
+    pub embedded: Option<discovery_server::Running>,
+    /// The shares.
+    pub shares: ShareStore,
+    /// The join link of a network that this start creates.
+    pub new_link: Option<JoinLink>,
+    /// From where the embedded server can be reached, in plain words.
+    pub notice: String,
+    /// The server that a join link names.
+    public_server: url::Url,
+}
+
+/// Reads and checks everything; binds the embedded server if there is to be one.
+pub async fn prepare(options: UpOptions) -> Result<Prepared, Problem> {
+    let mut raw = options.raw_config()?;
+    let host = hostname::host_name();
+    // Once before anything is touched, so that a wrong value leaves no trace.
+    Settings::parse(&raw, &host)?.require_enabled(&raw)?;
+    match privilege::network_administration() {
+        Privilege::Held | Privilege::Unknown => {}
+        Privilege::Missing => return Err(problem::not_root()),
+    }
+    let state = Arc::new(StateDir::open(&options.state_dir)?);
+    let joined = state.network()?;
+    raw.remember(joined.as_ref().map(remembered).unwrap_or_default());
+    let settings = Settings::parse(&raw, &host)?;
+    log::init(&settings.log);
+    let identity = Arc::new(state.identity()?);
+    let shares = ShareStore::open(&state.shares_database())
+        .await
+        .map_err(|error| problem::operation_failed("open the list of shares", &error))?;
+    let wanted = choose(joined, &settings, options.join, state.path())?;
+    let needs_embedded = match &wanted {
+        Wanted::Resume(network) => network.embedded_server,
+        Wanted::Join(_) => false,
+        Wanted::Create => settings.server.is_none(),
+    };
+    let embedded = if needs_embedded {
+        Some(embedded::start(&state.discovery()?).await?)
+    } else {
+        None
+    };
+    let creates = matches!(wanted, Wanted::Create);
+    let membership = match wanted {
+        Wanted::Resume(network) => {
+            Membership::resume(Arc::clone(&state), Arc::clone(&identity), *network)?
+        }
+        Wanted::Join(link) => begin(&state, &identity, &settings, Origin::Join(link))?,
+        Wanted::Create => {
+            let origin = match (&embedded, &settings.server) {
+                (Some(server), _) => Origin::Create {
+                    server: embedded::local_url(server)?,
+                    embedded: true,
+                },
+                (None, Some(server)) => Origin::Create {
+                    server: server.clone(),
+                    embedded: false,
+                },
+                (None, None) => {
+                    return Err(problem::operation_failed(
+                        "create a network",
+                        &"there is no server",
+                    ));
+                }
+            };
+            begin(&state, &identity, &settings, origin)?
+        }
+    };
+    let (public_server, notice) = match &embedded {
+        Some(server) => {
+            let reach = embedded::reach(server)?;
+            (reach.url, reach.notice)
+        }
+        None => (membership.network().server.clone(), String::new()),
+    };
+    let new_link = creates.then(|| join_link(membership.network(), public_server.clone()));
+    Ok(Prepared {
+        settings,
+        state,
+        identity,
+        membership,
+        embedded,
+        shares,
+        new_link,
+        notice,
+        public_server,
+    })
+}
+
+impl Prepared {
+    /// Makes the link that `meshd invite` prints.
+    pub fn invitation(&self) -> Box<dyn Fn() -> Result<JoinLink, Problem> + Send + Sync> {
+        let link = join_link(self.membership.network(), self.public_server.clone());
+        Box::new(move || Ok(link.clone()))
+    }
+}
+
+/// What this start is to do about a network.
+enum Wanted {
+    Resume(Box<JoinedNetwork>),
+    Join(Box<JoinLink>),
+    Create,
+}
+
+fn choose(
+    joined: Option<JoinedNetwork>,
+    settings: &Settings,
+    link: Option<JoinLink>,
+    state_dir: &std::path::Path,
+) -> Result<Wanted, Problem> {
+    match (joined, link) {
+        (None, Some(link)) => Ok(Wanted::Join(Box::new(link))),
+        (None, None) => Ok(Wanted::Create),
+        (Some(network), Some(link)) if link.network_key != network.network_key => Err(
+            problem::already_joined(&network.id, &link.network, state_dir),
+        ),
+        (Some(network), _) if network.id != settings.network => Err(problem::already_joined(
+            &network.id,
+            &settings.network,
+            state_dir,
+        )),
+        // The same link again, perhaps because the server has moved.
+        (Some(network), Some(link)) if !network.embedded_server => {
+            Ok(Wanted::Resume(Box::new(JoinedNetwork {
+                server: link.server,
+                ..network
+            })))
+        }
+        (Some(network), None) if !network.embedded_server => {
+            let server = settings
+                .server
+                .clone()
+                .unwrap_or_else(|| network.server.clone());
+            Ok(Wanted::Resume(Box::new(JoinedNetwork {
+                server,
+                ..network
+            })))
+        }
+        (Some(network), _) => Ok(Wanted::Resume(Box::new(network))),
+    }
+}
+
+fn begin(
+    state: &Arc<StateDir>,
+    identity: &Arc<Identity>,
+    settings: &Settings,
+    origin: Origin,
+) -> Result<Membership, Problem> {
+    Membership::begin(Arc::clone(state), Arc::clone(identity), settings, origin)
+}
+
+fn remembered(network: &JoinedNetwork) -> Remembered {
+    Remembered {
+        network: Some(network.id.to_string()),
+        cidr: Some(network.cidr.to_string()),
+        server: (!network.embedded_server).then(|| network.server.to_string()),
+        name: Some(network.name.clone()),
+    }
+}
+
+fn join_link(network: &JoinedNetwork, server: url::Url) -> JoinLink {
+    JoinLink {
+        server,
+        network: network.id.clone(),
+        network_key: network.network_key,
+        psk: network.psk.clone(),
+    }
+}

@@ -1,0 +1,215 @@
+//! What does the daemon look like right now? Puts together what the data plane, the discovery client and the directory
+//! know into the one snapshot that `status`, the API and the metrics show.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use mesh_core::{DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer};
+use mesh_wire::{
+    NodeId,
+    discovery::Network,
+    peer_info::{Directory, PeerInfo},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    problem::Problem,
+    status::{NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
+};
+
+/// Ages of handshakes and the uptime go on even when nothing happens.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A session that was silent for longer no longer shows that its peer is there: three keepalives.
+const ALIVE: Duration = Duration::from_secs(75);
+
+/// Everything that a status is made of.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Who we are, and when we began.
+    pub identity: OwnIdentity,
+    /// The interface, once it stands.
+    pub link: watch::Receiver<Option<Link>>,
+    /// Ourselves, as the discovery server registered us.
+    pub own: watch::Receiver<Option<PeerInfo>>,
+    /// The members.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// The network.
+    pub network: watch::Receiver<Arc<Network>>,
+    /// The discovery server.
+    pub server: watch::Receiver<ServerStatus>,
+    /// What else is wrong.
+    pub health: watch::Receiver<Vec<Problem>>,
+}
+
+/// What never changes while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct OwnIdentity {
+    /// Our identity.
+    pub node_id: NodeId,
+    /// The name that we wish for.
+    pub hostname: String,
+    /// The greatest packet that the interface takes.
+    pub mtu: u16,
+    /// When the daemon started.
+    pub started: Instant,
+}
+
+/// The interface and what moves its packets.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The interface's name.
+    pub interface: String,
+    /// The UDP port.
+    pub port: u16,
+    /// Our addresses on the virtual LAN.
+    pub virtual_ips: Vec<IpAddr>,
+    /// The node.
+    pub node: watch::Receiver<Arc<CoreStatus>>,
+}
+
+impl Sources {
+    /// The snapshot.
+    pub fn status(&self) -> Status {
+        let link = self.link.borrow().clone();
+        let core = link.as_ref().map(|link| Arc::clone(&link.node.borrow()));
+        let own = self.own.borrow().clone();
+        let directory = Arc::clone(&self.directory.borrow());
+        let name = own
+            .as_ref()
+            .map_or_else(|| self.identity.hostname.clone(), |own| own.name.clone());
+        let server = self.server.borrow().clone();
+        Status {
+            node: NodeStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                node_id: self.identity.node_id,
+                name,
+                network: self.network.borrow().id.clone(),
+                interface: link
+                    .as_ref()
+                    .map(|link| link.interface.clone())
+                    .unwrap_or_default(),
+                virtual_ips: link
+                    .as_ref()
+                    .map(|link| link.virtual_ips.clone())
+                    .unwrap_or_default(),
+                trust: Trust::Psk,
+                listen_port: link.as_ref().map_or(0, |link| link.port),
+                uptime_s: self.identity.started.elapsed().as_secs(),
+            },
+            nat: core.as_deref().map(nat).unwrap_or_default(),
+            peers: self.peers(&directory, core.as_deref()),
+            health: self.problems(&server),
+            counters: core.as_deref().map(counters).unwrap_or_default(),
+            server,
+        }
+    }
+
+    /// Publishes a snapshot each second and whenever a source changes, until `shutdown`.
+    pub async fn run(mut self, status: watch::Sender<Arc<Status>>, shutdown: CancellationToken) {
+        let mut tick = interval(INTERVAL);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                Ok(()) = self.link.changed() => {}
+                Ok(()) = self.own.changed() => {}
+                Ok(()) = self.directory.changed() => {}
+                Ok(()) = self.server.changed() => {}
+                Ok(()) = self.health.changed() => {}
+                () = node_changed(&self.link) => {}
+                () = shutdown.cancelled() => return,
+            }
+            status.send_replace(Arc::new(self.status()));
+        }
+    }
+
+    fn peers(&self, directory: &Directory, core: Option<&CoreStatus>) -> Vec<PeerStatus> {
+        let others = directory
+            .peers
+            .iter()
+            .filter(|peer| peer.record.node_id != self.identity.node_id);
+        others
+            .map(|info| {
+                let node = info.record.node_id;
+                let state =
+                    core.and_then(|core| core.peers.iter().find(|peer| peer.node_id == node));
+                peer(info, state, self.identity.mtu)
+            })
+            .collect()
+    }
+
+    fn problems(&self, server: &ServerStatus) -> Vec<Problem> {
+        let mut problems = self.health.borrow().clone();
+        if let (false, Some(error)) = (server.connected, &server.error) {
+            let retry = server.retry_in_s.map_or_else(String::new, |s| {
+                format!(", next attempt within {} s", s + 1)
+            });
+            problems.push(
+                Problem::new(0, "server-unreachable", format!("no connection to the discovery server {}", server.url))
+                    .detail(format!("{error}{retry}"))
+                    .fix("check that it runs and that this host reaches it; sessions that stand go on without it"),
+            );
+        }
+        problems
+    }
+}
+
+/// Waits for the data plane's next snapshot.
+async fn node_changed(link: &watch::Receiver<Option<Link>>) {
+    let node = link.borrow().as_ref().map(|link| link.node.clone());
+    if let Some(mut node) = node {
+        node.mark_unchanged();
+        if node.changed().await.is_ok() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+fn peer(info: &PeerInfo, state: Option<&CorePeer>, mtu: u16) -> PeerStatus {
+    let alive = state
+        .is_some_and(|s| s.endpoint.is_some() && s.since_rx.is_some_and(|since| since < ALIVE));
+    let endpoint = state.filter(|_| alive).and_then(|s| s.endpoint);
+    PeerStatus {
+        name: info.name.clone(),
+        node_id: info.record.node_id,
+        virtual_ips: info.virtual_ips.clone(),
+        online: info.online || alive,
+        path: if alive {
+            PathKind::Direct
+        } else {
+            PathKind::None
+        },
+        via: Vec::new(),
+        endpoint,
+        rtt_ms: state
+            .filter(|_| alive)
+            .and_then(|s| s.rtt)
+            .map(|rtt| rtt.as_secs_f64() * 1000.0),
+        tx_bytes: state.map_or(0, |s| s.tx_bytes),
+        rx_bytes: state.map_or(0, |s| s.rx_bytes),
+        last_handshake_s: state
+            .and_then(|s| s.since_handshake)
+            .map(|since| since.as_secs()),
+        mtu: alive.then_some(mtu),
+    }
+}
+
+fn nat(core: &CoreStatus) -> NatStatus {
+    let mapped: Vec<_> = core.reflexive.iter().map(|seen| seen.mapped).collect();
+    let hosts: Vec<IpAddr> = core.reflexive.iter().map(|seen| seen.base.ip()).collect();
+    NatStatus {
+        behind_nat: (!mapped.is_empty())
+            .then(|| mapped.iter().all(|address| !hosts.contains(&address.ip()))),
+        mapped_addresses: mapped,
+    }
+}
+
+fn counters(core: &CoreStatus) -> BTreeMap<String, u64> {
+    DropReason::ALL
+        .into_iter()
+        .map(|reason| (reason.name().to_owned(), core.counters.get(reason)))
+        .collect()
+}

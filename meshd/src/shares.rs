@@ -1,0 +1,138 @@
+//! Where do shares listen, and how do shares of the configuration file get into the store?
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_wire::peer_info::Directory;
+use platform::listen::{ListenError, listen_on_device};
+use sharing::{Grant, Grantee, Origin, ShareStore, StoreError};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::ShareSettings,
+    problem::{self, Listener, Problem},
+};
+
+/// Served when it is free: URLs without a port, and Windows network paths, need it.
+const HTTP_PORT: u16 = 80;
+/// Always served, whatever else runs on this host.
+const SHARE_PORT: u16 = 7083;
+/// The device on which this host's own programs arrive.
+const LOOPBACK: &str = "lo";
+
+/// Listeners on `address` that only the mesh interface and this host's own programs can reach, and what did not work.
+///
+/// A bind to the address alone would not do: Linux takes packets for it on any interface, with any source.
+pub fn listen(address: IpAddr, interface: &str) -> (Vec<(TcpListener, Origin)>, Vec<Problem>) {
+    let mut listeners = Vec::new();
+    let mut problems = Vec::new();
+    for port in [HTTP_PORT, SHARE_PORT] {
+        for (device, origin) in [(interface, Origin::Mesh), (LOOPBACK, Origin::Local)] {
+            let at = SocketAddr::new(address, port);
+            match listen_on_device(at, device) {
+                Ok(listener) => listeners.push((listener, origin)),
+                Err(error) => problems.push(listen_problem(at, &error)),
+            }
+        }
+    }
+    problems.dedup();
+    (listeners, problems)
+}
+
+fn listen_problem(at: SocketAddr, error: &ListenError) -> Problem {
+    match error {
+        ListenError::PortInUse { .. } => problem::port_in_use(Listener::Shares, at),
+        ListenError::AddressNotAvailable { .. }
+        | ListenError::PermissionDenied { .. }
+        | ListenError::NoDevice { .. }
+        | ListenError::System { .. }
+        | ListenError::Unsupported { .. } => {
+            problem::operation_failed(format!("listen for shares on {at}"), error)
+        }
+    }
+}
+
+/// Brings the shares of the configuration file into the store, and grants them to members as their names become known.
+pub struct Configured {
+    /// What the file says.
+    pub shares: Vec<ShareSettings>,
+    /// Where they go.
+    pub store: ShareStore,
+    /// Who is a member.
+    pub directory: watch::Receiver<Arc<Directory>>,
+}
+
+impl Configured {
+    /// Adds what is missing; a share of the same name elsewhere is a problem, never overwritten.
+    pub async fn add(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for share in &self.shares {
+            match self.store.add(share.name.as_str(), &share.path, &[]).await {
+                Ok(_) => {}
+                Err(StoreError::NameTaken(_)) => {
+                    let known = self
+                        .store
+                        .list()
+                        .into_iter()
+                        .find(|info| info.name.eq_ignore_ascii_case(share.name.as_str()));
+                    if known.is_none_or(|info| info.path != share.path) {
+                        problems.push(problem::share_exists(share.name.as_str()));
+                    }
+                }
+                Err(error) => problems.push(problem::operation_failed(
+                    format!("share {}", share.name.as_str()),
+                    &error,
+                )),
+            }
+        }
+        problems
+    }
+
+    /// Grants until every name of the file is known, or `shutdown`.
+    pub async fn grant(mut self, shutdown: CancellationToken) {
+        let mut open: BTreeSet<(String, String)> = self
+            .shares
+            .iter()
+            .flat_map(|share| {
+                share
+                    .to
+                    .iter()
+                    .map(|to| (share.name.as_str().to_owned(), to.clone()))
+            })
+            .collect();
+        while !open.is_empty() {
+            let directory = Arc::clone(&self.directory.borrow_and_update());
+            let mut still_open = BTreeSet::new();
+            for (share, to) in open {
+                let peer = match to.as_str() {
+                    "all" => Some(Grantee::All),
+                    name => directory
+                        .find(name)
+                        .map(|peer| Grantee::Peer(peer.record.node_id)),
+                };
+                match peer {
+                    Some(peer) => self.grant_one(&share, peer).await,
+                    None => {
+                        still_open.insert((share, to));
+                    }
+                }
+            }
+            open = still_open;
+            tokio::select! {
+                changed = self.directory.changed(), if !open.is_empty() => if changed.is_err() { return },
+                () = shutdown.cancelled() => return,
+                else => return,
+            }
+        }
+    }
+
+    async fn grant_one(&self, share: &str, peer: Grantee) {
+        if let Err(error) = self.store.grant(share, Grant { peer, rw: false }).await {
+            tracing::error!(share, %error, "a share of the configuration file could not be granted");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How do the real programs run on the lab's machines, as a user would run them?
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{Host, Output, Process, binary};
+
+/// Enough for a start on a machine that is busy with other tests.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A `discovery-server` on a public host.
+#[derive(Debug)]
+pub struct Discovery {
+    pub process: Process,
+    host: Host,
+}
+
+impl Discovery {
+    /// Starts it with its default ports and waits until it serves.
+    pub fn start(host: &Host) -> Result<Self> {
+        let mut command = host.command(binary("discovery-server")?);
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(host.dir().join("discovery"));
+        let process = host.spawn_command(command)?;
+        process.wait_for_line("ready", START_LIMIT)?;
+        Ok(Self {
+            process,
+            host: host.clone(),
+        })
+    }
+
+    /// What `--server` takes.
+    pub fn url(&self) -> String {
+        format!("http://{}:7080", self.host.address())
+    }
+}
+
+/// A `meshd` with a state directory of its own.
+#[derive(Debug)]
+pub struct Daemon {
+    pub process: Process,
+    /// As its `ready` line says.
+    pub name: String,
+    pub virtual_ip: String,
+    host: Host,
+    state: PathBuf,
+}
+
+impl Daemon {
+    /// Runs `meshd up ARGS` and waits for its `ready` line. A second start on the same host uses the same state.
+    pub fn up(host: &Host, args: &[&str]) -> Result<Self> {
+        let mut daemon = Self::launch(host, args)?;
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+
+    /// Starts it and returns at once.
+    pub fn launch(host: &Host, args: &[&str]) -> Result<Self> {
+        let state = host.dir().join("state");
+        let mut command = host.command(binary("meshd")?);
+        command.args(["up", "--state-dir"]).arg(&state).args(args);
+        // A file of the machine that runs the tests is none of the lab's.
+        command
+            .env_remove("MESHD_CONFIG")
+            .env_remove("MESHD_STATE_DIR");
+        let process = host.spawn_command(command)?;
+        Ok(Self {
+            process,
+            name: String::new(),
+            virtual_ip: String::new(),
+            host: host.clone(),
+            state,
+        })
+    }
+
+    /// Waits for `ready NAME IP`.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let line = self.process.wait_for_line("ready ", START_LIMIT)?;
+        let mut words = line.split_whitespace().skip(1);
+        self.name = words
+            .next()
+            .context("no name in the ready line")?
+            .to_owned();
+        self.virtual_ip = words
+            .next()
+            .context("no address in the ready line")?
+            .to_owned();
+        Ok(())
+    }
+
+    /// The join link that the creator printed.
+    pub fn join_link(&self) -> Result<String> {
+        let line = self.process.wait_for_line("join http", START_LIMIT)?;
+        let link = line
+            .split_whitespace()
+            .find(|word| word.starts_with("http"));
+        Ok(link.context("no link in the join line")?.to_owned())
+    }
+
+    /// Runs a command of the command line against this daemon, whatever its exit status.
+    pub fn cli(&self, args: &[&str]) -> Result<Output> {
+        let mut command = self.host.command(binary("meshd")?);
+        command.arg("--state-dir").arg(&self.state).args(args);
+        self.host.run_command(command, START_LIMIT)
+    }
+
+    /// As [`Self::cli`], but it must succeed; returns what it printed.
+    pub fn ask(&self, args: &[&str]) -> Result<String> {
+        let output = self.cli(args)?;
+        ensure!(
+            output.status.success(),
+            "meshd {args:?} on {}: {}\n{}{}",
+            self.host.name(),
+            output.status,
+            output.stdout,
+            output.stderr
+        );
+        Ok(output.stdout)
+    }
+
+    /// `meshd status --json`
+    pub fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ask(&["status", "--json"])?)?)
+    }
+
+    /// What `status` says of one peer.
+    pub fn peer(&self, name: &str) -> Result<Value> {
+        let status = self.status()?;
+        let peers = status["peers"].as_array().context("status has no peers")?;
+        let peer = peers.iter().find(|peer| peer["name"] == name);
+        peer.cloned()
+            .with_context(|| format!("status of {} has no peer {name}: {status:#}", self.name))
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&self) -> Result<()> {
+        self.process.kill()
+    }
+}
