@@ -56,7 +56,7 @@ pub(super) enum ShareCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct AddArguments {
-    /// What members see: http://<virtual ip>/NAME/
+    /// What members see: `http://VIRTUAL-IP/NAME/`
     name: String,
     /// The directory
     path: PathBuf,
