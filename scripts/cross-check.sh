@@ -52,7 +52,7 @@ check() {
     "CC_$id=$(compiler_wrapper "$target")" "AR_$id=$CACHE/bin/zig-ar" \
     "$RUST/usr/bin/cargo" check -Zbuild-std=std,panic_abort -Zbuild-std-features= --target "$target" \
     --manifest-path "$WORKSPACE/Cargo.toml" --config 'profile.dev.package."*".opt-level=0' \
-    "${args[@]}" || return 1
+    --keep-going "${args[@]}" || return 1
   echo "--- $target: pass, $((SECONDS - start)) s"
 }
 
