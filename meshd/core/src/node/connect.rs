@@ -32,10 +32,16 @@ impl Node {
         let Some(peer) = self.peers.get(index) else {
             return;
         };
-        if peer.link.is_some() && !peer.session.is_established() {
-            self.handshake(index, now, transmit);
-            self.schedule(index);
+        if peer.link.is_none() || peer.session.is_established() {
+            return;
         }
+        // A message of the peer may be all that ever spoke for this path, and no agent would notice its end.
+        let unwatched = peer.agent.is_none() && peer.state == State::Connected;
+        self.handshake(index, now, transmit);
+        if unwatched {
+            self.dial(index, now, transmit);
+        }
+        self.schedule(index);
     }
 
     /// The peer's daemon was started anew: nothing that we share with it is worth anything any more.
@@ -219,6 +225,7 @@ impl Node {
         // The next packet may dial at once: the path that died was good a moment ago.
         peer.state = State::Idle;
         self.stun.remove_peer(index);
+        self.gatherer.doubt(now);
     }
 
     /// No pair of addresses works: what waited is dropped, and the peer is left alone for a while.
@@ -231,6 +238,7 @@ impl Node {
         let dropped = peer.pending.clear();
         self.stun.remove_peer(index);
         self.counters.count(DropReason::Unreachable, dropped);
+        self.gatherer.doubt(now);
     }
 
     /// Repeats our signal, or gives up.

@@ -1,1 +1,316 @@
+use std::net::{IpAddr, SocketAddr};
 
+use mesh_wire::{WireGuardKey, carrier::Carrier};
+
+use super::*;
+use crate::{
+    Arrival, Command, DropReason, PacketQueue, PeerEntry,
+    peer::session::{Session, SessionKeys},
+};
+
+const PSK: [u8; 32] = [9; 32];
+/// `virtio_net_hdr`, all zero.
+const VNET: usize = 10;
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, number], 7081))
+}
+
+fn virtual_ip(number: u8) -> IpAddr {
+    IpAddr::from([10, 100, 0, number])
+}
+
+fn node_id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 32])
+}
+
+fn public(number: u8) -> WireGuardKey {
+    SessionKeys::new([number; 32]).public()
+}
+
+fn entry(number: u8) -> PeerEntry {
+    PeerEntry {
+        node_id: node_id(number),
+        wireguard_key: public(number),
+        virtual_ips: vec![virtual_ip(number)],
+        instance: 1,
+        online: true,
+        psk: PSK,
+    }
+}
+
+fn frame(source: u8, destination: u8) -> Vec<u8> {
+    let mut frame = vec![0; VNET];
+    frame.extend_from_slice(&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend_from_slice(&[10, 100, 0, source, 10, 100, 0, destination]);
+    frame.resize(VNET + 40, 0xAB);
+    frame
+}
+
+/// A node with everything that its daemon would hold for it.
+struct Station {
+    number: u8,
+    node: Node,
+    transmit: TransmitQueue,
+    received: Vec<Vec<u8>>,
+    news: Vec<Event>,
+}
+
+impl Station {
+    fn new(number: u8, now: Instant) -> Self {
+        let config = NodeConfig {
+            node_id: node_id(number),
+            virtual_ips: vec![virtual_ip(number)],
+            cidr: "10.100.0.0/16".parse().unwrap(),
+            connect_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(25),
+        };
+        let mut station = Self {
+            number,
+            node: Node::new(config, [number; 32], [number; 32], now),
+            transmit: TransmitQueue::new(),
+            received: Vec::new(),
+            news: Vec::new(),
+        };
+        station.tell(Command::SetHosts(vec![address(number)]), now);
+        station
+    }
+
+    fn tell(&mut self, command: Command, now: Instant) {
+        self.node.handle_command(command, now, &mut self.transmit);
+    }
+
+    fn tun(&mut self, mut frame: Vec<u8>, now: Instant) {
+        self.node.handle_tun(&mut frame, now, &mut self.transmit);
+    }
+
+    fn datagram(&mut self, from: u8, bytes: &[u8], now: Instant) {
+        let arrival = Arrival {
+            from: address(from),
+            to: address(self.number),
+        };
+        let mut packets = PacketQueue::new();
+        self.node
+            .handle_datagram(arrival, bytes, now, &mut self.transmit, &mut packets);
+        self.received.extend(packets.iter().map(<[u8]>::to_vec));
+    }
+
+    fn sent(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
+        let all = self.transmit.trains().iter().flat_map(|train| {
+            let to = train.route().dst;
+            train.datagrams().map(move |bytes| (to, bytes.to_vec()))
+        });
+        let all = all.collect();
+        self.transmit.clear();
+        all
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.node.poll_event()).collect()
+    }
+
+    fn drops(&self, reason: DropReason, now: Instant) -> u64 {
+        self.node.status(now).counters.get(reason)
+    }
+}
+
+/// Two nodes that know each other, in one room without a network between them.
+struct Pair {
+    now: Instant,
+    a: Station,
+    b: Station,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Instant::now();
+        let [mut a, mut b] = [1, 2].map(|number| Station::new(number, now));
+        a.tell(Command::SetPeers(vec![entry(2)]), now);
+        b.tell(Command::SetPeers(vec![entry(1)]), now);
+        Self { now, a, b }
+    }
+
+    /// Passes datagrams and signals between the two for a while of their time.
+    fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.exchange();
+            self.now += Duration::from_millis(5);
+            for station in [&mut self.a, &mut self.b] {
+                if station
+                    .node
+                    .poll_timeout()
+                    .is_some_and(|(at, _)| at <= self.now)
+                {
+                    station.node.handle_timeout(self.now, &mut station.transmit);
+                }
+            }
+        }
+        self.exchange();
+    }
+
+    fn exchange(&mut self) {
+        for round in 0.. {
+            assert!(round < 100, "they never come to rest");
+            let moved = pass(&mut self.a, &mut self.b, self.now);
+            if !pass(&mut self.b, &mut self.a, self.now) && !moved {
+                return;
+            }
+        }
+    }
+}
+
+fn pass(from: &mut Station, to: &mut Station, now: Instant) -> bool {
+    let (sent, events) = (from.sent(), from.events());
+    let moved = !sent.is_empty() || !events.is_empty();
+    for (destination, bytes) in sent {
+        assert_eq!(destination, address(to.number));
+        to.datagram(from.number, &bytes, now);
+    }
+    for event in events {
+        if let Event::Signal { signal, .. } = &event {
+            let from = node_id(from.number);
+            let signal = signal.clone();
+            to.tell(Command::Signal { from, signal }, now);
+        }
+        from.news.push(event);
+    }
+    moved
+}
+
+fn connected() -> Pair {
+    let mut pair = Pair::new();
+    pair.a.tun(frame(1, 2), pair.now);
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.b.received, [frame(1, 2)[VNET..].to_vec()]);
+    pair
+}
+
+#[test]
+fn the_first_packet_dials_and_arrives_and_both_sides_tell() {
+    let mut pair = connected();
+    for (station, other) in [(&pair.a, 2), (&pair.b, 1)] {
+        let connected = Event::Connected {
+            node: node_id(other),
+            endpoint: address(other),
+        };
+        let times = station
+            .news
+            .iter()
+            .filter(|event| **event == connected)
+            .count();
+        assert_eq!(times, 1, "{:?}", station.news);
+    }
+    pair.b.tun(frame(2, 1), pair.now);
+    pair.run(Duration::from_millis(5));
+    assert_eq!(pair.a.received, [frame(2, 1)[VNET..].to_vec()]);
+    let peer = &pair.a.node.status(pair.now).peers[0];
+    assert_eq!((peer.tx_bytes, peer.rx_bytes), (40, 40));
+    assert_eq!(peer.endpoint, Some(address(2)));
+}
+
+#[test]
+fn packets_that_wait_are_bounded_and_dropped_when_the_attempt_ends() {
+    let mut pair = Pair::new();
+    for _ in 0..70 {
+        pair.a.tun(frame(1, 2), pair.now);
+    }
+    assert_eq!(pair.a.drops(DropReason::Unreachable, pair.now), 6);
+    let to = node_id(2);
+    pair.a.tell(Command::Undeliverable { to }, pair.now);
+    assert_eq!(pair.a.drops(DropReason::Unreachable, pair.now), 70);
+}
+
+#[test]
+fn a_packet_for_nobody_and_one_that_is_no_packet_are_counted() {
+    let mut pair = Pair::new();
+    pair.a.tun(frame(1, 3), pair.now);
+    pair.a.tun(vec![0; 12], pair.now);
+    assert_eq!(pair.a.drops(DropReason::NoSuchDestination, pair.now), 1);
+    assert_eq!(pair.a.drops(DropReason::MalformedPacket, pair.now), 1);
+    assert!(pair.a.events().is_empty() && pair.a.sent().is_empty());
+}
+
+#[test]
+fn a_replayed_message_is_delivered_once() {
+    let mut pair = connected();
+    pair.a.tun(frame(1, 2), pair.now);
+    let sent = pair.a.sent();
+    let [(_, bytes)] = &sent[..] else {
+        panic!("one message: {sent:?}")
+    };
+    for _ in 0..2 {
+        pair.b.datagram(1, bytes, pair.now);
+    }
+    assert_eq!(pair.b.received.len(), 2, "the first packet and this one");
+    assert_eq!(pair.b.drops(DropReason::RefusedMessage, pair.now), 1);
+}
+
+#[test]
+fn a_message_from_elsewhere_moves_the_path_there() {
+    let mut pair = connected();
+    pair.a.tun(frame(1, 2), pair.now);
+    let sent = pair.a.sent();
+    pair.b.datagram(7, &sent[0].1, pair.now);
+    assert_eq!(
+        pair.b.node.status(pair.now).peers[0].endpoint,
+        Some(address(7))
+    );
+    pair.b.tun(frame(2, 1), pair.now);
+    assert_eq!(pair.b.sent()[0].0, address(7));
+}
+
+#[test]
+fn only_the_owner_of_an_address_may_send_from_it() {
+    let mut pair = connected();
+    pair.a.tun(frame(3, 2), pair.now);
+    pair.a.tun(frame(2, 2), pair.now);
+    pair.run(Duration::from_millis(5));
+    assert_eq!(pair.b.drops(DropReason::ForgedSource, pair.now), 2);
+    assert_eq!(pair.b.received.len(), 1);
+}
+
+#[test]
+fn an_unknown_message_between_daemons_is_counted() {
+    let mut pair = connected();
+    let mut carrier = Carrier::Ping { id: 1, sent: 2 }.encode();
+    carrier[40] = 200;
+    let index = pair.a.node.peers.by_node(&node_id(2)).unwrap();
+    pair.a
+        .node
+        .send_inner(index, &carrier, pair.now, &mut pair.a.transmit);
+    pair.run(Duration::from_millis(5));
+    assert_eq!(pair.b.drops(DropReason::UnknownCarrier, pair.now), 1);
+}
+
+#[test]
+fn a_member_that_leaves_is_forgotten_with_its_session() {
+    let mut pair = connected();
+    pair.a.tell(Command::SetPeers(Vec::new()), pair.now);
+    assert_eq!(pair.a.node.peer_ids().count(), 0);
+    pair.b.tun(frame(2, 1), pair.now);
+    pair.run(Duration::from_millis(5));
+    assert!(pair.a.received.is_empty());
+    assert_eq!(pair.a.drops(DropReason::RefusedMessage, pair.now), 1);
+    assert_eq!(
+        pair.a.node.poll_timeout(),
+        None,
+        "nothing is left to wait for"
+    );
+}
+
+#[test]
+fn a_path_that_only_an_initiation_spoke_for_does_not_keep_us_from_dialling() {
+    let mut pair = Pair::new();
+    let keys = SessionKeys::new([2; 32]);
+    let mut session = Session::new(&keys, public(1), PeerIdx::new(0), PSK, Duration::ZERO);
+    let mut initiation = [0; 256];
+    let len = session.initiate(pair.now, true, &mut initiation);
+    pair.a.datagram(2, &initiation[..len], pair.now);
+    assert_eq!(pair.a.sent().len(), 1, "the response, which is lost");
+    pair.a.tun(frame(1, 2), pair.now);
+    let kinds: Vec<_> = pair.a.sent().iter().map(|(_, bytes)| bytes[0]).collect();
+    assert_eq!(kinds, [1], "a handshake of our own");
+    let events = pair.a.events();
+    assert!(matches!(events[..], [Event::Signal { .. }]), "{events:?}");
+}

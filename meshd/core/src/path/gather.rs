@@ -23,6 +23,8 @@ const INITIAL_RTO: Duration = Duration::from_millis(250);
 const MAX_REQUESTS: u32 = 7;
 /// How often a mapping is confirmed, which also keeps it alive: NATs forget idle UDP mappings after 30 s and up.
 const REFRESH: Duration = Duration::from_secs(25);
+/// An answer younger than this is believed even when paths fail.
+const CREDIBLE: Duration = Duration::from_secs(5);
 /// The most STUN servers that are asked.
 const MAX_SERVERS: usize = 8;
 
@@ -78,6 +80,16 @@ impl Gatherer {
                 sent: 0,
                 next: now,
             });
+        }
+    }
+
+    /// A path failed, perhaps because our NAT has forgotten us: servers that answered a while ago are asked again now.
+    pub fn doubt(&mut self, now: Instant) {
+        for server in self.servers.values_mut() {
+            let answered = server.sent == 0;
+            if answered && server.next.saturating_duration_since(now) <= REFRESH - CREDIBLE {
+                server.next = server.next.min(now);
+            }
         }
     }
 
@@ -269,6 +281,25 @@ mod tests {
             times.push((now - start).as_millis());
         }
         assert_eq!(times, [0, 250, 750, 1750, 3750, 7750, 15_750, 40_750]);
+    }
+
+    #[test]
+    fn a_failed_path_asks_again_but_not_at_once_after_an_answer() {
+        let now = Instant::now();
+        let mut gatherer = gatherer(now);
+        let request = ask(&mut gatherer, now).remove(0);
+        gatherer.doubt(now);
+        assert_eq!(
+            gatherer.poll_timeout(),
+            Some(now + INITIAL_RTO),
+            "a question that is open is not repeated early"
+        );
+        let answer = response(&request, ([203, 0, 113, 9], 1).into());
+        gatherer.handle_response((SERVER.into(), LOCAL.into()), &answer, now);
+        gatherer.doubt(now + Duration::from_secs(4));
+        assert_eq!(gatherer.poll_timeout(), Some(now + REFRESH));
+        gatherer.doubt(now + Duration::from_secs(5));
+        assert_eq!(gatherer.poll_timeout(), Some(now + Duration::from_secs(5)));
     }
 
     #[test]
