@@ -54,14 +54,14 @@ impl Identity {
         SessionKeys::new(self.private).public()
     }
 
-    /// What the network tells `reader` of this host.
-    pub fn entry_for(&self, reader: &Self, psk: &NetworkPsk) -> PeerEntry {
+    /// What the network tells `reader` of this host, which is switched on or not.
+    pub fn entry_for(&self, reader: &Self, psk: &NetworkPsk, online: bool) -> PeerEntry {
         PeerEntry {
             node_id: self.node_id,
             wireguard_key: self.public(),
             virtual_ips: vec![self.virtual_ip.into()],
             instance: self.instance,
-            online: true,
+            online,
             psk: psk.session_psk(&self.public(), &reader.public()),
         }
     }

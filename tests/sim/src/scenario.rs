@@ -64,7 +64,7 @@ impl World {
         self.publish();
     }
 
-    /// Stops a host without a word.
+    /// Stops a host without a word; the server notices when the directory is next published.
     pub fn switch_off(&mut self, host: HostId) {
         self.hosts[host].node = None;
     }
@@ -83,8 +83,9 @@ impl World {
 
     /// What the directory tells `reader` of another host.
     pub fn entry(&self, reader: HostId, of: HostId) -> PeerEntry {
+        let online = self.hosts[of].node.is_some();
         let [reader, of] = [reader, of].map(|host| self.hosts[host].identity);
-        of.entry_for(&reader, &self.psk)
+        of.entry_for(&reader, &self.psk, online)
     }
 
     /// Tells a node something at once.

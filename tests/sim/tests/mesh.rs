@@ -325,6 +325,23 @@ fn a_path_that_breaks_for_a_minute_heals() {
 }
 
 #[test]
+fn a_peer_that_lost_its_keys_behind_our_back_gets_new_ones() {
+    for_each_seed("a_peer_that_lost_its_keys", |seed| {
+        let (mut world, a, b) = connected(seed, Place::PortRestricted, Place::FullCone);
+        let whole = world.hosts[a].up.shape;
+        world.hosts[a].reshape(Shape { loss: 1.0, ..whole });
+        world.run_for(40 * SECOND);
+        world.hosts[a].reshape(whole);
+        let entry = world.entry(b, a);
+        world.tell(b, Command::SetPeers(Vec::new()));
+        world.tell(b, Command::SetPeers(vec![entry]));
+        // WireGuard notices after 15 s of silence: Keepalive-Timeout and Rekey-Timeout.
+        let took = world.ping_until_answered((a, b), SECOND, 20 * SECOND);
+        assert!(took.is_some(), "speaks with dead keys for ever");
+    });
+}
+
+#[test]
 fn pings_between_daemons_are_answered() {
     for_each_seed("pings_between_daemons", |seed| {
         let (mut world, a, b) = two(seed, Place::PortRestricted, Place::Open);
