@@ -4,13 +4,12 @@ use std::{
     ffi::OsStr,
     fs::{File, Metadata},
     io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use platform::beneath::{BeneathError, OpenRoot};
 
 /// What can be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,22 +18,22 @@ pub(crate) enum Kind {
     Folder,
 }
 
-/// Which version of a file this is. Two equal stamps mean equal content, but for writes within one tick of the
-/// file system's clock.
+/// Which version of a file this is. Two equal stamps of one file mean equal content, but for writes within one tick of
+/// the file system's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
+    /// 0 where the system does not tell.
     pub(crate) inode: u64,
     pub(crate) size: u64,
     pub(crate) modified: SystemTime,
-    /// Seconds and nanoseconds of the last change of content or inode: unlike `modified`, nobody can set it back.
-    changed: (i64, i64),
+    changed: system::ChangeTime,
 }
 
 /// A folder of a share. Links in it may lead anywhere in the share and nowhere else.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
-    root: Arc<File>,
-    names: Vec<Vec<u8>>,
+    root: Arc<OpenRoot>,
+    path: PathBuf,
 }
 
 /// What a path leads to.
@@ -44,8 +43,13 @@ pub(crate) enum Found {
     Folder(Folder),
 }
 
-/// The names in a folder with their kinds where the folder itself tells; special files are left out.
-pub(crate) struct Entries(Dir);
+/// One thing in a folder, links followed.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) name: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) stamp: Stamp,
+}
 
 impl Stamp {
     /// The version that an open file has now.
@@ -55,90 +59,125 @@ impl Stamp {
 
     fn read(metadata: &Metadata) -> io::Result<Self> {
         Ok(Self {
-            inode: metadata.ino(),
+            inode: system::inode(metadata),
             size: metadata.len(),
             modified: metadata.modified()?,
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            changed: system::changed(metadata)?,
         })
     }
 }
 
 impl Folder {
     /// Opens the directory of a share.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        let root = rustix::fs::open(path, flags, Mode::empty())?;
+    pub(crate) fn open(path: &Path) -> Result<Self, BeneathError> {
         Ok(Self {
-            root: Arc::new(root.into()),
-            names: Vec::new(),
+            root: Arc::new(OpenRoot::open(path)?),
+            path: PathBuf::new(),
         })
     }
 
     /// Opens what `names`, one below the other, lead to.
     pub(crate) fn find(&self, names: &[Vec<u8>]) -> io::Result<Found> {
-        let names = [self.names.as_slice(), names].concat();
-        let file = self.reach(&names)?;
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            let root = self.root.clone();
-            Ok(Found::Folder(Self { root, names }))
-        } else if metadata.is_file() {
-            Ok(Found::File(file, Stamp::read(&metadata)?))
-        } else {
-            Err(io::Error::other("neither a file nor a folder"))
+        let mut path = self.path.clone();
+        for name in names {
+            path.push(plain(name)?);
+        }
+        match self.root.open_file(&path) {
+            Ok(file) => {
+                let stamp = Stamp::of(&file)?;
+                Ok(Found::File(file, stamp))
+            }
+            // A folder, then; a device or a pipe is none either.
+            Err(BeneathError::WrongKind { .. }) if self.is_folder(&path)? => {
+                Ok(Found::Folder(Self {
+                    root: self.root.clone(),
+                    path,
+                }))
+            }
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 
-    /// What is called `name` in this folder, without opening a file for reading.
-    pub(crate) fn look(&self, name: &[u8]) -> io::Result<(Kind, Stamp)> {
-        match self.find(&[name.to_vec()])? {
-            Found::File(_, stamp) => Ok((Kind::File, stamp)),
-            Found::Folder(folder) => Ok((Kind::Folder, Stamp::of(&folder.reach(&folder.names)?)?)),
-        }
+    /// Everything in this folder that can be served, in the folder's own order.
+    pub(crate) fn items(&self) -> io::Result<impl Iterator<Item = io::Result<Item>>> {
+        let entries = self.root.read_dir(&self.path).map_err(io::Error::other)?;
+        Ok(entries.map(|entry| {
+            let entry = entry.map_err(io::Error::other)?;
+            Ok(Item {
+                name: entry.name.as_encoded_bytes().to_vec(),
+                kind: kind(&entry.metadata),
+                stamp: Stamp::read(&entry.metadata)?,
+            })
+        }))
     }
 
-    /// Everything in this folder, in its own order.
-    pub(crate) fn entries(&self) -> io::Result<Entries> {
-        Ok(Entries(Dir::read_from(self.reach(&self.names)?)?))
-    }
-
-    fn reach(&self, names: &[Vec<u8>]) -> io::Result<File> {
-        let joined = names.join(&b'/');
-        let path = if joined.is_empty() {
-            OsStr::new(".")
-        } else {
-            OsStr::from_bytes(&joined)
-        };
-        // NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(&*self.root, path, flags, Mode::empty(), resolve)?.into())
+    fn is_folder(&self, path: &Path) -> io::Result<bool> {
+        let metadata = self.root.metadata(path).map_err(io::Error::other)?;
+        Ok(kind(&metadata) == Kind::Folder)
     }
 }
 
-impl Iterator for Entries {
-    type Item = io::Result<(Vec<u8>, Option<Kind>)>;
+fn kind(metadata: &Metadata) -> Kind {
+    if metadata.is_dir() {
+        Kind::Folder
+    } else {
+        Kind::File
+    }
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let entry = match self.0.next()? {
-                Ok(entry) => entry,
-                Err(error) => return Some(Err(error.into())),
-            };
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::Directory => Some(Kind::Folder),
-                FileType::RegularFile => Some(Kind::File),
-                FileType::Symlink | FileType::Unknown => None,
-                FileType::Fifo
-                | FileType::Socket
-                | FileType::CharacterDevice
-                | FileType::BlockDevice => continue,
-            };
-            return Some(Ok((name.to_vec(), kind)));
-        }
+/// A name that is one component of a path, whatever this system's separators are.
+fn plain(name: &[u8]) -> io::Result<&OsStr> {
+    let name = system::name(name).ok_or(io::ErrorKind::NotFound)?;
+    let mut components = Path::new(name).components();
+    match (components.next(), components.next()) {
+        (Some(std::path::Component::Normal(only)), None) if only == name => Ok(name),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// What the standard library tells only for Unix.
+#[cfg(unix)]
+mod system {
+    use std::{
+        ffi::OsStr,
+        fs::Metadata,
+        io,
+        os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    };
+
+    /// Seconds and nanoseconds of the last change of content or inode: unlike the time of modification, nobody can set
+    /// it back.
+    pub(super) type ChangeTime = (i64, i64);
+
+    pub(super) fn changed(metadata: &Metadata) -> io::Result<ChangeTime> {
+        Ok((metadata.ctime(), metadata.ctime_nsec()))
+    }
+
+    pub(super) fn inode(metadata: &Metadata) -> u64 {
+        metadata.ino()
+    }
+
+    pub(super) fn name(bytes: &[u8]) -> Option<&OsStr> {
+        Some(OsStr::from_bytes(bytes))
+    }
+}
+
+/// What every system tells: names must be UTF-8, and a file is known by its creation.
+#[cfg(not(unix))]
+mod system {
+    use std::{ffi::OsStr, fs::Metadata, io, time::SystemTime};
+
+    pub(super) type ChangeTime = SystemTime;
+
+    pub(super) fn changed(metadata: &Metadata) -> io::Result<ChangeTime> {
+        metadata.created()
+    }
+
+    pub(super) fn inode(_metadata: &Metadata) -> u64 {
+        0
+    }
+
+    pub(super) fn name(bytes: &[u8]) -> Option<&OsStr> {
+        std::str::from_utf8(bytes).ok().map(OsStr::new)
     }
 }

@@ -22,9 +22,11 @@ mod acl;
 mod folder;
 mod name;
 mod serve;
+mod share;
 mod store;
 
 pub use acl::{Access, Grant, Grantee, Visitor, access};
 pub use name::{MAX_NAME_BYTES, ShareName};
 pub use serve::{Origin, ShareServer};
-pub use store::{ShareInfo, ShareProblem, ShareStore, StoreError};
+pub use share::{ShareInfo, ShareProblem};
+pub use store::{ShareStore, StoreError};

@@ -7,7 +7,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize};
 use sqlx::{
     Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -15,9 +14,10 @@ use sqlx::{
 use tokio::sync::watch;
 
 use crate::{
-    acl::{Access, Grant, Grantee, Visitor, access},
+    acl::{Grant, Grantee},
     folder::Folder,
     name::{ShareName, fold},
+    share::{Share, ShareInfo, ShareProblem, Shares},
 };
 
 /// Why a change to the shares was refused or failed. Each message says what, why and, where there is one, the fix.
@@ -64,43 +64,6 @@ pub enum StoreError {
         source: sqlx::Error,
     },
 }
-
-/// A share as the local interface shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShareInfo {
-    /// The owner's spelling.
-    pub name: String,
-    /// Absolute, symlinks resolved at the time it was added.
-    pub path: String,
-    /// Seconds since the Unix epoch.
-    pub created_at: u64,
-    /// The rights, in order of grantee.
-    pub grants: Vec<Grant>,
-}
-
-/// A share that its peers cannot read at the moment, for the owner's eyes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShareProblem {
-    /// The share's name.
-    pub share: String,
-    /// What, why and the fix, as sentences.
-    pub message: String,
-}
-
-/// A share as requests see it.
-#[derive(Debug)]
-pub(crate) struct Share {
-    pub(crate) name: ShareName,
-    pub(crate) path: PathBuf,
-    pub(crate) grants: Vec<Grant>,
-    created_at: u64,
-    /// Whether the owner was already warned that the root cannot be opened.
-    pub(crate) warned: AtomicBool,
-}
-
-/// All shares at one moment, by folded name.
-#[derive(Debug, Default)]
-pub(crate) struct Shares(BTreeMap<String, Arc<Share>>);
 
 /// The shares and their rights. Cheap to clone; clones are the same store.
 #[derive(Debug, Clone)]
@@ -361,47 +324,6 @@ impl ShareStore {
     }
 }
 
-impl Shares {
-    /// The share that `name` means, in any case and normalization.
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Share>> {
-        self.0.get(&fold(name))
-    }
-
-    /// What `visitor` may read, in order of name.
-    pub(crate) fn visible_to(&self, visitor: Visitor) -> impl Iterator<Item = &Arc<Share>> {
-        self.0
-            .values()
-            .filter(move |share| share.access(visitor) >= Access::Read)
-    }
-}
-
-impl Share {
-    pub(crate) fn access(&self, visitor: Visitor) -> Access {
-        access(visitor, &self.grants)
-    }
-
-    fn info(&self) -> ShareInfo {
-        ShareInfo {
-            name: self.name.to_string(),
-            path: self.path.display().to_string(),
-            created_at: self.created_at,
-            grants: self.grants.clone(),
-        }
-    }
-
-    fn problem(&self) -> Option<ShareProblem> {
-        let error = Folder::open(&self.path).err()?;
-        Some(ShareProblem {
-            share: self.name.to_string(),
-            message: format!(
-                "Share `{}` cannot be read by anyone: {}: {error}. Bring the directory back or remove the share.",
-                self.name,
-                self.path.display()
-            ),
-        })
-    }
-}
-
 /// The absolute form of a directory that can be opened now.
 async fn directory(path: &Path) -> Result<String, StoreError> {
     let refused = |reason: String| StoreError::NoSuchDirectory {
@@ -411,7 +333,7 @@ async fn directory(path: &Path) -> Result<String, StoreError> {
     let given = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let absolute = given.canonicalize()?;
-        Folder::open(&absolute)?;
+        Folder::open(&absolute).map_err(std::io::Error::other)?;
         Ok::<_, std::io::Error>(absolute)
     });
     let absolute = match opened.await {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{client::Client, site::Site};
-use crate::{acl::Access, store::Share};
+use crate::{acl::Access, share::Share};
 
 /// The right by which one body is sent.
 pub(crate) struct Lease {

@@ -16,7 +16,7 @@ pub(crate) struct Query {
     pub(crate) list: bool,
     pub(crate) form: Form,
     pub(crate) order: Order,
-    /// Whether an order, a limit or a cursor was asked for.
+    /// Whether a limit or a cursor was asked for.
     pub(crate) paged: bool,
     pub(crate) limit: usize,
     pub(crate) after: Option<Cursor>,
@@ -83,7 +83,6 @@ impl Query {
                         Form::parse(&value).ok_or("list= must be json, ndjson or html.\n")?;
                 }
                 "sort" => {
-                    read.paged = true;
                     read.order = Order::parse(&value)
                         .ok_or("sort= must be name, size or mtime, or -name, -size, -mtime.\n")?;
                 }

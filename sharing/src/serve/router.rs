@@ -1,11 +1,9 @@
 //! What is the answer to a request? Who asks, by which name, for what; then a file, a listing or a refusal.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use http::{Method, Request, Response, StatusCode, Version, header};
+use platform::beneath::BeneathError;
 
 use super::{
     body::Body,
@@ -24,7 +22,7 @@ use super::{
 use crate::{
     acl::{Access, Visitor},
     folder::{Folder, Found},
-    store::Share,
+    share::Share,
 };
 
 /// The connection must end without an answer: its address now belongs to somebody else.
@@ -238,7 +236,7 @@ impl Place {
     }
 }
 
-fn report(share: &Share, error: &io::Error) {
+fn report(share: &Share, error: &BeneathError) {
     tracing::warn!(
         share = share.name.as_str(),
         path = %share.path.display(),

@@ -34,7 +34,7 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 pub(crate) enum Listing {
     /// In memory.
     Document(Document),
-    /// Still being read.
+    /// Page by page, while it is sent.
     Lines(Box<stream::Lines>),
 }
 
@@ -65,10 +65,11 @@ pub(crate) fn of_folder(
     lease: Lease,
 ) -> io::Result<Listing> {
     if query.form == Form::Ndjson && !query.paged {
-        let lines = stream::Lines::new(folder, trail, lease)?;
+        let lines = stream::Lines::new(folder, trail, query, lease);
         return Ok(Listing::Lines(Box::new(lines)));
     }
     let (entries, next) = page::collect(&folder, query)?;
+    let next = next.map(|cursor| cursor.encode());
     Ok(Listing::Document(write(trail, entries, next, query)))
 }
 
