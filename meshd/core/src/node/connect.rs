@@ -298,6 +298,9 @@ impl Node {
         };
         let mut agent = Agent::new(controlling, &mut self.rng, now);
         agent.add_local(&self.gatherer);
+        if self.gatherer.reflexive().is_empty() {
+            self.gatherer.doubt(now);
+        }
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);

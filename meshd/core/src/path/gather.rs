@@ -23,7 +23,8 @@ const INITIAL_RTO: Duration = Duration::from_millis(250);
 const MAX_REQUESTS: u32 = 7;
 /// How often a mapping is confirmed, which also keeps it alive: NATs forget idle UDP mappings after 30 s and up.
 const REFRESH: Duration = Duration::from_secs(25);
-/// An answer younger than this is believed even when paths fail.
+/// An answer younger than this is believed even when paths fail, and a pause between questions shorter than this is
+/// waited for.
 const CREDIBLE: Duration = Duration::from_secs(5);
 /// The most STUN servers that are asked.
 const MAX_SERVERS: usize = 8;
@@ -83,11 +84,15 @@ impl Gatherer {
         }
     }
 
-    /// A path failed, perhaps because our NAT has forgotten us: servers that answered a while ago are asked again now.
+    /// A path failed, perhaps because our NAT has forgotten us, or is wanted while no server has answered: servers that
+    /// would not be asked for a while are asked now.
     pub fn doubt(&mut self, now: Instant) {
         for server in self.servers.values_mut() {
+            let pause = server.next.saturating_duration_since(now);
             let answered = server.sent == 0;
-            if answered && server.next.saturating_duration_since(now) <= REFRESH - CREDIBLE {
+            let stale = answered && pause <= REFRESH - CREDIBLE;
+            if stale || (!answered && pause > CREDIBLE) {
+                server.sent = 0;
                 server.next = server.next.min(now);
             }
         }
@@ -300,6 +305,22 @@ mod tests {
         assert_eq!(gatherer.poll_timeout(), Some(now + REFRESH));
         gatherer.doubt(now + Duration::from_secs(5));
         assert_eq!(gatherer.poll_timeout(), Some(now + Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_server_that_was_silent_for_a_round_is_asked_at_once_when_it_is_needed() {
+        let start = Instant::now();
+        let mut gatherer = gatherer(start);
+        let mut now = start;
+        for _ in 0..MAX_REQUESTS {
+            now = gatherer.poll_timeout().unwrap();
+            ask(&mut gatherer, now);
+        }
+        assert_eq!(gatherer.poll_timeout(), Some(now + REFRESH));
+        gatherer.doubt(now);
+        assert_eq!(gatherer.poll_timeout(), Some(now));
+        ask(&mut gatherer, now);
+        assert_eq!(gatherer.poll_timeout(), Some(now + INITIAL_RTO));
     }
 
     #[test]
