@@ -69,7 +69,7 @@ impl Gatherer {
         true
     }
 
-    /// The STUN servers to ask, at most [`MAX_SERVERS`].
+    /// The STUN servers to ask, at most 8 of them.
     pub fn set_servers(&mut self, servers: &[SocketAddr], now: Instant) {
         let wanted: Vec<_> = servers.iter().take(MAX_SERVERS).collect();
         self.servers.retain(|address, _| wanted.contains(&address));
