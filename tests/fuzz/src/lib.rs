@@ -1,0 +1,38 @@
+//! Does any input make a decoder panic, hang or contradict itself? Each target takes bytes and checks what must hold.
+//!
+//! `tests/replay.rs` runs every target over its `corpus/` and seeded mutations of it; a coverage-guided fuzzer calls the
+//! same functions through [`run`], see `docs/TESTING.md`.
+
+pub mod mutate;
+pub mod node;
+pub mod wire;
+
+/// A function that takes any bytes. It panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
+/// All targets; the name is also that of the directory under `corpus/`.
+pub const TARGETS: [(&str, Target); 13] = [
+    ("frame", wire::frame),
+    ("signal", wire::signal),
+    ("join_link", wire::join_link),
+    ("server_address", wire::server_address),
+    ("carrier", wire::carrier),
+    ("peer_record", wire::peer_record),
+    ("server_message", wire::server_message),
+    ("client_message", wire::client_message),
+    ("network_psk", wire::network_psk),
+    ("segments", node::segments),
+    ("ip_header", node::ip_header),
+    ("node", node::datagrams),
+    ("stun_answer", node::stun_answer),
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// If there is none, or when the target finds something.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    let (_, target) = target.unwrap_or_else(|| panic!("no target is called `{name}`"));
+    target(bytes);
+}

@@ -1,0 +1,111 @@
+//! The decoders of `mesh-wire`: what one accepts it must also write, and read again as the same.
+
+use std::str::from_utf8;
+
+use mesh_wire::{
+    carrier::{Carrier, is_carrier},
+    discovery::{ClientMessage, MAX_SIGNAL, ServerMessage},
+    frame::{Frame, classify},
+    join_link::{JoinLink, parse_server},
+    peer_info::{PeerInfo, PeerRecord},
+    psk::NetworkPsk,
+    signal::{MAX_CANDIDATES, Signal},
+};
+
+/// `frame::classify`.
+pub fn frame(bytes: &[u8]) {
+    match classify(bytes) {
+        // A STUN header has 20 bytes, the shortest WireGuard message 32.
+        Frame::Stun => assert!(bytes.len() >= 20),
+        Frame::WireGuard => assert!(bytes.len() >= 32),
+        Frame::Unknown => {}
+    }
+}
+
+/// `Signal::decode`.
+pub fn signal(bytes: &[u8]) {
+    let Ok(text) = from_utf8(bytes) else { return };
+    if let Ok(signal) = Signal::decode(text) {
+        assert!(signal.candidates.len() <= MAX_CANDIDATES);
+        let again = signal.encode();
+        if again.len() <= MAX_SIGNAL {
+            assert_eq!(Signal::decode(&again), Ok(signal));
+        }
+    }
+}
+
+/// `JoinLink::parse`.
+pub fn join_link(bytes: &[u8]) {
+    let Ok(text) = from_utf8(bytes) else { return };
+    if let Ok(link) = JoinLink::parse(text) {
+        let again = JoinLink::parse(&link.to_text());
+        assert!(
+            again == Ok(link),
+            "a link changes when it is written and read"
+        );
+    }
+}
+
+/// `parse_server`.
+pub fn server_address(bytes: &[u8]) {
+    let Ok(text) = from_utf8(bytes) else { return };
+    if let Ok(server) = parse_server(text) {
+        assert_eq!(parse_server(server.as_str()), Ok(server));
+    }
+}
+
+/// `Carrier::decode`, of packets that are one and packets that are not.
+pub fn carrier(bytes: &[u8]) {
+    let _ = is_carrier(bytes);
+    if let Ok(message) = Carrier::decode(bytes) {
+        let packet = message.encode();
+        assert!(is_carrier(&packet));
+        assert_eq!(Carrier::decode(&packet), Ok(message));
+    }
+}
+
+/// `PeerRecord` and `PeerInfo` as JSON, and the check of the signature.
+pub fn peer_record(bytes: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<PeerRecord>(bytes) {
+        if let Ok(network) = "my-network".parse() {
+            // Most are forged; those that are not verify every time.
+            assert_eq!(record.verify(&network), record.verify(&network));
+        }
+        let json = serde_json::to_vec(&record).expect("a record is plain JSON");
+        assert_eq!(
+            serde_json::from_slice::<PeerRecord>(&json).ok(),
+            Some(record)
+        );
+    }
+    let _ = serde_json::from_slice::<PeerInfo>(bytes);
+}
+
+/// What a client reads from the event connection.
+pub fn server_message(bytes: &[u8]) {
+    if let Ok(message) = serde_json::from_slice::<ServerMessage>(bytes) {
+        let json = serde_json::to_vec(&message).expect("a message is plain JSON");
+        assert_eq!(
+            serde_json::from_slice::<ServerMessage>(&json).ok(),
+            Some(message)
+        );
+    }
+}
+
+/// What the server reads from the event connection.
+pub fn client_message(bytes: &[u8]) {
+    if let Ok(message) = serde_json::from_slice::<ClientMessage>(bytes) {
+        let json = serde_json::to_vec(&message).expect("a message is plain JSON");
+        assert_eq!(
+            serde_json::from_slice::<ClientMessage>(&json).ok(),
+            Some(message)
+        );
+    }
+}
+
+/// `NetworkPsk::from_text`.
+pub fn network_psk(bytes: &[u8]) {
+    let Ok(text) = from_utf8(bytes) else { return };
+    if let Ok(psk) = NetworkPsk::from_text(text) {
+        assert_eq!(psk.to_text(), text.to_ascii_lowercase());
+    }
+}

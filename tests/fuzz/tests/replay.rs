@@ -1,0 +1,157 @@
+//! Does every target survive its corpus and what is near it?
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    str::from_utf8,
+    time::Instant,
+};
+
+use fuzz::{TARGETS, mutate::mutate, node::feed, run};
+use mesh_core::{DropReason, lan::segment::Segments};
+use mesh_wire::{
+    carrier::Carrier,
+    discovery::{ClientMessage, ServerMessage},
+    join_link::JoinLink,
+    peer_info::PeerRecord,
+    psk::NetworkPsk,
+    signal::Signal,
+};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+/// Mutations per target: seconds in all.
+const MUTATIONS: u64 = 4000;
+
+fn corpus_directory(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target)
+}
+
+/// The files of a corpus, sorted by name, so that a mutation's number always means the same bytes.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let directory = corpus_directory(target);
+    let entries = fs::read_dir(&directory)
+        .unwrap_or_else(|error| panic!("read corpus {}: {error}", directory.display()));
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("a directory can be read").path())
+        .collect();
+    paths.sort();
+    assert!(
+        !paths.is_empty(),
+        "the corpus {} is empty",
+        directory.display()
+    );
+    paths
+        .iter()
+        .map(|path| fs::read(path).expect("a corpus holds readable files"))
+        .collect()
+}
+
+fn replay(target: &str) {
+    let corpus = corpus(target);
+    for bytes in &corpus {
+        survives(target, bytes);
+        for cut in 0..bytes.len().min(600) {
+            survives(target, &bytes[..cut]);
+        }
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for _ in 0..MUTATIONS {
+        survives(target, &mutate(&corpus, &mut rng));
+    }
+}
+
+/// Runs one input; when it breaks something, leaves it in a file and says where it belongs.
+fn survives(target: &str, bytes: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| run(target, bytes))).is_ok() {
+        return;
+    }
+    let found = std::env::temp_dir().join(format!("fuzz-{target}-{}", bytes.len()));
+    fs::write(&found, bytes).expect("the temporary directory is writable");
+    panic!(
+        "target `{target}` fails on {}; mend it and move the file to {}",
+        found.display(),
+        corpus_directory(target).display()
+    );
+}
+
+/// Mutations of what is refused at the door never come further than the door.
+#[test]
+fn the_corpus_holds_what_is_accepted() {
+    let accepted = |target: &str, accepts: fn(&[u8]) -> bool| {
+        let count = corpus(target).iter().filter(|bytes| accepts(bytes)).count();
+        assert!(count > 0, "nothing in the corpus of `{target}` is accepted");
+    };
+    accepted("signal", |b| {
+        from_utf8(b).is_ok_and(|t| Signal::decode(t).is_ok())
+    });
+    accepted("join_link", |b| {
+        from_utf8(b).is_ok_and(|t| JoinLink::parse(t).is_ok())
+    });
+    accepted("network_psk", |b| {
+        from_utf8(b).is_ok_and(|t| NetworkPsk::from_text(t).is_ok())
+    });
+    accepted("carrier", |b| Carrier::decode(b).is_ok());
+    accepted("peer_record", |b| {
+        serde_json::from_slice::<PeerRecord>(b).is_ok()
+    });
+    for (count, target) in [(8, "server_message"), (2, "client_message")] {
+        let corpus = corpus(target);
+        let read = corpus.iter().filter(|b| {
+            serde_json::from_slice::<ServerMessage>(b).is_ok()
+                || serde_json::from_slice::<ClientMessage>(b).is_ok()
+        });
+        assert_eq!(read.count(), count, "{target}");
+    }
+    accepted("segments", |b| {
+        Segments::parse(&mut b.to_vec()).is_ok_and(|s| s.count() > 1)
+    });
+    accepted("node", |b| {
+        let status = feed(b).status(Instant::now());
+        status.peers.iter().any(|peer| peer.since_rx.is_some())
+    });
+    let stun = |b: &Vec<u8>| {
+        let counters = feed(b).status(Instant::now()).counters;
+        counters.get(DropReason::RefusedStun) == 0
+            && b.get(6..10) == Some(&[0x21, 0x12, 0xA4, 0x42])
+    };
+    assert!(
+        corpus("node").iter().any(stun),
+        "no STUN request of the peer is accepted"
+    );
+}
+
+macro_rules! replayed {
+    ($($test:ident: $target:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $test() {
+                replay($target);
+            }
+        )*
+
+        #[test]
+        fn every_target_is_replayed() {
+            let replayed = [$($target),*];
+            assert_eq!(TARGETS.map(|(name, _)| name), replayed);
+        }
+    };
+}
+
+replayed! {
+    any_datagram_is_classified: "frame",
+    any_signal_is_read_or_refused: "signal",
+    any_join_link_is_read_or_refused: "join_link",
+    any_server_address_is_read_or_refused: "server_address",
+    any_carrier_is_read_or_refused: "carrier",
+    any_peer_record_is_read_or_refused: "peer_record",
+    any_server_message_is_read_or_refused: "server_message",
+    any_client_message_is_read_or_refused: "client_message",
+    any_network_secret_is_read_or_refused: "network_psk",
+    any_frame_from_the_tun_is_cut_or_refused: "segments",
+    any_ip_header_is_read_or_refused: "ip_header",
+    any_datagrams_leave_a_node_whole: "node",
+    any_answer_of_a_stun_server_is_read_or_refused: "stun_answer",
+}
