@@ -67,6 +67,10 @@ impl<'a> Segments<'a> {
             if flags & NEEDS_CSUM != 0 {
                 let start = usize::from(u16::from_ne_bytes([start_lo, start_hi]));
                 let offset = usize::from(u16::from_ne_bytes([offset_lo, offset_hi]));
+                // A transport checksum; anything before would change the addresses that were just read.
+                if start < ip.header_len {
+                    return Err(MalformedFrame);
+                }
                 finish_checksum(packet, start, offset)?;
             }
             return Ok(Self {

@@ -142,6 +142,7 @@ fn malformed_frames_are_refused() {
         [vnet(3, 1, 10, 0, 0), good.clone()].concat(),
         [vnet(GSO_TCPV4, 1, 10, 0, 0), good[..44].to_vec()].concat(),
         [vnet(GSO_TCPV4, 1, 10, 0, 0), good[..30].to_vec()].concat(),
+        [vnet(0, NEEDS_CSUM, 0, 0, 0), good.clone()].concat(),
         [vnet(0, NEEDS_CSUM, 0, 9999, 0), good.clone()].concat(),
         [vnet(0, NEEDS_CSUM, 0, 20, 9999), good].concat(),
     ];
