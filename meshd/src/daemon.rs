@@ -7,7 +7,7 @@
 use std::{io::Write as _, sync::Arc, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
-use mesh_core::NodeConfig;
+use mesh_core::{Command, NodeConfig};
 use mesh_wire::{
     discovery::Network,
     peer_info::{Directory, PeerInfo},
@@ -63,6 +63,8 @@ async fn up(options: UpOptions) -> Result<(), Problem> {
     let stopped = signals::termination()
         .map_err(|error| problem::operation_failed("listen for signals", &error))?;
     let prepared = prepare(options).await?;
+    // Its lock says that this daemon still runs: it goes last.
+    let _state = Arc::clone(&prepared.state);
     let tasks = TaskTracker::new();
     let ended = tokio::select! {
         ended = live(prepared, &tasks, &shutdown) => ended,
@@ -195,14 +197,7 @@ async fn refuse_until_down(control: &mut mpsc::Receiver<Control>, shutdown: &Can
                 let _unheard = reply.send(Err(PingFailure::NoSuchPeer));
             }
             Control::Invite { reply } => {
-                let why = Problem::new(
-                    409,
-                    "not-joined",
-                    "this node is not a member of a network yet",
-                )
-                .detail("the discovery server has not answered so far")
-                .fix("see `meshd status`");
-                let _unheard = reply.send(Err(why));
+                let _unheard = reply.send(Err(problem::not_joined()));
             }
         }
     }
@@ -329,14 +324,62 @@ async fn connect(
         port,
         finished,
     } = plane;
-    let network = prepared.membership.network().clone();
     let link = Link {
         interface: interface.clone(),
         port,
-        virtual_ips: network.virtual_ips.clone(),
+        virtual_ips: prepared.membership.network().virtual_ips.clone(),
         node: status,
     };
     meeting.link.send_replace(Some(link));
+    feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown);
+    tasks.spawn(feed::hosts(
+        interface,
+        port,
+        commands.clone(),
+        shutdown.clone(),
+    ));
+    let (signals, signal_receiver) = mpsc::channel(SIGNAL_QUEUE);
+    let switchboard = Switchboard {
+        commands: commands.clone(),
+        signals,
+        directory: meeting.directory.subscribe(),
+        invite: prepared.invitation(),
+        shutdown: shutdown.clone(),
+    };
+    tasks.spawn(switchboard.run(events, meeting.control));
+    let cached = Directory::clone(&meeting.directory.borrow());
+    let client = DiscoveryClient {
+        rest,
+        key: prepared.identity.signing_key().clone(),
+        heartbeat: prepared.settings.timing.heartbeat_interval,
+        believed: Believed::new(prepared.membership.network().id.clone(), cached),
+        membership: prepared.membership,
+        outlets: Outlets {
+            directory: meeting.directory,
+            network: meeting.network,
+            server: meeting.server,
+            own: meeting.own,
+            commands,
+        },
+    };
+    tasks.spawn(client.run(signal_receiver, shutdown.clone()));
+    tokio::select! {
+        ended = finished => ended.unwrap_or_else(|_| {
+            Err(problem::operation_failed("run the data plane", &"it panicked; please report this"))
+        }),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+/// Members and STUN servers find their way into the data plane.
+fn feed_data_plane(
+    prepared: &Prepared,
+    meeting: &Meeting,
+    commands: &mpsc::Sender<Command>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    let network = prepared.membership.network();
     let peers = feed::PeerFeed {
         node_id: prepared.identity.node_id(),
         wireguard_key: prepared.identity.wireguard_key(),
@@ -352,39 +395,6 @@ async fn connect(
         network: meeting.network.subscribe(),
         commands: commands.clone(),
     };
-    let (signals, signal_receiver) = mpsc::channel(SIGNAL_QUEUE);
-    let switchboard = Switchboard {
-        commands: commands.clone(),
-        signals,
-        directory: meeting.directory.subscribe(),
-        invite: prepared.invitation(),
-        shutdown: shutdown.clone(),
-    };
-    let cached = Directory::clone(&meeting.directory.borrow());
-    let client = DiscoveryClient {
-        rest,
-        key: prepared.identity.signing_key().clone(),
-        heartbeat: prepared.settings.timing.heartbeat_interval,
-        believed: Believed::new(network.id, cached),
-        membership: prepared.membership,
-        outlets: Outlets {
-            directory: meeting.directory,
-            network: meeting.network,
-            server: meeting.server,
-            own: meeting.own,
-            commands: commands.clone(),
-        },
-    };
-    tasks.spawn(feed::hosts(interface, port, commands, shutdown.clone()));
     tasks.spawn(peers.run(shutdown.clone()));
     tasks.spawn(stun.run(shutdown.clone()));
-    tasks.spawn(client.run(signal_receiver, shutdown.clone()));
-    tasks.spawn(switchboard.run(events, meeting.control));
-    tokio::select! {
-        ended = finished => match ended {
-            Ok(ended) => ended,
-            Err(_) => Err(problem::operation_failed("run the data plane", &"it panicked; please report this")),
-        },
-        () = shutdown.cancelled() => Ok(()),
-    }
 }

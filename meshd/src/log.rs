@@ -1,5 +1,6 @@
 //! Where do log lines go, and how many? To standard error, so that standard output holds only what was asked for.
 
+use mesh_core::peer::session::LIBRARY_LOG_TARGET;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogSettings};
@@ -7,8 +8,9 @@ use crate::config::{LogFormat, LogSettings};
 /// Sets the log up, once per process. `MESHD_LOG` (in `tracing-subscriber`'s filter language) wins over the settings.
 pub fn init(settings: &LogSettings) {
     let level = settings.level.to_string().to_lowercase();
-    // The WireGuard library reports as an error what is an everyday event here: a peer that has gone away.
-    let default = format!("{level},boringtun=off,sqlx=warn,hyper=warn,is=warn");
+    // Libraries speak when something is wrong, or not at all.
+    let default =
+        format!("{level},{LIBRARY_LOG_TARGET}=off,sqlx=warn,hyper=warn,tungstenite=warn,is=warn");
     let filter = EnvFilter::try_from_env("MESHD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match settings.format {

@@ -184,9 +184,7 @@ impl Membership {
             Err(error) => return Ok(Err(error)),
         };
         if network.network_key != self.network.network_key {
-            return Err(Problem::new(0, "network-key-differs", format!("{} has another network named {}", rest.server(), network.id))
-                .detail("its key is not the one that the join link names: the server was set up anew, or is not honest")
-                .fix("ask the network's creator for a new join link"));
+            return Err(problem::network_key_differs(&network.id, rest.server()));
         }
         let registration = self.registration()?;
         let own = match rest.register(&network.id, &registration).await {

@@ -42,25 +42,15 @@ pub struct Prepared {
 }
 
 /// Reads and checks everything; binds the embedded server if there is to be one.
-pub async fn prepare(options: UpOptions) -> Result<Prepared, Problem> {
-    let mut raw = options.raw_config()?;
-    let host = hostname::host_name();
-    // Once before anything is touched, so that a wrong value leaves no trace.
-    Settings::parse(&raw, &host)?.require_enabled(&raw)?;
-    match privilege::network_administration() {
-        Privilege::Held | Privilege::Unknown => {}
-        Privilege::Missing => return Err(problem::not_root()),
-    }
-    let state = Arc::new(StateDir::open(&options.state_dir)?);
-    let joined = state.network()?;
-    raw.remember(joined.as_ref().map(remembered).unwrap_or_default());
-    let settings = Settings::parse(&raw, &host)?;
+pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
+    let link = options.join.take();
+    let (settings, state, joined) = settle(&options)?;
     log::init(&settings.log);
     let identity = Arc::new(state.identity()?);
     let shares = ShareStore::open(&state.shares_database())
         .await
         .map_err(|error| problem::operation_failed("open the list of shares", &error))?;
-    let wanted = choose(joined, &settings, options.join, state.path())?;
+    let wanted = choose(joined, &settings, link, state.path())?;
     let needs_embedded = match &wanted {
         Wanted::Resume(network) => network.embedded_server,
         Wanted::Join(_) => false,
@@ -72,31 +62,7 @@ pub async fn prepare(options: UpOptions) -> Result<Prepared, Problem> {
         None
     };
     let creates = matches!(wanted, Wanted::Create);
-    let membership = match wanted {
-        Wanted::Resume(network) => {
-            Membership::resume(Arc::clone(&state), Arc::clone(&identity), *network)?
-        }
-        Wanted::Join(link) => begin(&state, &identity, &settings, Origin::Join(link))?,
-        Wanted::Create => {
-            let origin = match (&embedded, &settings.server) {
-                (Some(server), _) => Origin::Create {
-                    server: embedded::local_url(server)?,
-                    embedded: true,
-                },
-                (None, Some(server)) => Origin::Create {
-                    server: server.clone(),
-                    embedded: false,
-                },
-                (None, None) => {
-                    return Err(problem::operation_failed(
-                        "create a network",
-                        &"there is no server",
-                    ));
-                }
-            };
-            begin(&state, &identity, &settings, origin)?
-        }
-    };
+    let membership = member(wanted, &settings, (&state, &identity), embedded.as_ref())?;
     let (public_server, notice) = match &embedded {
         Some(server) => {
             let reach = embedded::reach(server)?;
@@ -116,6 +82,54 @@ pub async fn prepare(options: UpOptions) -> Result<Prepared, Problem> {
         notice,
         public_server,
     })
+}
+
+/// Settings and the state directory, each checked against the other.
+fn settle(
+    options: &UpOptions,
+) -> Result<(Settings, Arc<StateDir>, Option<JoinedNetwork>), Problem> {
+    let mut raw = options.raw_config()?;
+    let host = hostname::host_name();
+    // Once before anything is touched, so that a wrong value leaves no trace.
+    Settings::parse(&raw, &host)?.require_enabled(&raw)?;
+    match privilege::network_administration() {
+        Privilege::Held | Privilege::Unknown => {}
+        Privilege::Missing => return Err(problem::not_root()),
+    }
+    let state = Arc::new(StateDir::open(&options.state_dir)?);
+    let joined = state.network()?;
+    raw.remember(joined.as_ref().map(remembered).unwrap_or_default());
+    Ok((Settings::parse(&raw, &host)?, state, joined))
+}
+
+fn member(
+    wanted: Wanted,
+    settings: &Settings,
+    (state, identity): (&Arc<StateDir>, &Arc<Identity>),
+    embedded: Option<&discovery_server::Running>,
+) -> Result<Membership, Problem> {
+    let (state, identity) = (Arc::clone(state), Arc::clone(identity));
+    let origin = match wanted {
+        Wanted::Resume(network) => return Membership::resume(state, identity, *network),
+        Wanted::Join(link) => Origin::Join(link),
+        Wanted::Create => match (embedded, &settings.server) {
+            (Some(server), _) => Origin::Create {
+                server: embedded::local_url(server)?,
+                embedded: true,
+            },
+            (None, Some(server)) => Origin::Create {
+                server: server.clone(),
+                embedded: false,
+            },
+            (None, None) => {
+                return Err(problem::operation_failed(
+                    "create a network",
+                    &"there is no server",
+                ));
+            }
+        },
+    };
+    Membership::begin(state, identity, settings, origin)
 }
 
 impl Prepared {
@@ -169,15 +183,6 @@ fn choose(
         }
         (Some(network), _) => Ok(Wanted::Resume(Box::new(network))),
     }
-}
-
-fn begin(
-    state: &Arc<StateDir>,
-    identity: &Arc<Identity>,
-    settings: &Settings,
-    origin: Origin,
-) -> Result<Membership, Problem> {
-    Membership::begin(Arc::clone(state), Arc::clone(identity), settings, origin)
 }
 
 fn remembered(network: &JoinedNetwork) -> Remembered {

@@ -24,8 +24,8 @@ pub use self::{
         port_in_use,
     },
     network::{
-        already_joined, daemon_not_running, join_link_invalid, network_exists, peer_not_found,
-        server_refused, server_unreachable,
+        address_changed, already_joined, daemon_not_running, join_link_invalid, network_exists,
+        network_key_differs, not_joined, peer_not_found, server_refused, server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_relative,
@@ -75,6 +75,14 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "network-exists",
         "the server has a network of that name already",
+    ),
+    (
+        "network-key-differs",
+        "the server's network of that name is another one",
+    ),
+    (
+        "not-joined",
+        "membership is asked for before the server has answered",
     ),
     ("daemon-not-running", "a command found no daemon to talk to"),
     ("peer-not-found", "no member has that name, address or id"),

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    problem::Problem,
+    problem::{self, Problem},
     status::{NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
 };
 
@@ -111,6 +111,7 @@ impl Sources {
     pub async fn run(mut self, status: watch::Sender<Arc<Status>>, shutdown: CancellationToken) {
         let mut tick = interval(INTERVAL);
         loop {
+            let node = self.link.borrow().as_ref().map(|link| link.node.clone());
             tokio::select! {
                 _ = tick.tick() => {}
                 Ok(()) = self.link.changed() => {}
@@ -118,7 +119,7 @@ impl Sources {
                 Ok(()) = self.directory.changed() => {}
                 Ok(()) = self.server.changed() => {}
                 Ok(()) = self.health.changed() => {}
-                () = node_changed(&self.link) => {}
+                () = changed(node) => {}
                 () = shutdown.cancelled() => return,
             }
             status.send_replace(Arc::new(self.status()));
@@ -142,6 +143,14 @@ impl Sources {
 
     fn problems(&self, server: &ServerStatus) -> Vec<Problem> {
         let mut problems = self.health.borrow().clone();
+        if let (Some(link), Some(own)) = (&*self.link.borrow(), &*self.own.borrow())
+            && link.virtual_ips != own.virtual_ips
+        {
+            problems.push(problem::address_changed(
+                &link.virtual_ips,
+                &own.virtual_ips,
+            ));
+        }
         if let (false, Some(error)) = (server.connected, &server.error) {
             let retry = server.retry_in_s.map_or_else(String::new, |s| {
                 format!(", next attempt within {} s", s + 1)
@@ -157,8 +166,7 @@ impl Sources {
 }
 
 /// Waits for the data plane's next snapshot.
-async fn node_changed(link: &watch::Receiver<Option<Link>>) {
-    let node = link.borrow().as_ref().map(|link| link.node.clone());
+async fn changed(node: Option<watch::Receiver<Arc<CoreStatus>>>) {
     if let Some(mut node) = node {
         node.mark_unchanged();
         if node.changed().await.is_ok() {

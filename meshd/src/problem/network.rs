@@ -1,6 +1,6 @@
 //! What goes wrong between this node, its network and the discovery server?
 
-use std::{fmt, path::Path};
+use std::{fmt, net::IpAddr, path::Path};
 
 use mesh_wire::{DecodeError, NetworkId};
 
@@ -60,6 +60,52 @@ pub fn network_exists(network: &NetworkId, server: &url::Url) -> Problem {
     )
     .detail("somebody else created it, or this node did before its state directory was removed")
     .fix("join it with a link from one of its members (meshd up --join LINK), or choose another name (--network NAME)")
+}
+
+/// The server's network of that name is not the one that was joined or created.
+pub fn network_key_differs(network: &NetworkId, server: &url::Url) -> Problem {
+    Problem::new(
+        409,
+        "network-key-differs",
+        format!("{server} has another network named {network}"),
+    )
+    .detail(
+        "its key is not the one that is known here: the server was set up anew, or is not honest",
+    )
+    .fix("ask the network's creator for a new join link")
+}
+
+/// The server gave this node another address than the one that the interface has.
+pub fn address_changed(old: &[IpAddr], new: &[IpAddr]) -> Problem {
+    let list = |addresses: &[IpAddr]| {
+        addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    Problem::new(
+        409,
+        "address-changed",
+        format!(
+            "the network now knows this node as {}, but its interface has {}",
+            list(new),
+            list(old)
+        ),
+    )
+    .detail("the discovery server lost its records, and another node has taken the old address")
+    .fix("restart the daemon: meshd down, then meshd up")
+}
+
+/// Something was asked for that takes membership, before the first registration.
+pub fn not_joined() -> Problem {
+    Problem::new(
+        409,
+        "not-joined",
+        "this node is not a member of a network yet",
+    )
+    .detail("the discovery server has not answered so far")
+    .fix("see `meshd status`")
 }
 
 /// A command found no daemon on the state directory's socket.

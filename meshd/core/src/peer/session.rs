@@ -21,6 +21,10 @@ use mesh_wire::WireGuardKey;
 
 use super::table::PeerIdx;
 
+/// The name under which the WireGuard library logs. It reports as errors what are everyday events here, such as a peer
+/// that went away; what matters of them is in the node's events and counters.
+pub const LIBRARY_LOG_TARGET: &str = "boringtun";
+
 /// What sealing adds to a packet: 16 bytes of header and 16 of tag.
 pub const OVERHEAD: usize = 32;
 /// The longest handshake message; every output buffer must hold it.
