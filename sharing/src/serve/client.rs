@@ -22,27 +22,54 @@ pub(crate) struct Client {
 impl Client {
     /// Identifies a connection that was just accepted.
     pub(crate) fn new(origin: Origin, address: IpAddr, local: IpAddr, site: &Site) -> Self {
-        let address = address.to_canonical();
+        let (address, local) = (address.to_canonical(), local.to_canonical());
         Self {
             origin,
             address,
-            local: local.to_canonical(),
-            visitor: identify(origin, address, &site.directory.borrow()),
+            local,
+            visitor: identify(origin, (address, local), &site.directory.borrow()),
         }
     }
 
     /// Whether the address still belongs to whom the connection began with.
     pub(crate) fn is_who_it_was(&self, site: &Site) -> bool {
-        identify(self.origin, self.address, &site.directory.borrow()) == self.visitor
+        let ends = (self.address, self.local);
+        identify(self.origin, ends, &site.directory.borrow()) == self.visitor
     }
 }
 
-fn identify(origin: Origin, address: IpAddr, directory: &Directory) -> Visitor {
+fn identify(origin: Origin, (address, local): (IpAddr, IpAddr), directory: &Directory) -> Visitor {
     match origin {
         Origin::Local => Visitor::Owner,
+        // From the very address that it goes to: a program of this host. The mesh lets no peer speak for our address, and
+        // nobody else reaches a socket that is bound to the mesh interface.
+        Origin::Mesh if address == local => Visitor::Owner,
         Origin::Mesh => match directory.by_address(address) {
             Some(peer) => Visitor::Peer(peer.record.node_id),
             None => Visitor::Unknown,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_itself_is_the_owner_on_whichever_device_its_connection_arrives() {
+        let directory = Directory::default();
+        let [own, other] = [2, 3].map(|last| IpAddr::from([10, 100, 0, last]));
+        assert_eq!(
+            identify(Origin::Local, (other, own), &directory),
+            Visitor::Owner
+        );
+        assert_eq!(
+            identify(Origin::Mesh, (own, own), &directory),
+            Visitor::Owner
+        );
+        assert_eq!(
+            identify(Origin::Mesh, (other, own), &directory),
+            Visitor::Unknown
+        );
     }
 }
