@@ -16,6 +16,7 @@ mod link;
 mod measure;
 mod namespace;
 mod nat;
+mod pair;
 mod process;
 mod tap;
 
@@ -29,4 +30,5 @@ pub use link::{Link, LinkShape};
 pub use measure::{Counters, PingReport};
 pub use namespace::Namespace;
 pub use nat::Nat;
+pub use pair::{Pair, wait_until};
 pub use process::{Output, Process};

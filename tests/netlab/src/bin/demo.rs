@@ -53,7 +53,18 @@ fn main() -> Result<()> {
         .run("ping", ["-c", "3", "-i", "0.2", &alice.virtual_ip])?
         .stdout)?;
 
-    let documents = alice_pc.dir().join("documents");
+    share(&alice, &bob)?;
+
+    say("bob$    meshd status")?;
+    // The table is published once a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    say(&bob.ask(&["status"])?)?;
+    drop(lab);
+    say("Everything is gone again. On real machines: the same commands, without the lab.")
+}
+
+fn share(alice: &Daemon, bob: &Daemon) -> Result<()> {
+    let documents = alice.host().dir().join("documents");
     fs::create_dir(&documents).context("make a folder to share")?;
     fs::write(documents.join("hello.txt"), "Hello over the mesh.\n")
         .context("write a file to share")?;
@@ -64,14 +75,8 @@ fn main() -> Result<()> {
     alice.ask(&["share", "add", "docs", path, "--to", "all"])?;
     let url = format!("http://{}/docs/hello.txt", alice.virtual_ip);
     say(&format!("bob$    curl {url}"))?;
-    say(&bob_pc.run("curl", ["-sSf", &url])?.stdout)?;
-
-    say("bob$    meshd status")?;
-    // The table is published once a second.
-    std::thread::sleep(Duration::from_millis(1100));
-    say(&bob.ask(&["status"])?)?;
-    drop(lab);
-    say("Everything is gone again. On real machines: the same commands, without the lab.")
+    say(&bob.host().run("curl", ["-sSf", &url])?.stdout)?;
+    Ok(())
 }
 
 fn first_echo(from: &Daemon, to: &Daemon, start: Instant) -> Result<Duration> {

@@ -1,0 +1,101 @@
+//! Two homes and a server, linked: the scene that most tests of the mesh begin with.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{Daemon, Discovery, Host, Lab, Nat, Output};
+
+/// The server and two daemons, `alice` and `bob`, on hosts `alice-pc` and `bob-pc` behind routers of some kind.
+#[derive(Debug)]
+pub struct Pair {
+    pub alice: Daemon,
+    pub bob: Daemon,
+    pub server: Host,
+    pub discovery: Discovery,
+    /// Last, so that it is dropped last.
+    pub lab: Lab,
+}
+
+impl Pair {
+    /// Builds the lab, creates the network on alice and joins bob. Nothing has been sent between the two yet.
+    pub fn new(name: &str, nats: [Nat; 2]) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let server = lab.internet().public_host("server")?;
+        let discovery = Discovery::start(&server)?;
+        let a = lab.internet().home("alice", nats[0])?.host("pc")?;
+        let b = lab.internet().home("bob", nats[1])?.host("pc")?;
+        let alice = Daemon::up(&a, &["--server", &discovery.url(), "--name", "alice"])?;
+        let bob = Daemon::up(&b, &["--join", &alice.join_link()?, "--name", "bob"])?;
+        Ok(Self {
+            alice,
+            bob,
+            server,
+            discovery,
+            lab,
+        })
+    }
+
+    /// A pair that has exchanged its first echo.
+    pub fn linked(name: &str, nats: [Nat; 2]) -> Result<Self> {
+        let pair = Self::new(name, nats)?;
+        pair.alice.first_echo(&pair.bob, Duration::from_secs(5))?;
+        Ok(pair)
+    }
+}
+
+impl Daemon {
+    /// Its first virtual address.
+    pub fn ip(&self) -> Result<Ipv4Addr> {
+        self.virtual_ip
+            .parse()
+            .with_context(|| format!("{:?} is no IPv4 address", self.virtual_ip))
+    }
+
+    /// Pings `to` by its virtual address until an echo comes back; returns how long that took.
+    pub fn first_echo(&self, to: &Self, limit: Duration) -> Result<Duration> {
+        let target = to.ip()?;
+        wait_until(
+            &format!("echo from {} to {}", self.name, to.name),
+            limit,
+            || {
+                Ok(self
+                    .host()
+                    .ping_each(Duration::from_millis(50), target, 1)?
+                    .received()
+                    > 0)
+            },
+        )
+    }
+}
+
+impl Host {
+    /// Runs a line of shell, which must succeed within 60 s.
+    pub fn sh(&self, line: &str) -> Result<Output> {
+        self.run("sh", ["-ec", line])
+    }
+
+    /// Runs a line of shell, whatever its exit status.
+    pub fn try_sh(&self, line: &str) -> Result<Output> {
+        let mut command = self.command("sh");
+        command.args(["-c", line]);
+        self.run_command(command, Duration::from_secs(60))
+    }
+}
+
+/// Asks until it holds; returns how long that took. Fails after `limit`.
+pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> Result<bool>,
+) -> Result<Duration> {
+    let start = Instant::now();
+    while !holds()? {
+        ensure!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(start.elapsed())
+}
