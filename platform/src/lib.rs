@@ -7,6 +7,7 @@ pub mod clock;
 pub mod files;
 pub mod hostname;
 pub mod listen;
+pub mod local_socket;
 pub mod net;
 pub mod privilege;
 pub mod signals;

@@ -1,7 +1,7 @@
 //! What can be asked of the daemon over its local API, and by whom?
 //!
 //! One file per resource. `access` decides who may ask, `error` how a refusal looks, `server` owns the
-//! listeners and their limits, [`socket`] the Unix socket that the command line uses.
+//! listeners and their limits.
 
 mod access;
 mod control;
@@ -12,7 +12,6 @@ mod metrics;
 mod ping;
 mod server;
 mod shares;
-pub mod socket;
 mod status;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use platform::local_socket;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Api, ApiContext, access::Caller, error::ApiError, events, router, socket};
+use super::{Api, ApiContext, access::Caller, error::ApiError, events, router};
 use crate::problem::{Listener, Problem, operation_failed, port_in_use};
 
 /// Connections per listener. TCP has its own count, so that no local program can lock the command line out.
@@ -40,17 +41,17 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Where the API listens. Dropping it removes the Unix socket's file.
 #[derive(Debug)]
 pub struct ApiListeners {
-    unix: socket::Listener,
+    /// `None` on a system without Unix sockets.
+    unix: Option<local_socket::Listener>,
     tcp: TcpListener,
 }
 
 impl ApiListeners {
     /// Binds both: `socket` is a path, at most about 100 bytes long; `tcp` must be on loopback (port 0: any).
-    /// The caller holds the lock of the state directory.
+    /// The caller holds the lock of the state directory. A system without Unix sockets gets TCP alone.
     pub async fn bind(socket: &Path, tcp: SocketAddr) -> Result<Self, Problem> {
         check_address(tcp)?;
-        let unix = socket::Listener::bind(socket)
-            .map_err(|error| operation_failed(format!("listen on {}", socket.display()), &error))?;
+        let unix = bind_socket(socket)?;
         let tcp = TcpListener::bind(tcp).await.map_err(|error| {
             if error.kind() == io::ErrorKind::AddrInUse {
                 port_in_use(Listener::Api, tcp)
@@ -64,6 +65,20 @@ impl ApiListeners {
     /// The TCP address, after "any port" has become one.
     pub fn tcp_address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
+    }
+}
+
+fn bind_socket(path: &Path) -> Result<Option<local_socket::Listener>, Problem> {
+    match local_socket::Listener::bind(path) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!(%error, "the local API answers over TCP alone: meshd's own commands cannot reach this daemon");
+            Ok(None)
+        }
+        Err(error) => {
+            let what = format!("listen on {}", path.display());
+            Err(operation_failed(what, &error))
+        }
     }
 }
 
@@ -98,8 +113,11 @@ pub async fn serve(
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
     };
-    let owner = unix.owner();
     let from_unix = async {
+        let Some(unix) = &unix else {
+            return std::future::pending().await;
+        };
+        let owner = unix.owner();
         let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let permit = permit(&limit).await;

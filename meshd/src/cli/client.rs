@@ -11,11 +11,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use mesh_wire::problem::Problem;
+use platform::local_socket;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::output::printable_problem;
-use crate::{api::socket, problem::daemon_not_running};
+use crate::problem::{daemon_not_running, operation_failed};
 
 /// How long one request may take: longer than the daemon's own limit, so that the daemon can say why.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,7 +83,7 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<T, Problem> {
-        let stream = socket::connect(&self.socket)
+        let stream = local_socket::connect(&self.socket)
             .await
             .map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -112,6 +113,10 @@ impl Client {
             Problem::new(403, "not-allowed", "this user may not control the daemon")
                 .detail(format!("{}: {error}", self.socket.display()))
                 .fix("run the command as root, or as the user that the daemon runs as")
+        } else if kind == io::ErrorKind::Unsupported {
+            operation_failed("reach the daemon from a command", error).fix(
+                "ask its HTTP API: http://127.0.0.1:7082/api/v1/status, or where api.listen says",
+            )
         } else {
             broken(error)
         }
