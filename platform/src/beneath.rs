@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+mod stamp;
 #[cfg(unix)]
 mod walk;
 #[cfg(windows)]
@@ -16,11 +17,13 @@ use walk as system;
 #[cfg(windows)]
 use windows as system;
 
+pub use stamp::Stamp;
+
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{File, Metadata},
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// A path beneath a root could not be opened. None of these tells a stranger more than "no".
@@ -140,6 +143,20 @@ impl OpenRoot {
             }
             Err(source) => Some(Err(classify(relative, source))),
         }))
+    }
+}
+
+/// A name as one component of a path beneath a root. `None` if it is empty, `.`, `..`, holds a separator of this
+/// system, or is no name here: Unix takes any bytes, other systems UTF-8.
+pub fn component(name: &[u8]) -> Option<&OsStr> {
+    #[cfg(unix)]
+    let name = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name);
+    #[cfg(not(unix))]
+    let name = OsStr::new(std::str::from_utf8(name).ok()?);
+    let mut components = Path::new(name).components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(only)), None) if only == name => Some(name),
+        _ => None,
     }
 }
 

@@ -344,3 +344,15 @@ fn the_component_walk_gives_the_same_answers_and_follows_no_link() {
     }
     assert_eq!(walk.names().expect("list").count(), 4);
 }
+
+#[test]
+fn only_a_plain_name_is_a_component() {
+    for name in ["file", "...", ".hidden", "with space", "naïve", "C:"] {
+        let component = component(name.as_bytes()).expect(name);
+        assert_eq!(component.to_str(), Some(name));
+    }
+    assert!(component(b"\xff").is_some(), "Unix takes any bytes");
+    for name in ["", ".", "..", "/", "a/b", "a/", "/a", "./a", "a/."] {
+        assert_eq!(component(name.as_bytes()), None, "{name}");
+    }
+}

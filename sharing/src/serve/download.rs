@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use platform::beneath::Stamp;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -21,7 +22,6 @@ use super::{
     text::disposition,
     validators::{Validators, Verdict},
 };
-use crate::folder::Stamp;
 
 /// 256 KiB: the hash group of the integrity tree. Over loopback it reached 2.9 GB/s, as did 1 MiB, which costs four times
 /// the memory; 64 KiB reached half of that.

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use crate::folder::{Kind, Stamp};
+use platform::beneath::Stamp;
+
+use crate::folder::Kind;
 
 /// One line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
