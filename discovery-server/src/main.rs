@@ -14,6 +14,7 @@ use discovery_server::{
     ServeConfig, any_address, start,
 };
 use mesh_wire::problem::Problem;
+use platform::signals;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -84,8 +85,7 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
             .detail(error.to_string())
             .fix(error.fix())
     })?;
-    let shutdown = CancellationToken::new();
-    cancel_on_signal(shutdown.clone()).context("listen for signals")?;
+    let stopped = signals::termination().context("listen for signals")?;
     let mut out = io::stdout().lock();
     if running.admin_token_made {
         let path = running.admin_token_file.display();
@@ -98,6 +98,12 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
         .and_then(|()| out.flush())
         .context("write to standard output")?;
     drop(out);
+    let shutdown = CancellationToken::new();
+    let cancelled = shutdown.clone();
+    tokio::spawn(async move {
+        stopped.await;
+        cancelled.cancel();
+    });
     running.run_until(shutdown).await?;
     Ok(())
 }
@@ -131,29 +137,6 @@ fn refused_database(url: &str, error: DatabaseUrlError) -> Problem {
     Problem::new(0, code, format!("--database: {error}"))
         .detail(format!("the URL begins with: {scheme}"))
         .fix("use --database sqlite://PATH, or leave it out")
-}
-
-fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            shutdown.cancel();
-        });
-    }
-    #[cfg(not(unix))]
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            shutdown.cancel();
-        }
-    });
-    Ok(())
 }
 
 /// Logs to standard error, by default what an operator should read; `RUST_LOG` changes it.

@@ -10,7 +10,7 @@ const ALLOWED: [(&str, &[&str]); 6] = [
     ("mesh-core", &["mesh-wire"]),
     ("platform", &[]),
     ("sharing", &["mesh-wire", "platform"]),
-    ("discovery-server", &["mesh-wire"]),
+    ("discovery-server", &["mesh-wire", "platform"]),
     (
         "meshd",
         &[
