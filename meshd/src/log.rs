@@ -1,5 +1,7 @@
 //! Where do log lines go, and how many? To standard error, so that standard output holds only what was asked for.
 
+use std::io::IsTerminal as _;
+
 use mesh_core::peer::session::LIBRARY_LOG_TARGET;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -15,7 +17,12 @@ pub fn init(settings: &LogSettings) {
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match settings.format {
         LogFormat::Text => registry
-            .with(fmt::layer().with_writer(std::io::stderr))
+            .with(
+                fmt::layer()
+                    // Colours are for eyes: in a file or a journal they are noise.
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(std::io::stderr))
