@@ -123,9 +123,23 @@ pub const CODES: &[(&str, &str)] = &[
 
 /// Prints `error: <title>`, why and the fix on standard error, and returns exit code 1.
 pub fn report(problem: &Problem) -> ExitCode {
+    let text = printable(&problem.to_string());
     // With standard error closed there is nobody left to tell; the exit code still says it.
-    let _ = writeln!(std::io::stderr().lock(), "error: {problem}");
+    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
     ExitCode::from(1)
+}
+
+/// `text` with line breaks as they are and every other control character made visible: what a server, a peer or a
+/// file says must not move the cursor or retitle the window.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Lines of a list below a `why:`, indented to stand under its first word.

@@ -12,6 +12,8 @@ use std::{
 use mesh_wire::problem::Problem;
 use serde::Serialize;
 
+use crate::problem::printable;
+
 /// Standard output.
 pub(super) struct Output(BufWriter<Stdout>);
 
@@ -32,18 +34,6 @@ impl Output {
         writeln!(self.0)?;
         self.0.flush()
     }
-}
-
-/// `text` with line breaks as they are and every other control character made visible.
-pub(super) fn printable(text: &str) -> String {
-    let shown = |c: char| {
-        if c.is_control() && c != '\n' {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    };
-    text.chars().map(shown).collect()
 }
 
 /// A problem that came from elsewhere, safe to print.
