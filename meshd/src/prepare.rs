@@ -49,7 +49,8 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
     let identity = Arc::new(state.identity()?);
     let shares = ShareStore::open(&state.shares_database())
         .await
-        .map_err(|error| problem::operation_failed("open the list of shares", &error))?;
+        .map_err(|error| problem::operation_failed("open the list of shares", &error))?
+        .keeping_private(state.path());
     let wanted = choose(joined, &settings, link, state.path())?;
     let needs_embedded = match &wanted {
         Wanted::Resume(network) => network.embedded_server,

@@ -28,7 +28,7 @@ pub use self::{
         network_key_differs, not_joined, peer_not_found, server_refused, server_unreachable,
     },
     share::{
-        share_exists, share_name_invalid, share_not_found, share_path_relative,
+        share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
         share_path_unreadable,
     },
     stored::{key_file_mode, state_damaged, state_locked, state_unreadable, state_unwritable},
@@ -112,6 +112,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "share-path-relative",
         "a share's path depends on where one stands",
+    ),
+    (
+        "share-path-private",
+        "a share would show the daemon's own keys and state",
     ),
     (
         "share-path-unreadable",

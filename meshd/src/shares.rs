@@ -83,6 +83,9 @@ impl Configured {
                         problems.push(problem::share_exists(share.name.as_str()));
                     }
                 }
+                Err(StoreError::Private { path, private }) => {
+                    problems.push(problem::share_path_private(&path, &private));
+                }
                 Err(error) => problems.push(problem::operation_failed(
                     format!("share {}", share.name.as_str()),
                     &error,

@@ -45,6 +45,14 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// The path is, holds or lies in the directory of [`ShareStore::keeping_private`].
+    #[error("private directory: sharing `{path}` would show `{private}`")]
+    Private {
+        /// As given.
+        path: PathBuf,
+        /// What must not be seen.
+        private: PathBuf,
+    },
     /// The grant to take back does not exist.
     #[error("share `{share}` is not granted to `{peer}`; nothing was changed")]
     NoSuchGrant {
@@ -70,6 +78,8 @@ pub enum StoreError {
 pub struct ShareStore {
     pool: SqlitePool,
     file: Arc<Path>,
+    /// Canonical.
+    private: Option<Arc<Path>>,
     shares: Arc<watch::Sender<Arc<Shares>>>,
     /// Makes "change, then publish what is there" one step, so that no older snapshot is published last.
     changing: Arc<tokio::sync::Mutex<()>>,
@@ -103,11 +113,21 @@ impl ShareStore {
         let store = Self {
             pool,
             file: path.into(),
+            private: None,
             shares: Arc::new(watch::Sender::new(Arc::default())),
             changing: Arc::default(),
         };
         store.publish().await?;
         Ok(store)
+    }
+
+    /// From now on no share is added through which files of `directory` could be seen.
+    #[must_use]
+    pub fn keeping_private(mut self, directory: &Path) -> Self {
+        // A directory that cannot be resolved holds nothing yet; its name as given still counts.
+        let canonical = directory.canonicalize();
+        self.private = Some(canonical.unwrap_or_else(|_| directory.to_owned()).into());
+        self
     }
 
     /// Shares the directory `path` (absolute or relative to the working directory) as `name`.
@@ -122,6 +142,14 @@ impl ShareStore {
             reason,
         })?;
         let folder = directory(path).await?;
+        if let Some(private) = &self.private
+            && (private.starts_with(&folder) || Path::new(&folder).starts_with(private))
+        {
+            return Err(StoreError::Private {
+                path: path.to_owned(),
+                private: private.to_path_buf(),
+            });
+        }
         let _changing = self.changing.lock().await;
         let mut transaction = self.begin().await?;
         let created = i64::try_from(now()).unwrap_or(i64::MAX);

@@ -123,3 +123,34 @@ async fn a_vanished_directory_is_a_problem_until_it_is_back() {
     std::fs::create_dir(&shared).unwrap();
     assert_eq!(store.problems().await, []);
 }
+
+#[tokio::test]
+async fn no_share_shows_the_private_directory_under_any_of_its_names() {
+    let root = tempfile::tempdir().unwrap();
+    let state = root.path().join("state");
+    for folder in ["state/discovery", "state-of-the-art", "docs"] {
+        std::fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    let link = root.path().join("link");
+    std::os::unix::fs::symlink(&state, &link).unwrap();
+    let store = store(&state).await.keeping_private(&link);
+    let refused = [
+        Path::new("/").to_owned(),
+        root.path().to_owned(),
+        state.clone(),
+        state.join("discovery"),
+        link.clone(),
+        link.join("discovery"),
+        root.path().join("docs/../state"),
+    ];
+    for path in refused {
+        let error = store.add("it", &path, &[]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Private { .. }), "{error}");
+    }
+    for (name, folder) in [("art", "state-of-the-art"), ("docs", "docs")] {
+        store
+            .add(name, &root.path().join(folder), &[])
+            .await
+            .unwrap();
+    }
+}

@@ -13,8 +13,8 @@ use super::{
     ping::find_peer,
 };
 use crate::problem::{
-    operation_failed, share_exists, share_name_invalid, share_not_found, share_path_relative,
-    share_path_unreadable,
+    operation_failed, share_exists, share_name_invalid, share_not_found, share_path_private,
+    share_path_relative, share_path_unreadable,
 };
 
 /// `POST /api/v1/shares`.
@@ -153,6 +153,7 @@ impl From<StoreError> for ApiError {
             StoreError::NoSuchDirectory { path, reason } => {
                 Self::from(share_path_unreadable(&path, &reason))
             }
+            StoreError::Private { path, private } => share_path_private(&path, &private).into(),
             StoreError::NoSuchGrant { share, .. } => Self::new(
                 StatusCode::NOT_FOUND,
                 "grant-not-found",

@@ -26,6 +26,20 @@ pub fn share_path_relative(path: &Path) -> Problem {
     .fix("write the path from / on")
 }
 
+/// The directory is, holds or lies in the state directory.
+pub fn share_path_private(path: &Path, state_dir: &Path) -> Problem {
+    Problem::new(
+        400,
+        "share-path-private",
+        format!("{} cannot be shared", path.display()),
+    )
+    .detail(format!(
+        "it would show {}, where this daemon keeps its keys",
+        state_dir.display()
+    ))
+    .fix("share a directory that neither holds the state directory nor lies in it")
+}
+
 /// The directory is missing, no directory, or not readable for the daemon.
 pub fn share_path_unreadable(path: &Path, error: &dyn fmt::Display) -> Problem {
     Problem::new(

@@ -43,6 +43,7 @@ fn one_of_each() -> Vec<Problem> {
         mesh_disabled(path),
         share_name_invalid("a/b", "it contains a slash"),
         share_path_relative(Path::new("docs")),
+        share_path_private(path, path),
         share_path_unreadable(path, &"no such directory"),
         share_exists("docs"),
         share_not_found("docs"),
