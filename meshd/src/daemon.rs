@@ -12,7 +12,7 @@ use mesh_wire::{
     discovery::Network,
     peer_info::{Directory, PeerInfo},
 };
-use platform::{net::routes, signals, tun::TunConfig};
+use platform::{signals, tun::TunConfig};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
@@ -32,7 +32,7 @@ use crate::{
     },
     feed,
     news::Switchboard,
-    prepare::{Prepared, prepare},
+    prepare::{Prepared, prepare, refuse_overlap},
     problem::{self, Problem},
     publish::{Link, OwnIdentity, Sources},
     shares,
@@ -209,12 +209,7 @@ async fn start_data_plane(
 ) -> Result<DataPlane, Problem> {
     let network = prepared.membership.network();
     let device = &prepared.settings.device;
-    let overlap = routes::overlapping(IpNet::V4(network.cidr), &device.name)
-        .await
-        .map_err(|error| problem::operation_failed("read the routes of this host", &error))?;
-    if let Some((IpNet::V4(route), interface)) = overlap {
-        return Err(problem::cidr_overlap(network.cidr, route, &interface));
-    }
+    refuse_overlap(network.cidr, &device.name).await?;
     let timing = prepared.settings.timing;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
@@ -292,7 +287,12 @@ fn announce(prepared: &Prepared, meeting: &Meeting) -> Result<(), Problem> {
     let mut text = String::new();
     if let Some(link) = &prepared.new_link {
         let link = link.to_text();
-        text.push_str(&format!("network {} created\njoin {link}\n", network.id));
+        let news = if prepared.creates {
+            "created"
+        } else {
+            "has no other member yet"
+        };
+        text.push_str(&format!("network {} {news}\njoin {link}\n", network.id));
         text.push_str(
             "\nTo link another machine, run there, with this link:  meshd up --join 'LINK'\n",
         );

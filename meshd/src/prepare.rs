@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use ipnet::{IpNet, Ipv4Net};
 use mesh_wire::join_link::JoinLink;
 use platform::{
     hostname,
+    net::routes,
     privilege::{self, Privilege},
 };
 use sharing::ShareStore;
@@ -33,7 +35,9 @@ pub struct Prepared {
     pub embedded: Option<discovery_server::Running>,
     /// The shares.
     pub shares: ShareStore,
-    /// The join link of a network that this start creates.
+    /// Whether this start creates the network.
+    pub creates: bool,
+    /// The link to show: the network is ours, and nobody else has joined it so far.
     pub new_link: Option<JoinLink>,
     /// From where the embedded server can be reached, in plain words.
     pub notice: String,
@@ -63,6 +67,10 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         None
     };
     let creates = matches!(wanted, Wanted::Create);
+    if creates {
+        // Before the network exists: its range can still be changed.
+        refuse_overlap(settings.cidr, &settings.device.name).await?;
+    }
     let membership = member(wanted, &settings, (&state, &identity), embedded.as_ref())?;
     let (public_server, notice) = match &embedded {
         Some(server) => {
@@ -71,7 +79,8 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         }
         None => (membership.network().server.clone(), String::new()),
     };
-    let new_link = creates.then(|| join_link(membership.network(), public_server.clone()));
+    let new_link = is_alone(&state, membership.network())?
+        .then(|| join_link(membership.network(), public_server.clone()));
     Ok(Prepared {
         settings,
         state,
@@ -79,6 +88,7 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         membership,
         embedded,
         shares,
+        creates,
         new_link,
         notice,
         public_server,
@@ -133,6 +143,24 @@ fn member(
     Membership::begin(state, identity, settings, origin)
 }
 
+/// The problem of a virtual range that a route of this host leads into, unless it is the route of `interface`.
+pub async fn refuse_overlap(cidr: Ipv4Net, interface: &str) -> Result<(), Problem> {
+    let overlap = routes::overlapping(IpNet::V4(cidr), interface)
+        .await
+        .map_err(|error| problem::operation_failed("read the routes of this host", &error))?;
+    match overlap {
+        Some((IpNet::V4(route), through)) => Err(problem::cidr_overlap(cidr, route, &through)),
+        Some((IpNet::V6(_), _)) | None => Ok(()),
+    }
+}
+
+/// Whether we created the network and know of no other member. An earlier start may have failed before it could show
+/// the link, so the first member decides and not the first start.
+fn is_alone(state: &StateDir, network: &JoinedNetwork) -> Result<bool, Problem> {
+    let known = state.directory(&network.id)?;
+    Ok(network.creator_key.is_some() && known.is_none_or(|known| known.peers.len() <= 1))
+}
+
 impl Prepared {
     /// Makes the link that `meshd invite` prints.
     pub fn invitation(&self) -> Box<dyn Fn() -> Result<JoinLink, Problem> + Send + Sync> {
@@ -154,35 +182,47 @@ fn choose(
     link: Option<JoinLink>,
     state_dir: &std::path::Path,
 ) -> Result<Wanted, Problem> {
-    match (joined, link) {
-        (None, Some(link)) => Ok(Wanted::Join(Box::new(link))),
-        (None, None) => Ok(Wanted::Create),
-        (Some(network), Some(link)) if link.network_key != network.network_key => Err(
-            problem::already_joined(&network.id, &link.network, state_dir),
-        ),
-        (Some(network), _) if network.id != settings.network => Err(problem::already_joined(
-            &network.id,
-            &settings.network,
-            state_dir,
-        )),
-        // The same link again, perhaps because the server has moved.
-        (Some(network), Some(link)) if !network.embedded_server => {
-            Ok(Wanted::Resume(Box::new(JoinedNetwork {
-                server: link.server,
-                ..network
-            })))
+    let joined = joined.filter(|network| {
+        !network.virtual_ips.is_empty() || is_still_wanted(network, settings, link.as_ref())
+    });
+    let Some(network) = joined else {
+        return Ok(link.map_or(Wanted::Create, |link| Wanted::Join(Box::new(link))));
+    };
+    if let Some(link) = &link
+        && link.network_key != network.network_key
+    {
+        let current = &network.id;
+        return Err(problem::already_joined(current, &link.network, state_dir));
+    }
+    if network.id != settings.network {
+        let wanted = &settings.network;
+        return Err(problem::already_joined(&network.id, wanted, state_dir));
+    }
+    if network.embedded_server {
+        return match &settings.server {
+            Some(server) => Err(problem::server_embedded(&network.id, server, state_dir)),
+            None => Ok(Wanted::Resume(Box::new(network))),
+        };
+    }
+    // The same link again, or another URL: perhaps the server has moved.
+    let server = link.map(|link| link.server);
+    let server = server.or_else(|| settings.server.clone());
+    Ok(Wanted::Resume(Box::new(JoinedNetwork {
+        server: server.unwrap_or_else(|| network.server.clone()),
+        ..network
+    })))
+}
+
+/// Whether a network that no server has let us into yet is what the user asks for now. If not, nothing is lost with
+/// it; if it is, the keys that were made for it may be known to the server already.
+fn is_still_wanted(network: &JoinedNetwork, settings: &Settings, link: Option<&JoinLink>) -> bool {
+    match link {
+        Some(link) => link.network == network.id && link.network_key == network.network_key,
+        None => {
+            network.id == settings.network
+                && network.cidr == settings.cidr
+                && network.embedded_server == settings.server.is_none()
         }
-        (Some(network), None) if !network.embedded_server => {
-            let server = settings
-                .server
-                .clone()
-                .unwrap_or_else(|| network.server.clone());
-            Ok(Wanted::Resume(Box::new(JoinedNetwork {
-                server,
-                ..network
-            })))
-        }
-        (Some(network), _) => Ok(Wanted::Resume(Box::new(network))),
     }
 }
 

@@ -25,7 +25,8 @@ pub use self::{
     },
     network::{
         address_changed, already_joined, daemon_not_running, join_link_invalid, network_exists,
-        network_key_differs, not_joined, peer_not_found, server_refused, server_unreachable,
+        network_key_differs, not_joined, peer_not_found, server_embedded, server_refused,
+        server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
@@ -70,6 +71,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "already-joined",
         "the state directory belongs to another network",
+    ),
+    (
+        "server-embedded",
+        "the network is on this daemon's own server, not on the named one",
     ),
     ("server-unreachable", "the discovery server does not answer"),
     (

@@ -30,6 +30,20 @@ pub fn already_joined(current: &NetworkId, wanted: &NetworkId, state_dir: &Path)
     ))
 }
 
+/// The network is on the server inside this daemon, the command names another one.
+pub fn server_embedded(network: &NetworkId, wanted: &url::Url, state_dir: &Path) -> Problem {
+    Problem::new(
+        409,
+        "server-embedded",
+        format!("the network {network} is on the discovery server inside this daemon, not on {wanted}"),
+    )
+    .detail(format!(
+        "{} holds that server's data, and the join links of {network} name this machine; a network does not move",
+        state_dir.display()
+    ))
+    .fix("to stay, start without --server and mesh.discovery.server; to create a network there, give it a directory of its own: --state-dir DIR")
+}
+
 /// The server does not answer. The daemon goes on trying; this stands in its health until it succeeds.
 pub fn server_unreachable(server: &url::Url, error: &dyn fmt::Display) -> Problem {
     Problem::new(

@@ -28,6 +28,7 @@ fn one_of_each() -> Vec<Problem> {
         join_link_invalid(&DecodeError::new("join link", "is cut short")),
         already_joined(&id, &"work".parse().unwrap(), path),
         server_unreachable(&server, &"connection refused"),
+        server_embedded(&id, &server, path),
         network_exists(&id, &server),
         network_key_differs(&id, &server),
         address_changed(&[[10, 100, 0, 1].into()], &[[10, 100, 0, 2].into()]),
