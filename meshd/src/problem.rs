@@ -86,6 +86,10 @@ pub const CODES: &[(&str, &str)] = &[
         "the server's network of that name is another one",
     ),
     (
+        "address-changed",
+        "the server lost its records and gave this node another address",
+    ),
+    (
         "not-joined",
         "membership is asked for before the server has answered",
     ),
