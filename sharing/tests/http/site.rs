@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 /// A member with a right to `docs`.
-pub(crate) const BOB: &str = "127.0.0.1";
+pub(crate) const BOB: &str = "127.0.0.2";
 /// A member without any right.
 pub(crate) const EVE: &str = "127.0.0.3";
 /// Nobody's address.
