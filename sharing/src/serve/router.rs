@@ -32,7 +32,7 @@ pub(crate) struct Dismissed;
 
 /// What a path turned out to be.
 enum Thing {
-    File(Download),
+    File(Box<Download>),
     Listing(Listing),
     /// A folder whose URL lacks the slash at its end.
     NeedsSlash,
@@ -208,13 +208,13 @@ impl Place {
                 Some(Thing::Listing(listing))
             }
             Found::File(..) if self.slash => None,
-            Found::File(file, stamp) => Some(Thing::File(Download {
+            Found::File(file, stamp) => Some(Thing::File(Box::new(Download {
                 file,
                 stamp,
                 name: self.names.last().cloned().unwrap_or_default(),
                 attachment: query.download,
                 lease,
-            })),
+            }))),
         }
     }
 
