@@ -51,7 +51,7 @@ impl ApiListeners {
     /// The caller holds the lock of the state directory. A system without Unix sockets gets TCP alone.
     pub async fn bind(socket: &Path, tcp: SocketAddr) -> Result<Self, Problem> {
         check_address(tcp)?;
-        let unix = bind_socket(socket)?;
+        let unix = if_supported(local_socket::Listener::bind(socket), socket)?;
         let tcp = TcpListener::bind(tcp).await.map_err(|error| {
             if error.kind() == io::ErrorKind::AddrInUse {
                 port_in_use(Listener::Api, tcp)
@@ -68,8 +68,9 @@ impl ApiListeners {
     }
 }
 
-fn bind_socket(path: &Path) -> Result<Option<local_socket::Listener>, Problem> {
-    match local_socket::Listener::bind(path) {
+/// Leaves out the socket where the system has no such thing.
+fn if_supported<T>(bound: io::Result<T>, path: &Path) -> Result<Option<T>, Problem> {
+    match bound {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             tracing::warn!(%error, "the local API answers over TCP alone: meshd's own commands cannot reach this daemon");
@@ -244,4 +245,19 @@ async fn permit(limit: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         .acquire_owned()
         .await
         .expect("the semaphore is never closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_system_without_unix_sockets_goes_without_one() {
+        let path = Path::new("/tmp/x");
+        let bound = |kind: io::ErrorKind| if_supported::<()>(Err(kind.into()), path);
+        assert_eq!(if_supported(Ok(1), path).unwrap(), Some(1));
+        assert_eq!(bound(io::ErrorKind::Unsupported).unwrap(), None);
+        let problem = bound(io::ErrorKind::PermissionDenied).unwrap_err();
+        assert_eq!(problem.code, "operation-failed");
+    }
 }
