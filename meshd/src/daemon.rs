@@ -106,12 +106,15 @@ async fn live(
     let mut meeting = open_api(&prepared, tasks, shutdown).await?;
     let rest = prepared.membership.rest()?;
     if prepared.membership.network().virtual_ips.is_empty() {
-        let (network, own) = tokio::select! {
+        let established = tokio::select! {
             established = prepared.membership.establish(&rest, &meeting.server) => established?,
             () = refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
         };
-        meeting.network.send_replace(Arc::new(network));
-        meeting.own.send_replace(Some(own));
+        let id = established.network.id.clone();
+        let members = Believed::new(id, established.members).directory().clone();
+        meeting.directory.send_replace(Arc::new(members));
+        meeting.network.send_replace(Arc::new(established.network));
+        meeting.own.send_replace(Some(established.own));
     }
     let plane = start_data_plane(&prepared, shutdown).await?;
     serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
@@ -331,11 +334,13 @@ async fn connect(
         node: status,
     };
     meeting.link.send_replace(Some(link));
-    feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown);
+    let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
+    let (moving, moved) = watch::channel(0);
+    let place = (interface, port);
     tasks.spawn(feed::hosts(
-        interface,
-        port,
+        place,
         commands.clone(),
+        moving,
         shutdown.clone(),
     ));
     let (signals, signal_receiver) = mpsc::channel(SIGNAL_QUEUE);
@@ -354,6 +359,8 @@ async fn connect(
         heartbeat: prepared.settings.timing.heartbeat_interval,
         believed: Believed::new(prepared.membership.network().id.clone(), cached),
         membership: prepared.membership,
+        roster,
+        moved,
         outlets: Outlets {
             directory: meeting.directory,
             network: meeting.network,
@@ -371,30 +378,36 @@ async fn connect(
     }
 }
 
-/// Members and STUN servers find their way into the data plane.
-fn feed_data_plane(
+/// What is known already goes into the data plane, and what will be known finds its way there.
+async fn feed_data_plane(
     prepared: &Prepared,
     meeting: &Meeting,
     commands: &mpsc::Sender<Command>,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
-) {
+) -> feed::Roster {
     let network = prepared.membership.network();
-    let peers = feed::PeerFeed {
+    let roster = feed::Roster {
         node_id: prepared.identity.node_id(),
         wireguard_key: prepared.identity.wireguard_key(),
         psk: network.psk.clone(),
-        state: Arc::clone(&prepared.state),
-        network: network.id.clone(),
-        directory: meeting.directory.subscribe(),
-        commands: commands.clone(),
     };
+    let known = roster.command(&meeting.directory.borrow());
+    if commands.send(known).await.is_err() {
+        tracing::debug!("the data plane ended before it was told of its peers");
+    }
+    tasks.spawn(feed::cache(
+        Arc::clone(&prepared.state),
+        network.id.clone(),
+        meeting.directory.subscribe(),
+        shutdown.clone(),
+    ));
     let stun = feed::StunFeed {
         configured: prepared.settings.stun_servers.clone(),
         server: (!network.embedded_server).then(|| network.server.clone()),
         network: meeting.network.subscribe(),
         commands: commands.clone(),
     };
-    tasks.spawn(peers.run(shutdown.clone()));
     tasks.spawn(stun.run(shutdown.clone()));
+    roster
 }

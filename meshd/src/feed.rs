@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::{Command, PeerEntry};
 use mesh_wire::{
-    NodeId, WireGuardKey,
+    NetworkId, NodeId, WireGuardKey,
     discovery::Network,
     peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
@@ -28,49 +28,25 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long all look-ups of one round may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Keeps the node's list of peers, and the cache on disk, in step with the directory.
-pub struct PeerFeed {
+/// Who is a peer of ours, and with which keys.
+#[derive(Debug, Clone)]
+pub struct Roster {
     /// Ourselves: never our own peer.
     pub node_id: NodeId,
     /// Our session key.
     pub wireguard_key: WireGuardKey,
     /// What each pair's preshared key is derived from.
     pub psk: NetworkPsk,
-    /// Where the cache is.
-    pub state: Arc<StateDir>,
-    /// The network's name.
-    pub network: mesh_wire::NetworkId,
-    /// The members.
-    pub directory: watch::Receiver<Arc<Directory>>,
-    /// To the data plane.
-    pub commands: mpsc::Sender<Command>,
 }
 
-impl PeerFeed {
-    /// Runs until `shutdown`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        loop {
-            let directory = Arc::clone(&self.directory.borrow_and_update());
-            let command = Command::SetPeers(self.entries(&directory));
-            if self.commands.send(command).await.is_err() {
-                return;
-            }
-            if let Err(problem) = self.state.save_directory(&self.network, &directory) {
-                tracing::warn!(%problem, "the list of members could not be cached");
-            }
-            tokio::select! {
-                changed = self.directory.changed() => if changed.is_err() { return },
-                () = shutdown.cancelled() => return,
-            }
-        }
-    }
-
-    fn entries(&self, directory: &Directory) -> Vec<PeerEntry> {
+impl Roster {
+    /// The command that tells the node of all members.
+    pub fn command(&self, directory: &Directory) -> Command {
         let others = directory
             .peers
             .iter()
             .filter(|peer| peer.record.node_id != self.node_id);
-        others.map(|peer| self.entry(peer)).collect()
+        Command::SetPeers(others.map(|peer| self.entry(peer)).collect())
     }
 
     fn entry(&self, peer: &PeerInfo) -> PeerEntry {
@@ -87,13 +63,33 @@ impl PeerFeed {
     }
 }
 
-/// Keeps the node informed of the host's addresses.
-pub async fn hosts(
-    interface: String,
-    port: u16,
-    commands: mpsc::Sender<Command>,
+/// Keeps the list of members on disk in step with the directory, for the next start.
+pub async fn cache(
+    state: Arc<StateDir>,
+    network: NetworkId,
+    mut directory: watch::Receiver<Arc<Directory>>,
     shutdown: CancellationToken,
 ) {
+    loop {
+        tokio::select! {
+            changed = directory.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => return,
+        }
+        let current = Arc::clone(&directory.borrow_and_update());
+        if let Err(problem) = state.save_directory(&network, &current) {
+            tracing::warn!(%problem, "the list of members could not be cached");
+        }
+    }
+}
+
+/// Keeps the node informed of the host's addresses, and whoever watches `moved` of their changes.
+pub async fn hosts(
+    (interface, port): (String, u16),
+    commands: mpsc::Sender<Command>,
+    moved: watch::Sender<u64>,
+    shutdown: CancellationToken,
+) {
+    let mut known: Option<Vec<SocketAddr>> = None;
     let mut changes = match monitor::Monitor::start().await {
         Ok(monitor) => Some(monitor),
         Err(error) => {
@@ -104,10 +100,16 @@ pub async fn hosts(
     loop {
         match addresses::local_addresses(&interface).await {
             Ok(found) => {
-                let hosts = found
+                let hosts: Vec<_> = found
                     .into_iter()
                     .map(|found| SocketAddr::new(found.address, port))
                     .collect();
+                if known
+                    .replace(hosts.clone())
+                    .is_some_and(|known| known != hosts)
+                {
+                    moved.send_modify(|times| *times += 1);
+                }
                 if commands.send(Command::SetHosts(hosts)).await.is_err() {
                     return;
                 }

@@ -8,7 +8,7 @@ use mesh_wire::{
     NodeId,
     discovery::{CreateNetwork, Network, RegisterPeer},
     join_link::JoinLink,
-    peer_info::{PeerInfo, PeerRecord},
+    peer_info::{Directory, PeerInfo, PeerRecord},
     psk::NetworkPsk,
 };
 use tokio::{sync::watch, time::sleep};
@@ -34,6 +34,16 @@ pub struct Membership {
     instance: u64,
     /// Whether the state directory was without a network when we started.
     fresh: bool,
+}
+
+/// What the server said when it first took us in.
+pub struct Established {
+    /// The network.
+    pub network: Network,
+    /// Ourselves.
+    pub own: PeerInfo,
+    /// Everybody, not yet checked.
+    pub members: Directory,
 }
 
 /// How a node without a network gets one.
@@ -150,7 +160,7 @@ impl Membership {
         &mut self,
         rest: &Rest,
         server: &watch::Sender<ServerStatus>,
-    ) -> Result<(Network, PeerInfo), Problem> {
+    ) -> Result<Established, Problem> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.attempt(rest).await? {
@@ -175,10 +185,7 @@ impl Membership {
     }
 
     /// The outer error is ours and final, the inner one the server's.
-    async fn attempt(
-        &mut self,
-        rest: &Rest,
-    ) -> Result<Result<(Network, PeerInfo), ServerError>, Problem> {
+    async fn attempt(&mut self, rest: &Rest) -> Result<Result<Established, ServerError>, Problem> {
         let network = match self.find_or_create(rest).await {
             Ok(network) => network,
             Err(error) => return Ok(Err(error)),
@@ -193,7 +200,15 @@ impl Membership {
         };
         self.network.cidr = network.cidr;
         self.registered(&own)?;
-        Ok(Ok((network, own)))
+        let members = match rest.peers(&network.id).await {
+            Ok(members) => members,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(Established {
+            network,
+            own,
+            members,
+        }))
     }
 
     async fn find_or_create(&self, rest: &Rest) -> Result<Network, ServerError> {

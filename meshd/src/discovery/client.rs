@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ServerError, directory::Believed, events::Events, rest::Rest};
-use crate::{membership::Membership, problem::Problem, status::ServerStatus};
+use crate::{feed::Roster, membership::Membership, problem::Problem, status::ServerStatus};
 
 /// The first pause after a failure. A server that is being restarted is back within a second or two.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -39,6 +39,10 @@ pub struct DiscoveryClient {
     pub membership: Membership,
     /// What we believe.
     pub believed: Believed,
+    /// Turns what we believe into peers.
+    pub roster: Roster,
+    /// Rises when the host's addresses change: connections from the old ones are dead then, though nobody says so.
+    pub moved: watch::Receiver<u64>,
     /// Where it is published.
     pub outlets: Outlets,
 }
@@ -54,7 +58,7 @@ pub struct Outlets {
     pub server: watch::Sender<ServerStatus>,
     /// Ourselves, as the server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
-    /// To the data plane: signals of others.
+    /// To the data plane: the members, then their signals, in this order.
     pub commands: mpsc::Sender<Command>,
 }
 
@@ -85,6 +89,7 @@ impl DiscoveryClient {
             tokio::select! {
                 () = sleep(jittered(pause)) => {}
                 () = drop_all(&mut signals) => {}
+                Ok(()) = self.moved.changed() => {}
                 () = shutdown.cancelled() => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -119,6 +124,9 @@ impl DiscoveryClient {
                 Some((to, signal)) = signals.recv() => {
                     events.send(&ClientMessage::Signal { to, payload: signal.encode() }).await?;
                 }
+                Ok(()) = self.moved.changed() => {
+                    return Err(ServerError::Unreachable("this host's addresses have changed".to_owned()));
+                }
                 () = shutdown.cancelled() => {
                     events.close().await;
                     return Ok(());
@@ -129,6 +137,9 @@ impl DiscoveryClient {
 
     async fn on_message(&mut self, message: ServerMessage) -> Result<(), ServerError> {
         if self.believed.apply(&message) {
+            // A signal of a new member may be next; the data plane must know the member by then.
+            self.tell(self.roster.command(self.believed.directory()))
+                .await?;
             self.outlets
                 .directory
                 .send_replace(Arc::new(self.believed.directory().clone()));
@@ -151,6 +162,10 @@ impl DiscoveryClient {
             | ServerMessage::PeerUpdated { .. }
             | ServerMessage::PeerLeft { .. } => return Ok(()),
         };
+        self.tell(command).await
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), ServerError> {
         self.outlets
             .commands
             .send(command)

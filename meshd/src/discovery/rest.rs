@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mesh_wire::{
     NetworkId,
-    discovery::{CreateNetwork, MAX_MESSAGE, Network, RegisterPeer},
-    peer_info::PeerInfo,
+    discovery::{CreateNetwork, Network, RegisterPeer},
+    peer_info::{Directory, PeerInfo},
     problem::Problem,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, redirect};
@@ -16,6 +16,8 @@ use super::ServerError;
 
 /// A request that takes longer than this is as good as lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The greatest answer that is read, in bytes: a list of 10,000 members.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// A client for one server.
 #[derive(Clone)]
@@ -34,6 +36,8 @@ impl Rest {
             .connect_timeout(TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
+            // A kept connection dies unnoticed when this host moves to another network, and requests are rare.
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| ServerError::unreachable(&error))?;
         Ok(Self {
@@ -75,6 +79,12 @@ impl Rest {
     ) -> Result<PeerInfo, ServerError> {
         let url = self.url(&format!("api/v1/mesh/networks/{id}/peers"))?;
         answer(self.client.post(url).bearer_auth(&self.token).json(peer)).await
+    }
+
+    /// `GET /api/v1/mesh/networks/{id}/peers`
+    pub async fn peers(&self, id: &NetworkId) -> Result<Directory, ServerError> {
+        let url = self.url(&format!("api/v1/mesh/networks/{id}/peers"))?;
+        answer(self.client.get(url).bearer_auth(&self.token)).await
     }
 
     /// Where the event connection is.
@@ -137,7 +147,7 @@ async fn read_bounded(mut response: Response) -> Result<Vec<u8>, ServerError> {
         .map_err(|error| ServerError::unreachable(&error))?
     {
         body.extend_from_slice(&chunk);
-        if body.len() > MAX_MESSAGE {
+        if body.len() > MAX_ANSWER {
             return Err(ServerError::Unreachable(
                 "sent a longer answer than the protocol allows".to_owned(),
             ));

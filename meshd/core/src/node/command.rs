@@ -67,6 +67,7 @@ impl Node {
             Command::SetPeers(entries) => self.set_peers(entries, now),
             Command::SetHosts(hosts) => {
                 if self.gatherer.set_hosts(hosts, now) {
+                    self.leave_lost_addresses(now, transmit);
                     self.offer_new_candidates(now, transmit);
                 }
             }

@@ -117,6 +117,23 @@ impl Node {
         self.schedule(index);
     }
 
+    /// Addresses of ours are gone: whoever was reached from one of them needs another path (RFC 8445 section 2.4, ICE
+    /// restart). The session stays, and so does the link until a better one is nominated: packets that leave from
+    /// wherever the system likes may still get through.
+    pub(super) fn leave_lost_addresses(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        for index in self.peers.indices() {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let source = peer.link.and_then(|link| link.src);
+            let lost =
+                source.is_some_and(|ip| !self.gatherer.hosts().iter().any(|host| host.ip() == ip));
+            if lost {
+                self.dial(index, now, transmit);
+            }
+        }
+    }
+
     /// Our own addresses changed: tell everyone with whom we are connecting or connected.
     pub(super) fn offer_new_candidates(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         for index in self.peers.indices() {
