@@ -45,7 +45,10 @@ fn refused(host: &Host, command: Command, parts: &[&str]) -> String {
 fn explained(output: &Output, parts: &[&str]) {
     let text = &output.stderr;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(text.contains("error: ") && !text.contains("panicked"), "{text}");
+    assert!(
+        text.contains("error: ") && !text.contains("panicked"),
+        "{text}"
+    );
     assert!(!output.stdout.contains("ready"), "{output:?}");
     for part in ["why: ", "fix: "].iter().chain(parts) {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
@@ -53,7 +56,7 @@ fn explained(output: &Output, parts: &[&str]) {
 }
 
 fn sh(host: &Host, line: &str) -> String {
-    host.run("sh", ["-ec", line]).unwrap().stdout
+    host.sh(line).unwrap().stdout
 }
 
 /// Nothing that a start makes is left on the machine.
@@ -104,7 +107,7 @@ fn without_a_tun_device_it_names_the_command_that_brings_one() {
 fn an_interface_name_that_is_taken_is_refused_and_another_one_works() {
     let (_lab, host) = machine("iftaken");
     for make in [
-        "link add mesh0 type dummy",
+        "link add mesh0 type bridge",
         "tuntap add dev mesh0 mode tun",
     ] {
         sh(&host, &format!("ip {make}"));
@@ -117,7 +120,7 @@ fn an_interface_name_that_is_taken_is_refused_and_another_one_works() {
         assert_eq!(sh(&host, "ip -o link show mesh0"), before, "it stays");
         sh(&host, "ip link delete mesh0");
     }
-    sh(&host, "ip link add mesh0 type dummy");
+    sh(&host, "ip link add mesh0 type bridge");
     let daemon = Daemon::up(&host, &["--interface", "mesh7"]).unwrap();
     daemon.join_link().unwrap();
     assert!(sh(&host, "ip -o addr show mesh7").contains(&daemon.virtual_ip));
@@ -177,7 +180,10 @@ fn a_port_that_is_in_use_is_named_with_what_needs_it() {
     let daemon = Daemon::up(&host, &[]).unwrap();
     daemon.join_link().unwrap();
     let health = daemon.status().unwrap()["health"].to_string();
-    assert!(health.contains("port-in-use") && health.contains("tcp port 80 "), "{health}");
+    assert!(
+        health.contains("port-in-use") && health.contains("tcp port 80 "),
+        "{health}"
+    );
     drop(taken);
 }
 
@@ -206,7 +212,11 @@ fn a_second_daemon_on_the_same_state_is_refused_and_the_first_lives_on() {
     refused(
         &host,
         up(&host, &["--interface", "mesh1", "--listen-port", "0"]),
-        &["another meshd uses the state directory", "meshd down", "--state-dir"],
+        &[
+            "another meshd uses the state directory",
+            "meshd down",
+            "--state-dir",
+        ],
     );
     assert_eq!(first.process.ended().unwrap(), None);
     assert_eq!(first.status().unwrap()["interface"], "mesh0");
@@ -222,7 +232,10 @@ fn a_broken_or_foreign_link_is_refused_without_repeating_its_secret() {
     let (front, secret) = link.split_once('#').unwrap();
     let mistyped = format!("{front}#z{}", &secret[1..]);
     for (broken, why) in [
-        (&link[..link.len() - 1], "cut short or mistyped in the secret"),
+        (
+            &link[..link.len() - 1],
+            "cut short or mistyped in the secret",
+        ),
         (&mistyped, "cut short or mistyped in the secret"),
         (front, "secret behind '#' is missing"),
         (&link[..link.find('?').unwrap()], "network's key is missing"),
@@ -265,8 +278,30 @@ fn a_link_of_another_network_does_not_move_a_member() {
     refused(
         &fresh,
         up(&fresh, &["--server", &url, "--network", "two"]),
-        &["already has a network named two", "--join LINK", "--network NAME"],
+        &[
+            "already has a network named two",
+            "--join LINK",
+            "--network NAME",
+        ],
     );
     let again = Daemon::up(&a, &[]).unwrap();
     assert_eq!(again.status().unwrap()["network"], "one");
+}
+
+#[test]
+fn another_server_than_the_embedded_one_is_refused_for_a_network_that_lives_here() {
+    let (_lab, host) = machine("moved");
+    let daemon = Daemon::up(&host, &[]).unwrap();
+    daemon.ask(&["down"]).unwrap();
+    refused(
+        &host,
+        up(&host, &["--server", "http://198.51.100.9:7080"]),
+        &[
+            "my-network",
+            "198.51.100.9",
+            "inside this daemon",
+            "--state-dir",
+        ],
+    );
+    Daemon::up(&host, &[]).unwrap();
 }

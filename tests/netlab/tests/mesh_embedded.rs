@@ -2,13 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    fs,
-    net::Ipv4Addr,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use netlab::{Daemon, Host, Lab, Nat};
 
@@ -21,25 +15,15 @@ fn lan(name: &str) -> (Lab, [Host; 2]) {
 }
 
 fn sh(host: &Host, line: &str) -> String {
-    host.run("sh", ["-ec", line]).unwrap().stdout
+    host.sh(line).unwrap().stdout
 }
 
 fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
 }
 
-/// Waits for an answered ping.
 fn echo(from: &Daemon, to: &Daemon, limit: Duration) {
-    let target: Ipv4Addr = to.virtual_ip.parse().unwrap();
-    wait_until("an echo", limit, || {
-        let gap = Duration::from_millis(50);
-        let report = from.host().ping_each(gap, target, 1).unwrap();
-        report.received() > 0
-    });
+    from.first_echo(to, limit).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {

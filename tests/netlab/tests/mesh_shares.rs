@@ -5,7 +5,6 @@
 use std::{
     fs,
     io::{Read, Write},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -17,7 +16,7 @@ fn sh(host: &Host, line: &str) -> Output {
 }
 
 /// Shares a folder with one file as `docs` with everybody.
-fn share(owner: &Daemon, file: &str, content: &str) -> PathBuf {
+fn share(owner: &Daemon, file: &str, content: &str) {
     let folder = owner.host().dir().join("documents");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join(file), content).unwrap();
@@ -25,15 +24,12 @@ fn share(owner: &Daemon, file: &str, content: &str) -> PathBuf {
     owner
         .ask(&["share", "add", "docs", path, "--to", "all"])
         .unwrap();
-    folder
 }
 
 #[test]
 fn a_shared_folder_is_listed_fetched_and_resumed_by_curl() {
     let pair = Pair::new("share", [Nat::PortRestricted; 2]).unwrap();
-    let docs = pair.alice.host().dir().join("documents");
-    fs::create_dir(&docs).unwrap();
-    fs::write(docs.join("hello <b>.txt"), "hello\n").unwrap();
+    share(&pair.alice, "hello <b>.txt", "hello\n");
     sh(
         pair.alice.host(),
         "head -c 1073741824 /dev/urandom > documents/big.bin",
