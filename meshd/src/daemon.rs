@@ -8,35 +8,25 @@ use std::{io::Write as _, sync::Arc, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
 use mesh_core::{Command, NodeConfig};
-use mesh_wire::{
-    discovery::Network,
-    peer_info::{Directory, PeerInfo},
-};
+use mesh_wire::peer_info::Directory;
 use platform::{signals, tun::TunConfig};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{self, ApiContext, ApiListeners},
     cli::UpOptions,
-    control::{CONTROL_QUEUE, Control, PingFailure},
     dataplane::{self, DataPlane, DataPlaneConfig},
-    discovery::{
-        client::{DiscoveryClient, Outlets},
-        directory::Believed,
-        rest::Rest,
-    },
+    discovery::{client::DiscoveryClient, directory::Believed, rest::Rest},
     feed,
+    lobby::{self, Meeting},
     news::Switchboard,
     prepare::{Prepared, prepare, refuse_overlap},
     problem::{self, Problem},
-    publish::{Link, OwnIdentity, Sources},
     shares,
-    status::ServerStatus,
 };
 
 /// How long the parts may take to end before the process ends without them.
@@ -78,17 +68,6 @@ async fn up(options: UpOptions) -> Result<(), Problem> {
     ended
 }
 
-/// Where the parts of the daemon meet.
-struct Meeting {
-    directory: watch::Sender<Arc<Directory>>,
-    network: watch::Sender<Arc<Network>>,
-    server: watch::Sender<ServerStatus>,
-    own: watch::Sender<Option<PeerInfo>>,
-    link: watch::Sender<Option<Link>>,
-    health: watch::Sender<Vec<Problem>>,
-    control: mpsc::Receiver<Control>,
-}
-
 /// Everything from the local API to the end.
 async fn live(
     mut prepared: Prepared,
@@ -103,12 +82,12 @@ async fn live(
             }
         });
     }
-    let mut meeting = open_api(&prepared, tasks, shutdown).await?;
+    let mut meeting = lobby::open(&prepared, tasks, shutdown).await?;
     let rest = prepared.membership.rest()?;
     if prepared.membership.network().virtual_ips.is_empty() {
         let established = tokio::select! {
             established = prepared.membership.establish(&rest, &meeting.server) => established?,
-            () = refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
+            () = lobby::refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
         };
         let id = established.network.id.clone();
         let members = Believed::new(id, established.members).directory().clone();
@@ -120,90 +99,6 @@ async fn live(
     serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
     announce(&prepared, &meeting)?;
     connect(prepared, meeting, rest, plane, tasks, shutdown).await
-}
-
-/// Binds the local API and starts to publish the status, before anything that may take long.
-async fn open_api(
-    prepared: &Prepared,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> Result<Meeting, Problem> {
-    let state = &prepared.state;
-    let listeners = ApiListeners::bind(&state.socket(), prepared.settings.api_listen).await?;
-    let cached = state
-        .directory(&prepared.membership.network().id)?
-        .unwrap_or_default();
-    let own = cached.by_node(&prepared.identity.node_id()).cloned();
-    let (control_sender, control) = mpsc::channel(CONTROL_QUEUE);
-    let server = ServerStatus {
-        url: prepared.membership.network().server.to_string(),
-        connected: false,
-        error: None,
-        retry_in_s: None,
-    };
-    let meeting = Meeting {
-        directory: watch::Sender::new(Arc::new(cached)),
-        network: watch::Sender::new(Arc::new(prepared.membership.provisional())),
-        server: watch::Sender::new(server),
-        own: watch::Sender::new(own),
-        link: watch::Sender::new(None),
-        health: watch::Sender::new(Vec::new()),
-        control,
-    };
-    let sources = sources(prepared, &meeting);
-    let status = watch::Sender::new(Arc::new(sources.status()));
-    let context = ApiContext {
-        status: status.subscribe(),
-        directory: meeting.directory.subscribe(),
-        network: meeting.network.subscribe(),
-        shares: prepared.shares.clone(),
-        control: control_sender,
-        token: state.api_token()?,
-    };
-    tasks.spawn(sources.run(status, shutdown.clone()));
-    let until = shutdown.clone();
-    tasks.spawn(async move {
-        if let Err(error) = api::serve(context, listeners, until).await {
-            tracing::error!(%error, "the local API has ended");
-        }
-    });
-    Ok(meeting)
-}
-
-fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
-    Sources {
-        identity: OwnIdentity {
-            node_id: prepared.identity.node_id(),
-            hostname: prepared.settings.name.clone(),
-            mtu: prepared.settings.device.mtu,
-            started: Instant::now(),
-        },
-        link: meeting.link.subscribe(),
-        own: meeting.own.subscribe(),
-        directory: meeting.directory.subscribe(),
-        network: meeting.network.subscribe(),
-        server: meeting.server.subscribe(),
-        health: meeting.health.subscribe(),
-    }
-}
-
-/// Until we are a member there is nothing to ask for but to stop.
-async fn refuse_until_down(control: &mut mpsc::Receiver<Control>, shutdown: &CancellationToken) {
-    while let Some(request) = control.recv().await {
-        // Callers that hung up need no answer.
-        match request {
-            Control::Down { reply } => {
-                let _unheard = reply.send(());
-                return shutdown.cancel();
-            }
-            Control::Ping { reply, .. } => {
-                let _unheard = reply.send(Err(PingFailure::NoSuchPeer));
-            }
-            Control::Invite { reply } => {
-                let _unheard = reply.send(Err(problem::not_joined()));
-            }
-        }
-    }
 }
 
 async fn start_data_plane(
@@ -319,21 +214,16 @@ async fn connect(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<(), Problem> {
+    let virtual_ips = prepared.membership.network().virtual_ips.clone();
+    meeting.link.send_replace(Some(plane.link(virtual_ips)));
     let DataPlane {
         commands,
         events,
-        status,
         interface,
         port,
         finished,
+        ..
     } = plane;
-    let link = Link {
-        interface: interface.clone(),
-        port,
-        virtual_ips: prepared.membership.network().virtual_ips.clone(),
-        node: status,
-    };
-    meeting.link.send_replace(Some(link));
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
     let (moving, moved) = watch::channel(0);
     let place = (interface, port);
@@ -351,8 +241,9 @@ async fn connect(
         invite: prepared.invitation(),
         shutdown: shutdown.clone(),
     };
-    tasks.spawn(switchboard.run(events, meeting.control));
     let cached = Directory::clone(&meeting.directory.borrow());
+    let (outlets, control) = meeting.part(commands);
+    tasks.spawn(switchboard.run(events, control));
     let client = DiscoveryClient {
         rest,
         key: prepared.identity.signing_key().clone(),
@@ -361,13 +252,7 @@ async fn connect(
         membership: prepared.membership,
         roster,
         moved,
-        outlets: Outlets {
-            directory: meeting.directory,
-            network: meeting.network,
-            server: meeting.server,
-            own: meeting.own,
-            commands,
-        },
+        outlets,
     };
     tasks.spawn(client.run(signal_receiver, shutdown.clone()));
     tokio::select! {

@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod discovery;
 pub mod embedded;
 pub mod feed;
+pub mod lobby;
 pub mod log;
 pub mod membership;
 pub mod news;

@@ -219,9 +219,10 @@ fn is_still_wanted(network: &JoinedNetwork, settings: &Settings, link: Option<&J
     match link {
         Some(link) => link.network == network.id && link.network_key == network.network_key,
         None => {
-            network.id == settings.network
-                && network.cidr == settings.cidr
-                && network.embedded_server == settings.server.is_none()
+            let is_ours = network.creator_key.is_some();
+            let same_choices = network.cidr == settings.cidr
+                && network.embedded_server == settings.server.is_none();
+            network.id == settings.network && (!is_ours || same_choices)
         }
     }
 }

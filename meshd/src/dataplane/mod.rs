@@ -8,7 +8,7 @@ mod tun_io;
 mod udp_io;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +24,10 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use self::{tun_io::TunIo, udp_io::UdpIo};
-use crate::problem::{self, Problem};
+use crate::{
+    problem::{self, Problem},
+    publish::Link,
+};
 
 /// Commands carried out per turn; a directory of thousands is one command.
 const COMMANDS_PER_TURN: usize = 64;
@@ -62,6 +65,18 @@ pub struct DataPlane {
     pub port: u16,
     /// Ends when the thread ends, with the reason if it was not asked to.
     pub finished: oneshot::Receiver<Result<(), Problem>>,
+}
+
+impl DataPlane {
+    /// What the status shows of it.
+    pub fn link(&self, virtual_ips: Vec<IpAddr>) -> Link {
+        Link {
+            interface: self.interface.clone(),
+            port: self.port,
+            virtual_ips,
+            node: self.status.clone(),
+        }
+    }
 }
 
 /// Starts the thread and waits until interface and sockets stand, or says why they do not.

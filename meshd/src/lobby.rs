@@ -1,0 +1,149 @@
+//! What runs before this node is a member? The local API and the status, so that whoever waits can see what for; and
+//! the channels on which the parts of the daemon meet.
+
+use std::sync::Arc;
+
+use mesh_core::Command;
+use mesh_wire::{
+    discovery::Network,
+    peer_info::{Directory, PeerInfo},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api::{self, ApiContext, ApiListeners},
+    control::{CONTROL_QUEUE, Control, PingFailure},
+    discovery::client::Outlets,
+    prepare::Prepared,
+    problem::{self, Problem},
+    publish::{Link, OwnIdentity, Sources},
+    status::ServerStatus,
+};
+
+/// Where the parts of the daemon meet.
+pub struct Meeting {
+    /// The members.
+    pub directory: watch::Sender<Arc<Directory>>,
+    /// The network.
+    pub network: watch::Sender<Arc<Network>>,
+    /// How the discovery server is doing.
+    pub server: watch::Sender<ServerStatus>,
+    /// Ourselves, as the server registered us.
+    pub own: watch::Sender<Option<PeerInfo>>,
+    /// The interface, once it stands.
+    pub link: watch::Sender<Option<Link>>,
+    /// What is wrong beside that.
+    pub health: watch::Sender<Vec<Problem>>,
+    /// Requests of the local API.
+    pub control: mpsc::Receiver<Control>,
+}
+
+impl Meeting {
+    /// Hands the channels on: to the discovery client, and to whoever answers the local API.
+    pub fn part(self, commands: mpsc::Sender<Command>) -> (Outlets, mpsc::Receiver<Control>) {
+        let outlets = Outlets {
+            directory: self.directory,
+            network: self.network,
+            server: self.server,
+            own: self.own,
+            commands,
+        };
+        (outlets, self.control)
+    }
+}
+
+/// Binds the local API and starts to publish the status, before anything that may take long.
+pub async fn open(
+    prepared: &Prepared,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<Meeting, Problem> {
+    let state = &prepared.state;
+    let listeners = ApiListeners::bind(&state.socket(), prepared.settings.api_listen).await?;
+    let cached = match state.directory(&prepared.membership.network().id) {
+        Ok(cached) => cached.unwrap_or_default(),
+        Err(problem) => {
+            // Only a cache: the discovery server tells it all again.
+            tracing::warn!(%problem, "the list of members of the last run cannot be used");
+            Directory::default()
+        }
+    };
+    let own = cached.by_node(&prepared.identity.node_id()).cloned();
+    let (control_sender, control) = mpsc::channel(CONTROL_QUEUE);
+    let server = ServerStatus {
+        url: prepared.membership.network().server.to_string(),
+        connected: false,
+        error: None,
+        retry_in_s: None,
+    };
+    let meeting = Meeting {
+        directory: watch::Sender::new(Arc::new(cached)),
+        network: watch::Sender::new(Arc::new(prepared.membership.provisional())),
+        server: watch::Sender::new(server),
+        own: watch::Sender::new(own),
+        link: watch::Sender::new(None),
+        health: watch::Sender::new(Vec::new()),
+        control,
+    };
+    let sources = sources(prepared, &meeting);
+    let status = watch::Sender::new(Arc::new(sources.status()));
+    let context = ApiContext {
+        status: status.subscribe(),
+        directory: meeting.directory.subscribe(),
+        network: meeting.network.subscribe(),
+        shares: prepared.shares.clone(),
+        control: control_sender,
+        token: state.api_token()?,
+    };
+    tasks.spawn(sources.run(status, shutdown.clone()));
+    let until = shutdown.clone();
+    tasks.spawn(async move {
+        if let Err(error) = api::serve(context, listeners, until).await {
+            tracing::error!(%error, "the local API has ended");
+        }
+    });
+    Ok(meeting)
+}
+
+fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
+    Sources {
+        identity: OwnIdentity {
+            node_id: prepared.identity.node_id(),
+            hostname: prepared.settings.name.clone(),
+            mtu: prepared.settings.device.mtu,
+            started: Instant::now(),
+        },
+        link: meeting.link.subscribe(),
+        own: meeting.own.subscribe(),
+        directory: meeting.directory.subscribe(),
+        network: meeting.network.subscribe(),
+        server: meeting.server.subscribe(),
+        health: meeting.health.subscribe(),
+    }
+}
+
+/// Until we are a member there is nothing to ask for but to stop.
+pub async fn refuse_until_down(
+    control: &mut mpsc::Receiver<Control>,
+    shutdown: &CancellationToken,
+) {
+    while let Some(request) = control.recv().await {
+        // Callers that hung up need no answer.
+        match request {
+            Control::Down { reply } => {
+                let _unheard = reply.send(());
+                return shutdown.cancel();
+            }
+            Control::Ping { reply, .. } => {
+                let _unheard = reply.send(Err(PingFailure::NoSuchPeer));
+            }
+            Control::Invite { reply } => {
+                let _unheard = reply.send(Err(problem::not_joined()));
+            }
+        }
+    }
+}
