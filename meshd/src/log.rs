@@ -7,6 +7,9 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 use crate::config::{LogFormat, LogSettings};
 
+/// Whatever is asked for: at `trace` this module prints requests with their `Authorization` header.
+const TELLS_A_SECRET: &str = "tungstenite::handshake=warn";
+
 /// Sets the log up, once per process. `MESHD_LOG` (in `tracing-subscriber`'s filter language) wins over the settings.
 pub fn init(settings: &LogSettings) {
     let level = settings.level.to_string().to_lowercase();
@@ -14,6 +17,8 @@ pub fn init(settings: &LogSettings) {
     let default =
         format!("{level},{LIBRARY_LOG_TARGET}=off,sqlx=warn,hyper=warn,tungstenite=warn,is=warn");
     let filter = EnvFilter::try_from_env("MESHD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let secretive = TELLS_A_SECRET.parse();
+    let filter = filter.add_directive(secretive.expect("the constant is a directive"));
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match settings.format {
         LogFormat::Text => registry
