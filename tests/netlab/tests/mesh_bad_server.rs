@@ -108,6 +108,17 @@ fn a_join_that_never_came_about_binds_nobody_to_its_network() {
         !trouble(&bob).is_empty()
     });
     bob.kill().unwrap();
+    // Without the link it is still that join; what a creator may choose does not make it one.
+    let bob = Daemon::launch(&b, &["--cidr", "10.77.0.0/16"]).unwrap();
+    wait_until("the trouble is told", Duration::from_secs(5), || {
+        !trouble(&bob).is_empty()
+    });
+    let status = bob.status().unwrap();
+    assert_eq!(status["network"], "your-network");
+    assert_eq!(status["server"]["url"], "http://198.51.100.1:7080/");
+    let state = fs::read_to_string(bob.state_dir().join("network.json")).unwrap();
+    assert!(!state.contains("creator_key"), "no network was created");
+    bob.kill().unwrap();
     let bob = Daemon::up(&b, &["--join", &link, "--name", "bob"]).unwrap();
     assert_eq!(bob.status().unwrap()["network"], "my-network");
 }
