@@ -153,9 +153,9 @@ fn the_state_directory_is_never_shared_whole_in_part_or_from_above() {
     symlink(&state, &link).unwrap();
     let docs = trap(&dir);
     for path in [
-        state.clone(),
         state.join("discovery"),
-        dir.clone(),
+        state,
+        dir,
         PathBuf::from("/"),
         link,
         docs.join("../state"),
