@@ -174,6 +174,9 @@ fn a_later_start_needs_no_server_to_come_up_and_finds_it_when_it_is_back() {
     bob.first_echo(&alice, Duration::from_secs(5)).unwrap();
 }
 
+/// Its name, what it does with a visitor, and what the visitor's daemon shall make of it.
+type Impostor = (&'static str, fn(TcpStream), &'static str);
+
 /// Serves `speak` to everybody who connects to `port` of `host`, until the test ends.
 fn impostor(host: &Host, port: u16, speak: fn(TcpStream)) {
     let bind = move || TcpListener::bind(("0.0.0.0", port)).unwrap();
@@ -213,7 +216,7 @@ fn most_memory(daemon: &Daemon) -> u64 {
 
 #[test]
 fn a_server_that_speaks_nonsense_is_told_apart_and_tried_again() {
-    let impostors: [(&str, fn(TcpStream), &str); 5] = [
+    let impostors: [Impostor; 5] = [
         (
             "noise",
             |it| say(it, "\0\u{1}\u{2}SSH-2.0-x\r\n", &[255; 999]),
