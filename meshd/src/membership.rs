@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     config::Settings,
-    discovery::{ServerError, rest::Rest},
+    discovery::{ServerError, client::whole_seconds, rest::Rest},
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
     status::ServerStatus,
@@ -177,7 +177,7 @@ impl Membership {
             tracing::warn!(server = %rest.server(), %error, "discovery server not reached; trying again in {pause:?}");
             server.send_modify(|status| {
                 status.error = Some(error.to_string());
-                status.retry_in_s = Some(pause.as_secs());
+                status.retry_in_s = Some(whole_seconds(pause));
             });
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

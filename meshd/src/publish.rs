@@ -152,9 +152,9 @@ impl Sources {
             ));
         }
         if let (false, Some(error)) = (server.connected, &server.error) {
-            let retry = server.retry_in_s.map_or_else(String::new, |s| {
-                format!(", next attempt within {} s", s + 1)
-            });
+            let retry = server
+                .retry_in_s
+                .map_or_else(String::new, |s| format!(", next attempt within {s} s"));
             problems.push(
                 Problem::new(0, "server-unreachable", format!("no connection to the discovery server {}", server.url))
                     .detail(format!("{error}{retry}"))

@@ -84,7 +84,7 @@ impl DiscoveryClient {
             self.outlets.server.send_modify(|status| {
                 status.connected = false;
                 status.error = Some(error.to_string());
-                status.retry_in_s = Some(pause.as_secs());
+                status.retry_in_s = Some(whole_seconds(pause));
             });
             tokio::select! {
                 () = sleep(jittered(pause)) => {}
@@ -178,6 +178,15 @@ impl DiscoveryClient {
 async fn drop_all(signals: &mut mpsc::Receiver<(NodeId, Signal)>) {
     while signals.recv().await.is_some() {}
     std::future::pending().await
+}
+
+/// Rounded up: "in 0 s" would be now.
+pub(crate) fn whole_seconds(pause: Duration) -> u64 {
+    pause
+        .as_millis()
+        .div_ceil(1000)
+        .try_into()
+        .unwrap_or(u64::MAX)
 }
 
 /// Half to one and a half of `pause`, so that a thousand clients do not come back in one instant.

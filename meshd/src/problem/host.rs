@@ -79,7 +79,8 @@ pub fn cidr_overlap(cidr: Ipv4Net, route: Ipv4Net, interface: &str) -> Problem {
         "this machine reaches {route} through {interface}; one address cannot lead to both"
     ))
     .fix(format!(
-        "create the network with another range (meshd up --cidr {suggestion}); who joins takes the creator's range"
+        "create the network with another range (meshd up --cidr {suggestion}); who joins takes the creator's range, and can \
+         only remove the local route, if nothing needs it: ip route delete {route}"
     ))
 }
 
