@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use netlab::{Nat, Pair, wait_until};
 
+#[allow(
+    clippy::print_stdout,
+    reason = "a figure for the reader of the test's output"
+)]
 fn meet(name: &str, nats: [Nat; 2]) {
     let pair = Pair::new(name, nats).unwrap();
     let took = pair
