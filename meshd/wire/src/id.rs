@@ -191,6 +191,19 @@ pub fn check_dns_label(what: &'static str, text: &str) -> Result<(), DecodeError
     Ok(())
 }
 
+/// Whether `text` may be a host name: a DNS label that nobody can mistake for a node id.
+pub fn check_host_name(text: &str) -> Result<(), DecodeError> {
+    const WHAT: &str = "host name";
+    check_dns_label(WHAT, text)?;
+    match text.parse::<NodeId>() {
+        Ok(_) => Err(DecodeError::new(
+            WHAT,
+            "must not have the form of a node id",
+        )),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Signs `message`; the 64 bytes are checked by [`NodeId::verify`].
 pub fn sign(key: &SigningKey, message: &[u8]) -> Vec<u8> {
     key.sign(message).to_bytes().to_vec()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DecodeError, NetworkId, NodeId, WireGuardKey,
-    id::{check_dns_label, sign},
+    id::{check_host_name, sign},
 };
 
 /// What a node says of itself, signed with its identity key. The discovery server can neither alter it nor
@@ -19,7 +19,7 @@ pub struct PeerRecord {
     pub node_id: NodeId,
     /// The key of its WireGuard sessions.
     pub wireguard_key: WireGuardKey,
-    /// The host name it would like to have in the network: a DNS label.
+    /// The host name it would like to have in the network: a DNS label that is no node id.
     pub hostname: String,
     /// Rises with every record that the node signs, across restarts. A receiver keeps the greatest.
     pub seq: u64,
@@ -38,7 +38,7 @@ impl PeerRecord {
         hostname: &str,
         (seq, instance): (u64, u64),
     ) -> Result<Self, DecodeError> {
-        check_dns_label("host name", hostname)?;
+        check_host_name(hostname)?;
         let mut record = Self {
             node_id: NodeId::of(key),
             wireguard_key,
@@ -54,7 +54,7 @@ impl PeerRecord {
     /// Checks that the record is well-formed and was signed by its node for `network`.
     pub fn verify(&self, network: &NetworkId) -> Result<(), DecodeError> {
         const WHAT: &str = "peer record";
-        check_dns_label("host name", &self.hostname)?;
+        check_host_name(&self.hostname)?;
         let signature = BASE64
             .decode(self.signature.as_bytes())
             .map_err(|_| DecodeError::new(WHAT, "has a signature that is not base64"))?;
@@ -85,6 +85,9 @@ impl PeerRecord {
         bytes
     }
 }
+
+/// Shorter beginnings of a node id could be those of two members too easily: 8 characters are 40 bits.
+const SHORTEST_PREFIX: usize = 8;
 
 /// A member as the discovery server lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,20 +127,22 @@ impl Directory {
             .find(|peer| peer.virtual_ips.contains(&address))
     }
 
-    /// The member that a person means: by name, virtual address, node id, or its short form if that is unique.
+    /// The member that a person means: by node id, virtual address, name, or the beginning of a node id (8 characters
+    /// at least). `None` if there is none, and if the text could mean two members: nobody can take over what others
+    /// type by giving a host a name that looks like an id.
     pub fn find(&self, text: &str) -> Option<&PeerInfo> {
-        let by_name = |peer: &&PeerInfo| peer.name.eq_ignore_ascii_case(text);
-        if let Some(peer) = self.peers.iter().find(by_name) {
-            return Some(peer);
+        if let Ok(node) = text.parse() {
+            return self.by_node(&node);
         }
         if let Ok(address) = text.parse() {
             return self.by_address(address);
         }
-        let mut matches = self
-            .peers
-            .iter()
-            .filter(|peer| text.len() >= 8 && peer.record.node_id.to_string().starts_with(text));
-        match (matches.next(), matches.next()) {
+        let mut meant = self.peers.iter().filter(|peer| {
+            peer.name.eq_ignore_ascii_case(text)
+                || (text.len() >= SHORTEST_PREFIX
+                    && peer.record.node_id.to_string().starts_with(text))
+        });
+        match (meant.next(), meant.next()) {
             (Some(peer), None) => Some(peer),
             _ => None,
         }
@@ -186,16 +191,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_peer_is_found_by_what_people_type() {
-        let record = record();
-        let peer = PeerInfo {
-            name: "alice".into(),
-            virtual_ips: vec!["10.100.0.2".parse().unwrap()],
+    fn peer(key: u8, name: &str, address: &str) -> PeerInfo {
+        let key = SigningKey::from_bytes(&[key; 32]);
+        let wireguard = WireGuardKey::from_bytes([4; 32]);
+        PeerInfo {
+            name: name.into(),
+            virtual_ips: vec![address.parse().unwrap()],
             online: true,
             last_seen: 0,
-            record: record.clone(),
+            record: PeerRecord::sign(&key, &network(), wireguard, "host", (1, 2)).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_node_id_is_no_host_name() {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let victim = NodeId::from_bytes([7; 32]).to_string();
+        let wireguard = WireGuardKey::from_bytes([4; 32]);
+        assert!(PeerRecord::sign(&key, &network(), wireguard, &victim, (1, 2)).is_err());
+        // Signed nevertheless, by a member that does not keep to this.
+        let mut record = record();
+        record.hostname = victim;
+        record.signature = BASE64.encode(&sign(&key, &record.signed_bytes(&network())));
+        let error = record.verify(&network()).unwrap_err().to_string();
+        assert!(error.contains("node id"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_looks_like_another_members_id_leads_nowhere_and_an_id_to_its_owner() {
+        let victim = peer(3, "alice", "10.100.0.2");
+        let id = victim.record.node_id;
+        let found = |name: &str, text: &str| {
+            let directory = Directory {
+                revision: 1,
+                peers: vec![peer(9, name, "10.100.0.3"), victim.clone()],
+            };
+            directory.find(text).map(|peer| peer.record.node_id)
         };
+        let full = id.to_string();
+        assert_eq!(found(&full, &full), Some(id), "whoever gave out that name");
+        assert_eq!(found("10.100.0.2", "10.100.0.2"), Some(id));
+        for prefix in [id.short(), full[..20].to_owned()] {
+            assert_eq!(found(&prefix, &prefix), None, "{prefix}");
+            assert_eq!(found("bob", &prefix), Some(id), "{prefix}");
+        }
+        // A name that is the beginning of its own member's id means one member only.
+        let own = peer(9, "", "10.100.0.3").record.node_id;
+        assert_eq!(found(&own.short(), &own.short()), Some(own));
+        // An id that nobody has is nobody's, even as a name.
+        let nobody = NodeId::from_bytes([7; 32]).to_string();
+        assert_eq!(found(&nobody, &nobody), None);
+    }
+
+    #[test]
+    fn a_peer_is_found_by_what_people_type() {
+        let peer = peer(3, "alice", "10.100.0.2");
+        let record = peer.record.clone();
         let directory = Directory {
             revision: 1,
             peers: vec![peer],
