@@ -6,6 +6,7 @@ pub mod beneath;
 pub mod clock;
 pub mod files;
 pub mod hostname;
+pub mod limits;
 pub mod listen;
 pub mod local_socket;
 pub mod net;
