@@ -103,6 +103,7 @@ impl Networks {
             Registered::Stale(_)
             | Registered::NetworkFull
             | Registered::NoAddressLeft
+            | Registered::KeyTaken
             | Registered::NetworkGone => None,
         };
         Ok((registered, info))

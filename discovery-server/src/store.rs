@@ -65,6 +65,8 @@ pub(crate) enum Registered {
     Stale(u64),
     NetworkFull,
     NoAddressLeft,
+    /// Another member has the record's WireGuard key.
+    KeyTaken,
     /// The network was deleted meanwhile.
     NetworkGone,
 }
@@ -306,7 +308,13 @@ async fn register_in(
         .into_iter()
         .partition(|member| member.record.node_id == record.node_id);
     let names: BTreeSet<String> = others.iter().map(|m| m.name.clone()).collect();
+    let key_taken = others
+        .iter()
+        .any(|member| member.record.wireguard_key == record.wireguard_key);
     let Some(mut member) = own.into_iter().next() else {
+        if key_taken {
+            return Ok(Registered::KeyTaken);
+        }
         if others.len() >= MAX_MEMBERS {
             return Ok(Registered::NetworkFull);
         }
@@ -327,6 +335,10 @@ async fn register_in(
         Freshness::Stale => return Ok(Registered::Stale(member.record.seq)),
         Freshness::Same => return Ok(Registered::Unchanged(member)),
         Freshness::Newer => {}
+    }
+    // Whoever has the key already keeps it: databases of earlier versions may hold one key twice.
+    if key_taken && member.record.wireguard_key != record.wireguard_key {
+        return Ok(Registered::KeyTaken);
     }
     if member.record.hostname != record.hostname {
         member.name = registry::free_name(&record.hostname, &names);

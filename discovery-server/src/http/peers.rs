@@ -36,7 +36,7 @@ use crate::{
         (status = 201, description = "A new member", body = schema::PeerInfo),
         (status = 200, description = "The member as it is now", body = schema::PeerInfo),
         (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 409 stale record, \
-         network full or no address left, 413 too large, 415 not JSON, 422 the record's signature is wrong",
+         network full, no address left or the WireGuard key is another member's, 413 too large, 415 not JSON, 422 the record's signature is wrong",
          body = schema::Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
          content_type = "application/problem+json"),
@@ -82,6 +82,15 @@ pub(super) async fn register(
                 "all addresses of this network are taken",
             )
             .fix("deregister nodes that are gone, or make a network with a larger CIDR"));
+        }
+        Registered::KeyTaken => {
+            return Err(Refusal::new(
+                409,
+                "key-taken",
+                "another member of this network has this WireGuard key",
+            )
+            .detail("two members with one key could not be told apart")
+            .fix("make a new WireGuard key, or deregister the member that has it"));
         }
         Registered::NetworkGone => return Err(Refusal::unauthorized()),
     };

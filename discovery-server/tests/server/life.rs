@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use mesh_wire::{
     discovery::{Network, NetworkList, RegisterPeer},
     id::sign,
-    peer_info::PeerInfo,
+    peer_info::{PeerInfo, PeerRecord},
 };
 use reqwest::{Method, StatusCode};
 
@@ -152,6 +152,49 @@ async fn stale_and_forged_records_are_refused() {
     );
     let peers = net.directory(&server).await.peers;
     assert_eq!(peers[0].record, alice.record(&net, 5));
+}
+
+#[tokio::test]
+async fn a_wireguard_key_of_another_member_is_refused() {
+    let server = Server::start();
+    let net = Net::on(&server, "home", "10.100.0.0/24").await;
+    let (alice, bob, mallory) = (
+        Node::new(1, "alice"),
+        Node::new(2, "bob"),
+        Node::new(9, "mallory"),
+    );
+    let with_key_of = |node: &Node, owner: &Node, seq: u64| RegisterPeer {
+        record: PeerRecord::sign(
+            &node.key,
+            &net.id,
+            owner.record(&net, 1).wireguard_key,
+            &node.hostname,
+            (seq, 1),
+        )
+        .unwrap(),
+        requested_ip: None,
+    };
+    alice.join(&server, &net, 1).await;
+    bob.join(&server, &net, 1).await;
+    let before = net.directory(&server).await;
+    // As a new member, and as one that changes its key.
+    for thief in [&mallory, &bob] {
+        let refused = net.post(&server, &with_key_of(thief, &alice, 2)).await;
+        let refused = problem(refused).await;
+        assert_eq!((refused.status, refused.code.as_str()), (409, "key-taken"));
+    }
+    assert_eq!(net.directory(&server).await, before);
+    // The owner brings its own record up to date, and in another network the key is free.
+    alice.join(&server, &net, 2).await;
+    let other = Net::on(&server, "other", "10.100.0.0/24").await;
+    alice.join(&server, &other, 1).await;
+    // Once its owner has another one, the key is free here too.
+    let answer = net
+        .post(&server, &with_key_of(&alice, &Node::new(7, "spare"), 3))
+        .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer = net.post(&server, &with_key_of(&mallory, &alice, 3)).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
 }
 
 #[tokio::test]
