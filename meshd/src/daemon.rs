@@ -86,11 +86,13 @@ async fn live(
     let rest = prepared.membership.rest()?;
     if prepared.membership.network().virtual_ips.is_empty() {
         let established = tokio::select! {
-            established = prepared.membership.establish(&rest, &meeting.server) => established?,
+            established = prepared.membership.establish(&rest, &meeting.server, &prepared.settings.device.name) => established?,
             () = lobby::refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
         };
-        let id = established.network.id.clone();
-        let members = Believed::new(id, established.members).directory().clone();
+        let scope = prepared.membership.scope();
+        let members = Believed::new(scope, established.members)
+            .directory()
+            .clone();
         meeting.directory.send_replace(Arc::new(members));
         meeting.network.send_replace(Arc::new(established.network));
         meeting.own.send_replace(Some(established.own));
@@ -248,7 +250,7 @@ async fn connect(
         rest,
         key: prepared.identity.signing_key().clone(),
         heartbeat: prepared.settings.timing.heartbeat_interval,
-        believed: Believed::new(prepared.membership.network().id.clone(), cached),
+        believed: Believed::new(prepared.membership.scope(), cached),
         membership: prepared.membership,
         roster,
         moved,

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use mesh_core::{Command, PeerEntry};
 use mesh_wire::{
     NetworkId, NodeId, WireGuardKey,
-    discovery::Network,
+    discovery::{Network, ServerMessage},
     peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
 };
@@ -47,6 +47,23 @@ impl Roster {
             .iter()
             .filter(|peer| peer.record.node_id != self.node_id);
         Command::SetPeers(others.map(|peer| self.entry(peer)).collect())
+    }
+
+    /// The commands that follow a server's message, given what is believed after it.
+    pub fn changes(&self, message: &ServerMessage, directory: &Directory) -> Option<Command> {
+        match message {
+            ServerMessage::Snapshot { .. } => Some(self.command(directory)),
+            ServerMessage::PeerJoined { peer, .. } | ServerMessage::PeerUpdated { peer, .. } => {
+                let node = peer.record.node_id;
+                let believed = directory.by_node(&node).filter(|_| node != self.node_id)?;
+                Some(Command::SetPeer(self.entry(believed)))
+            }
+            ServerMessage::PeerLeft { node_id, .. } => Some(Command::RemovePeer(*node_id)),
+            ServerMessage::Challenge { .. }
+            | ServerMessage::Signal { .. }
+            | ServerMessage::Undeliverable { .. }
+            | ServerMessage::Error { .. } => None,
+        }
     }
 
     fn entry(&self, peer: &PeerInfo) -> PeerEntry {

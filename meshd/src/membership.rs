@@ -16,7 +16,8 @@ use url::Url;
 
 use crate::{
     config::Settings,
-    discovery::{ServerError, client::whole_seconds, rest::Rest},
+    discovery::{ServerError, client::whole_seconds, rest::Rest, scope::Scope},
+    prepare::refuse_overlap,
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
     status::ServerStatus,
@@ -160,18 +161,21 @@ impl Membership {
         &mut self,
         rest: &Rest,
         server: &watch::Sender<ServerStatus>,
+        interface: &str,
     ) -> Result<Established, Problem> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.attempt(rest).await? {
-                Ok(established) => return Ok(established),
-                Err(error) => error,
+            let error = match self.attempt(rest, interface).await {
+                Ok(Ok(established)) => return Ok(established),
+                Ok(Err(error)) => error,
+                Err(problem) => {
+                    self.undo()?;
+                    return Err(problem);
+                }
             };
             let refused = problem_of(&error, rest.server(), &self.network);
             if error.is_final() {
-                if self.fresh {
-                    self.state.remove_network()?;
-                }
+                self.undo()?;
                 return Err(refused);
             }
             tracing::warn!(server = %rest.server(), %error, "discovery server not reached; trying again in {pause:?}");
@@ -184,8 +188,22 @@ impl Membership {
         }
     }
 
-    /// The outer error is ours and final, the inner one the server's.
-    async fn attempt(&mut self, rest: &Rest) -> Result<Result<Established, ServerError>, Problem> {
+    /// A first start that led nowhere leaves no network behind.
+    fn undo(&self) -> Result<(), Problem> {
+        if self.fresh {
+            self.state.remove_network()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The outer error is ours and final, the inner one the server's. Nothing is registered before it is certain that
+    /// this host can take part.
+    async fn attempt(
+        &mut self,
+        rest: &Rest,
+        interface: &str,
+    ) -> Result<Result<Established, ServerError>, Problem> {
         let network = match self.find_or_create(rest).await {
             Ok(network) => network,
             Err(error) => return Ok(Err(error)),
@@ -193,11 +211,23 @@ impl Membership {
         if network.network_key != self.network.network_key {
             return Err(problem::network_key_differs(&network.id, rest.server()));
         }
+        let scope = self.scope();
+        if let Some(why) = scope.object_to_network(&network, false) {
+            return Err(problem::server_implausible(rest.server(), &why));
+        }
+        refuse_overlap(network.cidr, interface).await?;
         let registration = self.registration()?;
         let own = match rest.register(&network.id, &registration).await {
             Ok(own) => own,
             Err(error) => return Ok(Err(error)),
         };
+        let scope = Scope {
+            cidr: network.cidr,
+            ..scope
+        };
+        if let Some(why) = scope.object_to_own(&own) {
+            return Err(problem::server_implausible(rest.server(), &why));
+        }
         self.network.cidr = network.cidr;
         self.registered(&own)?;
         let members = match rest.peers(&network.id).await {
@@ -211,7 +241,23 @@ impl Membership {
         }))
     }
 
-    async fn find_or_create(&self, rest: &Rest) -> Result<Network, ServerError> {
+    /// What the server may decide.
+    pub fn scope(&self) -> Scope {
+        Scope {
+            network: self.network.id.clone(),
+            cidr: self.network.cidr,
+            node_id: self.identity.node_id(),
+            own_ips: self.network.virtual_ips.clone(),
+        }
+    }
+
+    /// Whether we made the network, and could make it again on a server that lost it.
+    pub fn is_creator(&self) -> bool {
+        self.network.creator_key.is_some()
+    }
+
+    /// The network on the server, made there if it is ours and missing.
+    pub async fn find_or_create(&self, rest: &Rest) -> Result<Network, ServerError> {
         let Some(key) = &self.network.creator_key else {
             return rest.network(&self.network.id).await;
         };

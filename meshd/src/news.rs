@@ -70,8 +70,11 @@ impl Switchboard {
                 tracing::info!(peer = %self.name(&node), "disconnected")
             }
             Event::Pong {
-                id, rtt, endpoint, ..
-            } => pings.answer(id, rtt, endpoint),
+                node,
+                id,
+                rtt,
+                endpoint,
+            } => pings.answer((node, id), rtt, endpoint),
         }
     }
 
@@ -86,7 +89,7 @@ impl Switchboard {
                 else {
                     return answer(reply, Err(PingFailure::NoSuchPeer));
                 };
-                let id = pings.add(reply, online);
+                let id = pings.add(node, reply, online);
                 if self
                     .commands
                     .send(Command::Ping { node, id })
@@ -123,18 +126,21 @@ struct Pings {
 }
 
 struct Waiting {
+    /// Only its own pong counts.
+    node: NodeId,
     reply: PingReply,
     deadline: Instant,
     online: bool,
 }
 
 impl Pings {
-    fn add(&mut self, reply: PingReply, online: bool) -> u64 {
+    fn add(&mut self, node: NodeId, reply: PingReply, online: bool) -> u64 {
         self.next_id += 1;
         let deadline = Instant::now() + PING_TIMEOUT;
         self.waiting.insert(
             self.next_id,
             Waiting {
+                node,
                 reply,
                 deadline,
                 online,
@@ -143,7 +149,19 @@ impl Pings {
         self.next_id
     }
 
-    fn answer(&mut self, id: u64, rtt: std::time::Duration, endpoint: SocketAddr) {
+    fn answer(
+        &mut self,
+        (node, id): (NodeId, u64),
+        rtt: std::time::Duration,
+        endpoint: SocketAddr,
+    ) {
+        if self
+            .waiting
+            .get(&id)
+            .is_some_and(|waiting| waiting.node != node)
+        {
+            return;
+        }
         if let Some(waiting) = self.waiting.remove(&id) {
             let pong = Pong {
                 rtt,

@@ -74,12 +74,12 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
     let membership = member(wanted, &settings, (&state, &identity), embedded.as_ref())?;
     let (public_server, notice) = match &embedded {
         Some(server) => {
-            let reach = embedded::reach(server)?;
+            let reach = embedded::reach(server, &settings.device.name).await?;
             (reach.url, reach.notice)
         }
         None => (membership.network().server.clone(), String::new()),
     };
-    let new_link = is_alone(&state, membership.network())?
+    let new_link = is_alone(&state, membership.network())
         .then(|| join_link(membership.network(), public_server.clone()));
     Ok(Prepared {
         settings,
@@ -156,9 +156,10 @@ pub async fn refuse_overlap(cidr: Ipv4Net, interface: &str) -> Result<(), Proble
 
 /// Whether we created the network and know of no other member. An earlier start may have failed before it could show
 /// the link, so the first member decides and not the first start.
-fn is_alone(state: &StateDir, network: &JoinedNetwork) -> Result<bool, Problem> {
-    let known = state.directory(&network.id)?;
-    Ok(network.creator_key.is_some() && known.is_none_or(|known| known.peers.len() <= 1))
+fn is_alone(state: &StateDir, network: &JoinedNetwork) -> bool {
+    // Only a cache: one that cannot be read counts as empty.
+    let known = state.directory(&network.id).ok().flatten();
+    network.creator_key.is_some() && known.is_none_or(|known| known.peers.len() <= 1)
 }
 
 impl Prepared {
@@ -198,6 +199,17 @@ fn choose(
         let wanted = &settings.network;
         return Err(problem::already_joined(&network.id, wanted, state_dir));
     }
+    if !network.virtual_ips.is_empty() && network.cidr != settings.cidr {
+        return Err(problem::cidr_fixed(
+            &network.id,
+            network.cidr,
+            settings.cidr,
+        ));
+    }
+    let network = JoinedNetwork {
+        name: settings.name.clone(),
+        ..network
+    };
     if network.embedded_server {
         return match &settings.server {
             Some(server) => Err(problem::server_embedded(&network.id, server, state_dir)),

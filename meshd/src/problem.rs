@@ -21,18 +21,18 @@ pub use self::{
     },
     host::{
         Listener, cidr_overlap, interface_name_taken, no_tun_device, not_root, operation_failed,
-        port_in_use,
+        port_in_use, socket_path_too_long,
     },
     network::{
-        address_changed, already_joined, daemon_not_running, join_link_invalid, network_exists,
-        network_key_differs, not_joined, peer_not_found, server_embedded, server_refused,
-        server_unreachable,
+        address_changed, already_joined, cidr_fixed, daemon_not_running, join_link_invalid,
+        network_exists, network_key_differs, not_joined, peer_not_found, server_embedded,
+        server_implausible, server_refused, server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
         share_path_unreadable,
     },
-    stored::{key_file_mode, state_damaged, state_locked, state_unreadable, state_unwritable},
+    stored::{key_file_mode, share_database, state_damaged, state_locked, state_unreadable, state_unwritable},
 };
 
 /// Every code that this program makes itself, with the situation it stands for. A code of the discovery server
@@ -88,6 +88,14 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "address-changed",
         "the server lost its records and gave this node another address",
+    ),
+    (
+        "server-implausible",
+        "the server says of the network what cannot be true",
+    ),
+    (
+        "cidr-fixed",
+        "another range is asked for than the network has",
     ),
     (
         "not-joined",

@@ -22,7 +22,7 @@ pub use self::{
     raw::RawConfig,
     settings::{DeviceSettings, LogFormat, LogSettings, Settings, ShareSettings, Timing},
     unbuilt::{NotBuilt, not_built_features, not_built_keys},
-    values::StunServer,
+    values::{StunServer, is_usable_range},
 };
 
 /// A complete, commented configuration of this version: what `meshd config example` prints.

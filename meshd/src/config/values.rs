@@ -103,11 +103,7 @@ pub(super) fn cidr(text: &str) -> Parsed<Ipv4Net> {
             net.trunc()
         ));
     }
-    let private = PRIVATE_RANGES
-        .iter()
-        .filter_map(|range| range.parse::<Ipv4Net>().ok())
-        .any(|range| range.contains(&net));
-    if !private {
+    if !is_private(net) {
         return Err(format!(
             "must lie in a range for private use: {}",
             PRIVATE_RANGES.join(", ")
@@ -117,6 +113,18 @@ pub(super) fn cidr(text: &str) -> Parsed<Ipv4Net> {
         return Err("must have room for two members: a prefix of /30 or shorter".to_owned());
     }
     Ok(net)
+}
+
+/// Whether a network may have this range: a proper one, for private use, with room for two members.
+pub fn is_usable_range(net: Ipv4Net) -> bool {
+    net.addr() == net.network() && is_private(net) && net.prefix_len() <= 30
+}
+
+fn is_private(net: Ipv4Net) -> bool {
+    PRIVATE_RANGES
+        .iter()
+        .filter_map(|range| range.parse::<Ipv4Net>().ok())
+        .any(|range| range.contains(&net))
 }
 
 /// `Ok` for an interface name that the kernel takes (`dev_valid_name`).

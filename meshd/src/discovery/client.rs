@@ -105,11 +105,28 @@ impl DiscoveryClient {
         let own_trouble = |problem: Problem| ServerError::Unreachable(problem.to_string());
         let registration = self.membership.registration().map_err(own_trouble)?;
         let network = self.membership.network().id.clone();
-        let own = self.rest.register(&network, &registration).await?;
+        let own = match self.rest.register(&network, &registration).await {
+            // The server has lost the network. Whoever made it can make it again.
+            Err(ServerError::Refused(refusal))
+                if refusal.status == 401 && self.membership.is_creator() =>
+            {
+                self.membership.find_or_create(&self.rest).await?;
+                self.rest.register(&network, &registration).await?
+            }
+            answer => answer?,
+        };
+        let described = self.rest.network(&network).await?;
+        let scope = self.membership.scope();
+        let objection = scope
+            .object_to_network(&described, true)
+            .or_else(|| scope.object_to_own(&own));
+        if let Some(why) = objection {
+            return Err(ServerError::Unreachable(format!(
+                "what the server says cannot be true: {why}"
+            )));
+        }
         self.membership.registered(&own).map_err(own_trouble)?;
-        self.outlets
-            .network
-            .send_replace(Arc::new(self.rest.network(&network).await?));
+        self.outlets.network.send_replace(Arc::new(described));
         self.outlets.own.send_replace(Some(own));
         let mut events = Events::open(&self.rest, &network, &self.key, self.heartbeat).await?;
         tracing::info!(server = %self.rest.server(), "connected to the discovery server");
@@ -138,8 +155,9 @@ impl DiscoveryClient {
     async fn on_message(&mut self, message: ServerMessage) -> Result<(), ServerError> {
         if self.believed.apply(&message) {
             // A signal of a new member may be next; the data plane must know the member by then.
-            self.tell(self.roster.command(self.believed.directory()))
-                .await?;
+            if let Some(command) = self.roster.changes(&message, self.believed.directory()) {
+                self.tell(command).await?;
+            }
             self.outlets
                 .directory
                 .send_replace(Arc::new(self.believed.directory().clone()));
@@ -154,7 +172,7 @@ impl DiscoveryClient {
             },
             ServerMessage::Undeliverable { to } => Command::Undeliverable { to },
             ServerMessage::Error { problem } => {
-                return Err(ServerError::Refused(Box::new(problem)));
+                return Err(ServerError::refused(problem));
             }
             ServerMessage::Challenge { .. }
             | ServerMessage::Snapshot { .. }

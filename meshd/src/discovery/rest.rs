@@ -129,7 +129,7 @@ async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Serve
     match serde_json::from_slice::<Problem>(&body) {
         Ok(mut problem) => {
             problem.status = status.as_u16();
-            Err(ServerError::Refused(Box::new(problem)))
+            Err(ServerError::refused(problem))
         }
         // A proxy in between, or no discovery server at all.
         Err(_) => Err(ServerError::Unreachable(format!(

@@ -1,6 +1,6 @@
 //! What does the machine itself refuse?
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::Path};
 
 use ipnet::Ipv4Net;
 
@@ -13,6 +13,9 @@ const SPARE_RANGES: [&str; 4] = [
     "172.29.0.0/16",
     "100.99.0.0/16",
 ];
+
+/// `sun_path` of the systems that we know has 104 or 108 bytes.
+const MAX_SOCKET_PATH: usize = 100;
 
 /// Which of the daemon's own ports is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +57,7 @@ pub fn interface_name_taken(name: &str) -> Problem {
         format!("there is already a network interface named {name}"),
     )
     .detail("it was made by another program, or by another meshd that still runs")
-    .fix(format!(
-        "choose another name (--interface NAME, or mesh.device.name in the configuration), or remove it: ip link delete {name}"
-    ))
+    .fix("choose another name: --interface NAME, or mesh.device.name in the configuration")
 }
 
 /// The virtual range overlaps a route that this machine already has through `interface`.
@@ -95,7 +96,7 @@ pub fn port_in_use(listener: Listener, address: SocketAddr) -> Problem {
         Listener::Api => (
             "tcp",
             "the local API",
-            "choose another address (api.listen in the configuration)",
+            "choose another port (--api 127.0.0.1:PORT, or api.listen in the configuration; port 0 takes any free one)",
         ),
         Listener::Discovery => (
             "tcp",
@@ -123,6 +124,18 @@ pub fn port_in_use(listener: Listener, address: SocketAddr) -> Problem {
         "another program has it: ss -Hlnp --{transport} 'sport = :{port}' shows which"
     ))
     .fix(change)
+}
+
+/// The path of the Unix socket does not fit into an address.
+pub fn socket_path_too_long(socket: &Path) -> Problem {
+    let length = socket.as_os_str().len();
+    operation_failed(
+        format!("listen on {}", socket.display()),
+        &format_args!(
+            "the path has {length} bytes, and a Unix socket's may have about {MAX_SOCKET_PATH}"
+        ),
+    )
+    .fix("choose a shorter state directory: --state-dir DIR")
 }
 
 /// Anything else that the system refused: `what` was tried, `error` is the answer.

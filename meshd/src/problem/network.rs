@@ -89,6 +89,30 @@ pub fn network_key_differs(network: &NetworkId, server: &url::Url) -> Problem {
     .fix("ask the network's creator for a new join link")
 }
 
+/// The server says what no honest server of this network would.
+pub fn server_implausible(server: &url::Url, why: &str) -> Problem {
+    Problem::new(
+        409,
+        "server-implausible",
+        format!("what the discovery server {server} says of the network cannot be true"),
+    )
+    .detail(why)
+    .fix("check that the server is the right one and well; over http anybody on the way can answer in its place")
+}
+
+/// The network's range was settled when it was created.
+pub fn cidr_fixed(network: &NetworkId, current: ipnet::Ipv4Net, wanted: ipnet::Ipv4Net) -> Problem {
+    Problem::new(
+        409,
+        "cidr-fixed",
+        format!("the virtual range of {network} is {current}, not {wanted}"),
+    )
+    .detail("a network's range is settled when it is created")
+    .fix(format!(
+        "start without --cidr, and without mesh.network_cidr or with {current} in the configuration; or create another network with --network NAME and a --state-dir of its own"
+    ))
+}
+
 /// The server gave this node another address than the one that the interface has.
 pub fn address_changed(old: &[IpAddr], new: &[IpAddr]) -> Problem {
     let list = |addresses: &[IpAddr]| {

@@ -2,7 +2,9 @@
 
 use std::{fmt, path::Path};
 
-use super::Problem;
+use sharing::StoreError;
+
+use super::{Problem, operation_failed};
 
 /// Others may read a file with secrets; `mode` are its permission bits.
 pub fn key_file_mode(path: &Path, mode: u32) -> Problem {
@@ -53,6 +55,18 @@ pub fn state_unwritable(path: &Path, error: &dyn fmt::Display) -> Problem {
     )
     .detail(error.to_string())
     .fix("check the free space and the owner of the state directory; --state-dir DIR names another one")
+}
+
+/// The list of shares cannot be opened; a damaged one is left as it is.
+pub fn share_database(path: &Path, error: &StoreError) -> Problem {
+    if !error.is_damage() {
+        return operation_failed("open the list of shares", error);
+    }
+    let shown = path.display();
+    state_damaged(path, error).fix(format!(
+        "restore it from a backup; without one, move it away (mv {shown} {shown}.damaged) and share again: keys and network \
+         are in other files"
+    ))
 }
 
 /// A file is there and readable, and is not what it should be. It is left as it is.

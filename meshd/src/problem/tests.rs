@@ -33,6 +33,8 @@ fn one_of_each() -> Vec<Problem> {
         network_key_differs(&id, &server),
         address_changed(&[[10, 100, 0, 1].into()], &[[10, 100, 0, 2].into()]),
         not_joined(),
+        server_implausible(&server, "it names 8.0.0.0/8"),
+        cidr_fixed(&id, net("10.100.0.0/16"), net("10.123.0.0/16")),
         daemon_not_running(path),
         peer_not_found("bob"),
         config_unreadable(path, &"no such file"),
@@ -48,6 +50,8 @@ fn one_of_each() -> Vec<Problem> {
         share_path_unreadable(path, &"no such directory"),
         share_exists("docs"),
         share_not_found("docs"),
+        socket_path_too_long(path),
+        share_database(path, &sharing::StoreError::NoSuchShare("docs".into())),
     ]
 }
 
@@ -86,6 +90,7 @@ fn every_port_in_use_names_what_can_be_changed() {
     for (listener, change) in [
         (Listener::Mesh, "mesh.listen_port"),
         (Listener::Api, "api.listen"),
+        (Listener::Api, "--api 127.0.0.1:PORT"),
         (Listener::Discovery, "--server"),
         (Listener::Stun, "--server"),
         (Listener::Shares, "bind"),

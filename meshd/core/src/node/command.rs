@@ -1,6 +1,7 @@
 //! What can the node be told?
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     time::Instant,
 };
@@ -18,6 +19,10 @@ use crate::{
 pub enum Command {
     /// The other members are exactly these. Those who are missing are forgotten with their sessions.
     SetPeers(Vec<PeerEntry>),
+    /// A member is new, or something of it changed.
+    SetPeer(PeerEntry),
+    /// This one is no member any more.
+    RemovePeer(NodeId),
     /// The addresses of the local interfaces, with the port of our UDP socket.
     SetHosts(Vec<SocketAddr>),
     /// The STUN servers to ask for our reflexive addresses.
@@ -65,6 +70,12 @@ impl Node {
     pub fn handle_command(&mut self, command: Command, now: Instant, transmit: &mut TransmitQueue) {
         match command {
             Command::SetPeers(entries) => self.set_peers(entries, now),
+            Command::SetPeer(entry) => self.set_peer(entry, now),
+            Command::RemovePeer(node) => {
+                if let Some(index) = self.peers.by_node(&node) {
+                    self.forget(index);
+                }
+            }
             Command::SetHosts(hosts) => {
                 if self.gatherer.set_hosts(hosts, now) {
                     self.leave_lost_addresses(now, transmit);
@@ -82,23 +93,25 @@ impl Node {
     }
 
     fn set_peers(&mut self, entries: Vec<PeerEntry>, now: Instant) {
+        let listed: BTreeSet<NodeId> = entries.iter().map(|entry| entry.node_id).collect();
         let gone: Vec<_> = self
             .peers
             .iter()
-            .filter(|(_, peer)| !entries.iter().any(|entry| entry.node_id == peer.node_id))
+            .filter(|(_, peer)| !listed.contains(&peer.node_id))
             .map(|(index, _)| index)
             .collect();
         for index in gone {
             self.forget(index);
         }
         for entry in entries {
-            if entry.node_id != self.local.node_id {
-                self.set_peer(entry, now);
-            }
+            self.set_peer(entry, now);
         }
     }
 
     fn set_peer(&mut self, entry: PeerEntry, now: Instant) {
+        if entry.node_id == self.local.node_id {
+            return;
+        }
         let Some(index) = self.peers.by_node(&entry.node_id) else {
             return self.add_peer(entry);
         };

@@ -62,13 +62,15 @@ pub enum DropReason {
     UnknownPeer,
     /// A candidate that points where no peer can be.
     RefusedCandidate,
+    /// A datagram from or to an address of the virtual LAN: a tunnel inside the tunnel.
+    InsideTunnel,
     /// A message between daemons that this version does not know.
     UnknownCarrier,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
@@ -79,6 +81,7 @@ impl DropReason {
         Self::WrongDestination,
         Self::UnknownPeer,
         Self::RefusedCandidate,
+        Self::InsideTunnel,
         Self::UnknownCarrier,
     ];
 
@@ -95,6 +98,7 @@ impl DropReason {
             Self::WrongDestination => "wrong_destination",
             Self::UnknownPeer => "unknown_peer",
             Self::RefusedCandidate => "refused_candidate",
+            Self::InsideTunnel => "inside_tunnel",
             Self::UnknownCarrier => "unknown_carrier",
         }
     }

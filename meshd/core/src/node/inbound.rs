@@ -58,6 +58,13 @@ impl Node {
         transmit: &mut TransmitQueue,
         packets: &mut PacketQueue,
     ) {
+        // Our own messages, carried to us over the mesh, would move a path into the very tunnel that it carries.
+        if [arrival.from, arrival.to]
+            .iter()
+            .any(|end| self.local.cidr.contains(&end.ip()))
+        {
+            return self.counters.count(DropReason::InsideTunnel, 1);
+        }
         match classify(datagram) {
             Frame::Stun => self.handle_stun(arrival, datagram, now, transmit),
             Frame::WireGuard => {

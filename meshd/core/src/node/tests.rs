@@ -314,3 +314,31 @@ fn a_path_that_only_an_initiation_spoke_for_does_not_keep_us_from_dialling() {
     let events = pair.a.events();
     assert!(matches!(events[..], [Event::Signal { .. }]), "{events:?}");
 }
+
+#[test]
+fn a_message_that_comes_through_the_mesh_itself_moves_no_path() {
+    let mut pair = connected();
+    pair.b.tun(frame(2, 1), pair.now);
+    let (_, message) = pair.b.sent().remove(0);
+    let inside = Arrival {
+        from: SocketAddr::new(virtual_ip(2), 9999),
+        to: SocketAddr::new(virtual_ip(1), 7081),
+    };
+    let (a, mut packets) = (&mut pair.a, PacketQueue::new());
+    a.node
+        .handle_datagram(inside, &message, pair.now, &mut a.transmit, &mut packets);
+    assert!(packets.is_empty());
+    assert_eq!(a.drops(DropReason::InsideTunnel, pair.now), 1);
+    assert_eq!(a.node.status(pair.now).peers[0].endpoint, Some(address(2)));
+}
+
+#[test]
+fn one_member_comes_and_goes_without_touching_the_others() {
+    let mut pair = connected();
+    pair.a.tell(Command::SetPeer(entry(3)), pair.now);
+    assert_eq!(pair.a.node.peer_ids().count(), 2);
+    pair.a.tell(Command::RemovePeer(node_id(3)), pair.now);
+    pair.a.tun(frame(1, 2), pair.now);
+    pair.run(Duration::from_millis(5));
+    assert_eq!(pair.b.received.len(), 2);
+}
