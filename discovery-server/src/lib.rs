@@ -14,6 +14,7 @@ mod metrics;
 mod rate;
 mod registry;
 mod server;
+mod slots;
 mod store;
 pub mod stun;
 

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
@@ -15,21 +15,20 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-/// HTTP connections at once: at some 150 kB each (buffers included) they are 1.5 GB when all are busy.
-const MAX_CONNECTIONS: usize = 10_000;
+use crate::slots::{self, Slot, Slots};
 
 /// A client that has not sent a request's head by then is a slow attack or gone.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the kernel holds for a client that does not read. Linux doubles it. Enough for 5 Mbit/s over 200 ms.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Who floods the server shall not flood its log.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Waiting connections while the server is busy.
 const BACKLOG: i32 = 1_024;
@@ -90,30 +89,36 @@ pub(crate) async fn serve_http(
         TaskTracker::new(),
         CancellationToken::new(),
     );
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Slots::new(slots::limit(platform::limits::open_files()));
+    let mut warned = None;
     loop {
-        let next = async {
-            // The semaphore is never closed, so this fails never.
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                if is_due(&mut warned, Instant::now()) {
+                    tracing::warn!(%error, "could not accept a connection");
+                }
                 // Out of file descriptors, mostly: without a pause this loop would spin.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let connection = graceful.watch(connection(stream, remote, router.clone()));
+        let slot = match slots.take(remote.ip()) {
+            Ok(slot) => Arc::new(slot),
+            Err(full) => {
+                if is_due(&mut warned, Instant::now()) {
+                    tracing::warn!(%remote, ?full, "closing connections: there are too many");
+                }
+                continue;
+            }
+        };
+        let connection = graceful.watch(connection(stream, remote, slot, router.clone()));
         let cut = cut.clone();
         connections.spawn(async move {
-            let _slot = slot;
             tokio::select! {
                 result = connection => if let Err(error) = result {
                     tracing::debug!(%error, "an HTTP connection broke");
@@ -132,10 +137,21 @@ pub(crate) async fn serve_http(
     connections.wait().await;
 }
 
-/// One connection as a future that owns all it needs.
+/// Whether a warning is due again; if so, it counts as given.
+fn is_due(warned: &mut Option<Instant>, now: Instant) -> bool {
+    let due = warned.is_none_or(|at| now.saturating_duration_since(at) >= WARNING_INTERVAL);
+    if due {
+        *warned = Some(now);
+    }
+    due
+}
+
+/// One connection as a future that owns all it needs. Its requests carry `slot`, so that what they turn the connection
+/// into keeps it.
 fn connection(
     stream: TcpStream,
     remote: SocketAddr,
+    slot: Arc<Slot>,
     router: Router,
 ) -> impl hyper_util::server::graceful::GracefulConnection<
     Error = Box<dyn std::error::Error + Send + Sync>,
@@ -149,6 +165,7 @@ fn connection(
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(remote));
+        request.extensions_mut().insert(Arc::clone(&slot));
         let answer = router.clone().oneshot(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
@@ -173,6 +190,15 @@ mod tests {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .unwrap();
+    }
+
+    #[test]
+    fn a_warning_is_given_once_a_minute() {
+        let (mut warned, start) = (None, Instant::now());
+        assert!(is_due(&mut warned, start));
+        assert!(!is_due(&mut warned, start + Duration::from_secs(59)));
+        assert!(is_due(&mut warned, start + WARNING_INTERVAL));
+        assert!(!is_due(&mut warned, start + WARNING_INTERVAL));
     }
 
     #[tokio::test]

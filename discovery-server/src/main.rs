@@ -80,6 +80,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(serve: Serve) -> anyhow::Result<()> {
+    if let Err(error) = platform::limits::raise_open_files() {
+        tracing::warn!(%error, "could not raise the limit of open files: fewer clients can be connected");
+    }
     let running = start(config(serve)?).await.map_err(|error| {
         Problem::new(0, "not-started", "the discovery server did not start")
             .detail(error.to_string())

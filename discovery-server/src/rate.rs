@@ -84,7 +84,8 @@ impl Sources {
     }
 }
 
-fn source_key(source: IpAddr) -> IpAddr {
+/// The source that an address belongs to: itself, or its /64.
+pub(crate) fn source_key(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),

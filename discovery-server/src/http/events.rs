@@ -5,6 +5,7 @@ mod connection;
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{Path, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::HeaderMap,
     response::Response,
@@ -13,7 +14,7 @@ use mesh_wire::{NetworkId, discovery::MAX_MESSAGE};
 
 use self::connection::Connection;
 use super::{access::admit, refusal::Refusal, schema};
-use crate::{app::App, mailbox::ConnectionId, membership::Attached};
+use crate::{app::App, mailbox::ConnectionId, membership::Attached, slots::Slot};
 
 /// Events of a network, and signals between its members, over a WebSocket. Each message is JSON with a `type`. The
 /// server first sends `challenge` and `snapshot`. A client that answers with `hello` becomes that member's presence
@@ -36,6 +37,7 @@ use crate::{app::App, mailbox::ConnectionId, membership::Attached};
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    Extension(slot): Extension<Arc<Slot>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
@@ -70,7 +72,7 @@ pub(super) async fn events(
     Ok(upgrade.on_upgrade(move |socket| {
         let tasks = app.tasks.clone();
         let run = async move {
-            let mut connection = Connection::new(app, network.id, socket, attachment.id);
+            let mut connection = Connection::new(app, network.id, socket, slot, attachment.id);
             let end = connection.run(attachment, list).await;
             // The member is offline from here on, however slowly it takes its farewell.
             drop(guard);

@@ -3,6 +3,7 @@
 
 mod access;
 mod bodies;
+mod crowds;
 mod events;
 mod harness;
 mod life;

@@ -22,6 +22,7 @@ use crate::{
     app::App,
     mailbox::{Attachment, ConnectionId, Ending, encode},
     rate::{Bucket, Rate},
+    slots::Slot,
     store::StoreError,
 };
 
@@ -56,6 +57,8 @@ pub(super) struct Connection {
     app: Arc<App>,
     network: NetworkId,
     socket: WebSocket,
+    /// Its place among all connections.
+    slot: Arc<Slot>,
     id: ConnectionId,
     nonce: String,
     node: Option<NodeId>,
@@ -69,6 +72,7 @@ impl Connection {
         app: Arc<App>,
         network: NetworkId,
         socket: WebSocket,
+        slot: Arc<Slot>,
         id: ConnectionId,
     ) -> Self {
         let now = Instant::now();
@@ -76,6 +80,7 @@ impl Connection {
             app,
             network,
             socket,
+            slot,
             id,
             nonce: String::new(),
             node: None,
@@ -262,6 +267,7 @@ impl Connection {
             return Err(End::Closed(close_code::POLICY, Some(problem)));
         }
         self.node = Some(node);
+        self.slot.proven();
         Ok(())
     }
 
