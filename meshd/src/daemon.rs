@@ -9,7 +9,7 @@ use std::{io::Write as _, sync::Arc, time::Duration};
 use ipnet::{IpNet, Ipv4Net};
 use mesh_core::{Command, NodeConfig};
 use mesh_wire::peer_info::Directory;
-use platform::{signals, tun::TunConfig};
+use platform::{limits, signals, tun::TunConfig};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -53,6 +53,9 @@ async fn up(options: UpOptions) -> Result<(), Problem> {
     let stopped = signals::termination()
         .map_err(|error| problem::operation_failed("listen for signals", &error))?;
     let prepared = prepare(options).await?;
+    if let Err(error) = limits::raise_open_files() {
+        tracing::warn!(%error, "many connections at once may lock others out: the limit of open files stays low");
+    }
     // Its lock says that this daemon still runs: it goes last.
     let _state = Arc::clone(&prepared.state);
     let tasks = TaskTracker::new();
