@@ -22,6 +22,12 @@ const CREATE_RATE: Rate = Rate {
     refill: Duration::from_secs(60),
 };
 
+/// A home of 50 that starts all at once, twice over; a daemon registers again only when something about it changed.
+const REGISTER_RATE: Rate = Rate {
+    burst: 100,
+    refill: Duration::from_secs(1),
+};
+
 /// The state of a running server.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -35,6 +41,7 @@ pub(crate) struct App {
     /// Event connections and changes under way: the database stays open until they are done.
     pub(crate) tasks: TaskTracker,
     created: Mutex<Sources>,
+    registered: Mutex<Sources>,
 }
 
 impl App {
@@ -54,6 +61,7 @@ impl App {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             created: Mutex::new(Sources::new(CREATE_RATE)),
+            registered: Mutex::new(Sources::new(REGISTER_RATE)),
         }
     }
 
@@ -61,6 +69,15 @@ impl App {
     pub(crate) fn may_create(&self, source: IpAddr, now: Instant) -> bool {
         let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
         created.take(source, now)
+    }
+
+    /// Whether this source may register one more record.
+    pub(crate) fn may_register(&self, source: IpAddr, now: Instant) -> bool {
+        let mut registered = self
+            .registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        registered.take(source, now)
     }
 
     /// Runs a change to its end even if the client that asked for it hangs up: what is stored is also told.

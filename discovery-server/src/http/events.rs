@@ -2,7 +2,7 @@
 
 mod connection;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -13,12 +13,19 @@ use axum::{
 use mesh_wire::{NetworkId, discovery::MAX_MESSAGE};
 
 use self::connection::Connection;
-use super::{access::admit, refusal::Refusal, schema};
+use super::{
+    access::{Role, admit},
+    refusal::Refusal,
+    schema,
+};
 use crate::{app::App, mailbox::ConnectionId, membership::Attached, slots::Slot};
+
+/// A member signs its hello as soon as it has the challenge; this bears with slow links.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Events of a network, and signals between its members, over a WebSocket. Each message is JSON with a `type`. The
 /// server first sends `challenge` and `snapshot`. A client that answers with `hello` becomes that member's presence
-/// and mailbox. The token must be in the Authorization header.
+/// and mailbox; who was let in with the admission token must do so within 10 s, who has the admin token may just watch. The token must be in the Authorization header.
 #[utoipa::path(
     get,
     path = "/api/v1/mesh/networks/{id}/events",
@@ -41,7 +48,7 @@ pub(super) async fn events(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let (network, _) = admit(&app, &headers, &id).await?;
+    let (network, role) = admit(&app, &headers, &id).await?;
     let upgrade = upgrade.map_err(|rejection| {
         Refusal::new(
             rejection.status().as_u16(),
@@ -73,7 +80,11 @@ pub(super) async fn events(
         let tasks = app.tasks.clone();
         let run = async move {
             let mut connection = Connection::new(app, network.id, socket, slot, attachment.id);
-            let end = connection.run(attachment, list).await;
+            let hello_by = match role {
+                Role::Member => Some(HELLO_TIMEOUT),
+                Role::Admin => None,
+            };
+            let end = connection.run(attachment, list, hello_by).await;
             // The member is offline from here on, however slowly it takes its farewell.
             drop(guard);
             connection.farewell(end).await;

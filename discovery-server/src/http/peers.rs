@@ -1,10 +1,10 @@
 //! How does a node become a member, how are members listed, and how do they leave?
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
@@ -36,7 +36,8 @@ use crate::{
         (status = 201, description = "A new member", body = schema::PeerInfo),
         (status = 200, description = "The member as it is now", body = schema::PeerInfo),
         (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 409 stale record, \
-         network full, no address left or the WireGuard key is another member's, 413 too large, 415 not JSON, 422 the record's signature is wrong",
+         network full, no address left or the WireGuard key is another member's, 413 too large, 415 not JSON, 422 the record's \
+         signature is wrong, 429 too many from this address",
          body = schema::Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
          content_type = "application/problem+json"),
@@ -44,11 +45,20 @@ use crate::{
 )]
 pub(super) async fn register(
     State(app): State<Arc<App>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
     Path(id): Path<String>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<RegisterPeer>,
 ) -> Result<Response, Refusal> {
-    let (network, _) = admit(&app, &headers, &id).await?;
+    let (network, role) = admit(&app, &headers, &id).await?;
+    if role == Role::Member && !app.may_register(source.ip(), Instant::now()) {
+        return Err(Refusal::new(
+            429,
+            "too-many-registrations",
+            "this address registered too many records",
+        )
+        .fix("wait a minute, or use the admin token"));
+    }
     request.record.verify(&network.id).map_err(|error| {
         Refusal::new(422, "bad-record", "the record is not acceptable")
             .detail(error.to_string())
@@ -61,37 +71,10 @@ pub(super) async fn register(
     let status = match registered {
         Registered::New(_) => StatusCode::CREATED,
         Registered::Updated(_) | Registered::Unchanged(_) => StatusCode::OK,
-        Registered::Stale(stored) => {
-            return Err(
-                Refusal::new(409, "stale-record", "a newer record of this node is stored")
-                    .detail(format!("its seq is {stored}"))
-                    .fix("sign a record with a greater seq"),
-            );
-        }
-        Registered::NetworkFull => {
-            return Err(
-                Refusal::new(409, "network-full", "this network takes no further member")
-                    .detail(format!("it has {MAX_MEMBERS}"))
-                    .fix("deregister nodes that are gone"),
-            );
-        }
-        Registered::NoAddressLeft => {
-            return Err(Refusal::new(
-                409,
-                "no-address-left",
-                "all addresses of this network are taken",
-            )
-            .fix("deregister nodes that are gone, or make a network with a larger CIDR"));
-        }
-        Registered::KeyTaken => {
-            return Err(Refusal::new(
-                409,
-                "key-taken",
-                "another member of this network has this WireGuard key",
-            )
-            .detail("two members with one key could not be told apart")
-            .fix("make a new WireGuard key, or deregister the member that has it"));
-        }
+        Registered::Stale(seq) => return Err(stale(seq)),
+        Registered::NetworkFull => return Err(network_full()),
+        Registered::NoAddressLeft => return Err(no_address_left()),
+        Registered::KeyTaken => return Err(key_taken()),
         Registered::NetworkGone => return Err(Refusal::unauthorized()),
     };
     Ok((status, Json(info)).into_response())
@@ -174,6 +157,37 @@ pub(super) async fn deregister(
 fn proof(headers: &HeaderMap) -> Option<NodeProof> {
     let text = |name| headers.get(name)?.to_str().ok();
     NodeProof::parse(text(TIMESTAMP_HEADER)?, text(SIGNATURE_HEADER)?)
+}
+
+fn stale(stored: u64) -> Refusal {
+    Refusal::new(409, "stale-record", "a newer record of this node is stored")
+        .detail(format!("its seq is {stored}"))
+        .fix("sign a record with a greater seq")
+}
+
+fn network_full() -> Refusal {
+    Refusal::new(409, "network-full", "this network takes no further member")
+        .detail(format!("it has {MAX_MEMBERS}"))
+        .fix("deregister nodes that are gone")
+}
+
+fn no_address_left() -> Refusal {
+    Refusal::new(
+        409,
+        "no-address-left",
+        "all addresses of this network are taken",
+    )
+    .fix("deregister nodes that are gone, or make a network with a larger CIDR")
+}
+
+fn key_taken() -> Refusal {
+    Refusal::new(
+        409,
+        "key-taken",
+        "another member of this network has this WireGuard key",
+    )
+    .detail("two members with one key could not be told apart")
+    .fix("make a new WireGuard key, or deregister the member that has it")
 }
 
 fn no_such_peer() -> Refusal {

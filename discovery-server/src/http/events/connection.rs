@@ -1,6 +1,7 @@
 //! How does one event connection live, from its challenge to its end?
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -90,10 +91,15 @@ impl Connection {
     }
 
     /// Serves it until it ends, for the reason returned. `list` is the network before the first event of
-    /// `attachment`.
-    pub(super) async fn run(&mut self, attachment: Attachment, list: Directory) -> End {
+    /// `attachment`. `hello_within` is how long the client may go without a hello, if it needs one at all.
+    pub(super) async fn run(
+        &mut self,
+        attachment: Attachment,
+        list: Directory,
+        hello_within: Option<Duration>,
+    ) -> End {
         match self.greet(list).await {
-            Ok(()) => self.serve(attachment).await,
+            Ok(()) => self.serve(attachment, hello_within).await,
             Err(end) => end,
         }
     }
@@ -151,8 +157,9 @@ impl Connection {
         .await
     }
 
-    async fn serve(&mut self, mut attachment: Attachment) -> End {
+    async fn serve(&mut self, mut attachment: Attachment, hello_within: Option<Duration>) -> End {
         let shutdown = self.app.shutdown.clone();
+        let mut hello_missing = pin!(sleep(hello_within.unwrap_or_default()));
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -160,6 +167,9 @@ impl Connection {
                 biased;
                 () = shutdown.cancelled() => Err(going_away()),
                 _ = attachment.ending.changed() => Err(ended(&attachment)),
+                () = &mut hello_missing, if self.node.is_none() && hello_within.is_some() => {
+                    Err(hello_expected())
+                }
                 Some(text) = attachment.queue.recv() => {
                     self.send_unless_ended(Message::Text(text), &mut attachment).await
                 }
@@ -325,6 +335,13 @@ fn failed(error: StoreError) -> End {
     let problem = Problem::new(500, "database", "the server could not read its database")
         .fix("connect again in a few seconds");
     End::Closed(close_code::ERROR, Some(problem))
+}
+
+fn hello_expected() -> End {
+    let problem = Problem::new(408, "hello-expected", "no hello came in time")
+        .detail("members show who they are; only the administrator may just watch")
+        .fix("connect again and answer the challenge with a hello at once");
+    End::Closed(close_code::POLICY, Some(problem))
 }
 
 fn going_away() -> End {
