@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Who a connection speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Visitor {
-    /// A user of this machine, over the loopback device: sees every share.
-    Owner,
+    /// A program of this machine, whichever user runs it: gets what all members get. The files' owner has them anyway,
+    /// and the other users shall not borrow the daemon's rights.
+    ThisHost,
     /// A member of the network, known by its virtual address.
     Peer(NodeId),
     /// An address that belongs to no member.
@@ -49,15 +50,15 @@ pub enum Access {
 /// What `grants` allow `visitor`: the most that any line gives it.
 pub fn access(visitor: Visitor, grants: &[Grant]) -> Access {
     let node = match visitor {
-        Visitor::Owner => return Access::ReadWrite,
         Visitor::Unknown => return Access::None,
-        Visitor::Peer(node) => node,
+        Visitor::ThisHost => None,
+        Visitor::Peer(node) => Some(node),
     };
     grants
         .iter()
         .filter(|grant| match grant.peer {
             Grantee::All => true,
-            Grantee::Peer(granted) => granted == node,
+            Grantee::Peer(granted) => Some(granted) == node,
         })
         .map(|grant| {
             if grant.rw {
@@ -116,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_grant_nobody_but_the_owner_sees_anything() {
+    fn without_a_grant_nobody_sees_anything() {
         assert_eq!(access(Visitor::Peer(BOB), &[]), Access::None);
         assert_eq!(access(Visitor::Unknown, &[]), Access::None);
-        assert_eq!(access(Visitor::Owner, &[]), Access::ReadWrite);
+        assert_eq!(access(Visitor::ThisHost, &[]), Access::None);
     }
 
     #[test]
@@ -127,6 +128,13 @@ mod tests {
         let grants = [grant(Grantee::Peer(BOB), false)];
         assert_eq!(access(Visitor::Peer(BOB), &grants), Access::Read);
         assert_eq!(access(Visitor::Peer(EVE), &grants), Access::None);
+        assert_eq!(access(Visitor::ThisHost, &grants), Access::None);
+    }
+
+    #[test]
+    fn a_user_of_this_machine_gets_what_all_get() {
+        let grants = [grant(Grantee::Peer(BOB), true), grant(Grantee::All, false)];
+        assert_eq!(access(Visitor::ThisHost, &grants), Access::Read);
     }
 
     #[test]

@@ -40,10 +40,10 @@ impl Client {
 
 fn identify(origin: Origin, (address, local): (IpAddr, IpAddr), directory: &Directory) -> Visitor {
     match origin {
-        Origin::Local => Visitor::Owner,
+        Origin::Local => Visitor::ThisHost,
         // From the very address that it goes to: a program of this host. The mesh lets no peer speak for our address, and
         // nobody else reaches a socket that is bound to the mesh interface.
-        Origin::Mesh if address == local => Visitor::Owner,
+        Origin::Mesh if address == local => Visitor::ThisHost,
         Origin::Mesh => match directory.by_address(address) {
             Some(peer) => Visitor::Peer(peer.record.node_id),
             None => Visitor::Unknown,
@@ -56,16 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_itself_is_the_owner_on_whichever_device_its_connection_arrives() {
+    fn the_host_itself_is_known_on_whichever_device_its_connection_arrives() {
         let directory = Directory::default();
         let [own, other] = [2, 3].map(|last| IpAddr::from([10, 100, 0, last]));
         assert_eq!(
             identify(Origin::Local, (other, own), &directory),
-            Visitor::Owner
+            Visitor::ThisHost
         );
         assert_eq!(
             identify(Origin::Mesh, (own, own), &directory),
-            Visitor::Owner
+            Visitor::ThisHost
         );
         assert_eq!(
             identify(Origin::Mesh, (other, own), &directory),

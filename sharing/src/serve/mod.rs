@@ -39,7 +39,7 @@ use crate::store::ShareStore;
 pub enum Origin {
     /// From the mesh interface only: the source address is the login.
     Mesh,
-    /// From this machine only: the owner, who sees every share.
+    /// From this machine only: any of its users, who sees what all members see.
     Local,
 }
 

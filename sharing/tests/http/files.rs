@@ -1,6 +1,8 @@
 use std::os::unix::ffi::OsStrExt;
 
-use crate::site::{Site, curl, noise};
+use sharing::{Grant, Grantee};
+
+use crate::site::{Site, curl, node, noise};
 
 const MIB: usize = 1024 * 1024;
 
@@ -222,10 +224,26 @@ fn options_and_other_methods_name_what_is_allowed() {
 }
 
 #[test]
-fn the_owner_sees_every_share_on_the_local_listener() {
+fn users_of_this_machine_see_what_is_granted_to_all_and_nothing_else() {
     let site = Site::new();
     std::fs::write(site.outside("private/p.txt"), b"mine").unwrap();
-    let got = curl(&[&format!("http://{}/private/p.txt", site.local)]);
+    let url = format!("http://{}/private/p.txt", site.local);
+    for granted in [None, Some(Grantee::Peer(node(1)))] {
+        if let Some(peer) = granted {
+            let grant = Grant { peer, rw: false };
+            site.block_on(site.store.grant("private", grant)).unwrap();
+        }
+        assert_eq!(curl(&[&url]).status, 404);
+    }
+    let list = curl(&[&format!("http://{}/", site.local)]);
+    assert_eq!(list.status, 200);
+    assert!(!list.text().contains("private"), "{}", list.text());
+    let all = Grant {
+        peer: Grantee::All,
+        rw: false,
+    };
+    site.block_on(site.store.grant("private", all)).unwrap();
+    let got = curl(&[&url]);
     assert_eq!((got.status, got.text().as_str()), (200, "mine"));
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Site {
     pub(crate) directory: watch::Sender<Arc<Directory>>,
     /// Where members come in.
     pub(crate) mesh: SocketAddr,
-    /// Where the owner comes in.
+    /// Where users of this machine come in.
     pub(crate) local: SocketAddr,
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: Option<tokio::task::JoinHandle<()>>,

@@ -144,6 +144,26 @@ fn who_has_no_right_sees_nothing_not_even_that_there_is_something() {
 }
 
 #[test]
+fn users_of_the_sharing_machine_do_not_borrow_the_daemons_rights() {
+    let lab = Lab::new("localuser").unwrap();
+    let [alice, bob] = mesh(&lab, ["alice", "bob"]);
+    let docs = trap(&alice.host().dir());
+    share(&alice, "docs", &docs, "bob");
+    echo(&bob, &alice);
+    for path in ["/docs/", "/docs/hello.txt"] {
+        let own = answer(alice.host(), &alice, path);
+        assert!(own.starts_with("HTTP/1.1 404"), "{own}");
+    }
+    alice.ask(&["share", "grant", "docs", "all"]).unwrap();
+    let own = answer(alice.host(), &alice, "/docs/hello.txt");
+    assert!(own.ends_with("hello"), "{own}");
+    let file = docs.join("hello.txt");
+    let file = file.to_str().unwrap();
+    let refused = alice.cli(&["share", "add", "f", file]).unwrap();
+    assert!(refused.stderr.contains("not a directory"), "{refused:?}");
+}
+
+#[test]
 fn the_state_directory_is_never_shared_whole_in_part_or_from_above() {
     let lab = Lab::new("ownstate").unwrap();
     let [alice] = mesh(&lab, ["alice"]);
