@@ -1,14 +1,13 @@
 //! Where do shares listen, and how do shares of the configuration file get into the store?
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use mesh_wire::peer_info::Directory;
 use platform::listen::{ListenError, listen_on_device};
-use sharing::{Grant, Grantee, Origin, ShareStore, StoreError};
+use sharing::{FileShare, Grantee, Origin, ShareStore, StoreError};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -67,21 +66,25 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// Adds what is missing; a share of the same name elsewhere is a problem, never overwritten.
+    /// Takes back what the file does not say any more, and adds what is missing; a share of the same name elsewhere is a
+    /// problem, never overwritten.
     pub async fn add(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for share in &self.shares {
-            match self.store.add(share.name.as_str(), &share.path, &[]).await {
-                Ok(_) => {}
+        let shares: Vec<_> = self.shares.iter().map(file_share).collect();
+        if let Err(error) = self.store.retract_from_file(&shares).await {
+            problems.push(problem::operation_failed(
+                "take back the shares that are gone from the configuration file",
+                &error,
+            ));
+        }
+        for share in &shares {
+            match self.store.add_from_file(share).await {
+                Ok(()) => {}
                 Err(StoreError::NameTaken(_)) => {
-                    let known = self
-                        .store
-                        .list()
-                        .into_iter()
-                        .find(|info| info.name.eq_ignore_ascii_case(share.name.as_str()));
-                    if known.is_none_or(|info| info.path != share.path) {
-                        problems.push(problem::share_exists(share.name.as_str()));
-                    }
+                    problems.push(problem::share_exists(share.name.as_str()));
+                }
+                Err(StoreError::NoSuchDirectory { path, reason }) => {
+                    problems.push(problem::share_path_unreadable(&path, &reason));
                 }
                 Err(StoreError::Private { path, private }) => {
                     problems.push(problem::share_path_private(&path, &private));
@@ -97,19 +100,14 @@ impl Configured {
 
     /// Grants until every name of the file is known, or `shutdown`.
     pub async fn grant(mut self, shutdown: CancellationToken) {
-        let mut open: BTreeSet<(String, String)> = self
-            .shares
+        let shares: Vec<_> = self.shares.iter().map(file_share).collect();
+        let mut open: Vec<(&FileShare, &String)> = shares
             .iter()
-            .flat_map(|share| {
-                share
-                    .to
-                    .iter()
-                    .map(|to| (share.name.as_str().to_owned(), to.clone()))
-            })
+            .flat_map(|share| share.to.iter().map(move |to| (share, to)))
             .collect();
         while !open.is_empty() {
             let directory = Arc::clone(&self.directory.borrow_and_update());
-            let mut still_open = BTreeSet::new();
+            let mut still_open = Vec::new();
             for (share, to) in open {
                 let peer = match to.as_str() {
                     "all" => Some(Grantee::All),
@@ -118,10 +116,8 @@ impl Configured {
                         .map(|peer| Grantee::Peer(peer.record.node_id)),
                 };
                 match peer {
-                    Some(peer) => self.grant_one(&share, peer).await,
-                    None => {
-                        still_open.insert((share, to));
-                    }
+                    Some(peer) => self.grant_one(share, to, peer).await,
+                    None => still_open.push((share, to)),
                 }
             }
             open = still_open;
@@ -133,9 +129,17 @@ impl Configured {
         }
     }
 
-    async fn grant_one(&self, share: &str, peer: Grantee) {
-        if let Err(error) = self.store.grant(share, Grant { peer, rw: false }).await {
-            tracing::error!(share, %error, "a share of the configuration file could not be granted");
+    async fn grant_one(&self, share: &FileShare, to: &str, peer: Grantee) {
+        if let Err(error) = self.store.grant_from_file(share, to, peer).await {
+            tracing::error!(share = share.name.as_str(), %error, "a share of the configuration file could not be granted");
         }
+    }
+}
+
+fn file_share(share: &ShareSettings) -> FileShare {
+    FileShare {
+        name: share.name.clone(),
+        path: share.path.clone(),
+        to: share.to.clone(),
     }
 }

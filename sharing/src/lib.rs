@@ -29,4 +29,4 @@ pub use acl::{Access, Grant, Grantee, Visitor, access};
 pub use name::{MAX_NAME_BYTES, ShareName};
 pub use serve::{Origin, ShareServer};
 pub use share::{ShareInfo, ShareProblem};
-pub use store::{ShareStore, StoreError};
+pub use store::{FileShare, ShareStore, StoreError};

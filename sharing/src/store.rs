@@ -1,8 +1,11 @@
 //! Which folders are shared, and with whom? Kept in SQLite; requests read an in-memory snapshot of it.
 
+mod error;
+mod from_file;
+
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -20,58 +23,7 @@ use crate::{
     share::{Share, ShareInfo, ShareProblem, Shares},
 };
 
-/// Why a change to the shares was refused or failed. Each message says what, why and, where there is one, the fix.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The name breaks a rule of [`ShareName`].
-    #[error("bad share name `{name}`: it {reason}")]
-    BadName {
-        /// As given.
-        name: String,
-        /// The broken rule.
-        reason: &'static str,
-    },
-    /// A share of this name exists.
-    #[error("name taken: there is already a share `{0}`; remove it first or choose another name")]
-    NameTaken(String),
-    /// No share of this name exists.
-    #[error("no share is called `{0}`; see the list of shares")]
-    NoSuchShare(String),
-    /// The path is not a directory that can be opened.
-    #[error("no such directory: cannot share `{path}`: {reason}")]
-    NoSuchDirectory {
-        /// As given.
-        path: PathBuf,
-        /// What the system said.
-        reason: String,
-    },
-    /// The path is, holds or lies in the directory of [`ShareStore::keeping_private`].
-    #[error("private directory: sharing `{path}` would show `{private}`")]
-    Private {
-        /// As given.
-        path: PathBuf,
-        /// What must not be seen.
-        private: PathBuf,
-    },
-    /// The grant to take back does not exist.
-    #[error("share `{share}` is not granted to `{peer}`; nothing was changed")]
-    NoSuchGrant {
-        /// The share's name.
-        share: String,
-        /// Whom the grant would have named.
-        peer: Grantee,
-    },
-    /// The database failed.
-    #[error("{operation} in the share database {path}: {source}")]
-    Database {
-        /// What was being done.
-        operation: &'static str,
-        /// The database file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: sqlx::Error,
-    },
-}
+pub use self::{error::StoreError, from_file::FileShare};
 
 /// The shares and their rights. Cheap to clone; clones are the same store.
 #[derive(Debug, Clone)]
@@ -141,6 +93,17 @@ impl ShareStore {
             name: name.to_owned(),
             reason,
         })?;
+        self.insert(&name, path, None, grants).await
+    }
+
+    /// `written` is the path in the configuration file, if the share comes from there.
+    async fn insert(
+        &self,
+        name: &ShareName,
+        path: &Path,
+        written: Option<&str>,
+        grants: &[Grant],
+    ) -> Result<ShareInfo, StoreError> {
         let folder = directory(path).await?;
         if let Some(private) = &self.private
             && (private.starts_with(&folder) || Path::new(&folder).starts_with(private))
@@ -154,12 +117,13 @@ impl ShareStore {
         let mut transaction = self.begin().await?;
         let created = i64::try_from(now()).unwrap_or(i64::MAX);
         let added = sqlx::query(
-            "INSERT INTO shares (name_key, name, path, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO shares (name_key, name, path, created_at, written) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(name.key())
         .bind(name.as_str())
         .bind(folder)
         .bind(created)
+        .bind(written)
         .execute(&mut *transaction)
         .await
         .map_err(|source| self.failed("adding a share", source))?;
@@ -361,6 +325,9 @@ async fn directory(path: &Path) -> Result<String, StoreError> {
     let given = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let absolute = given.canonicalize()?;
+        if !absolute.is_dir() {
+            return Err(std::io::Error::other("it is not a directory"));
+        }
         Folder::open(&absolute).map_err(std::io::Error::other)?;
         Ok::<_, std::io::Error>(absolute)
     });

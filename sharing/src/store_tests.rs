@@ -65,10 +65,29 @@ async fn what_cannot_be_shared_is_refused_by_name() {
             error.to_string().contains(&path.display().to_string()),
             "{error}"
         );
+        let is_there = path.exists();
+        assert_eq!(
+            error.to_string().contains("it is not a directory"),
+            is_there,
+            "{error}"
+        );
     }
     let error = store.add(".mesh", folder.path(), &[]).await.unwrap_err();
     assert!(matches!(error, StoreError::BadName { .. }), "{error}");
     assert!(store.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_told_from_one_that_cannot_be_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shares.db");
+    std::fs::write(&file, [0xa5; 8192]).unwrap();
+    let error = ShareStore::open(&file).await.unwrap_err();
+    assert!(error.is_damage(), "{error}");
+    let error = ShareStore::open(&folder.path().join("absent/shares.db"))
+        .await
+        .unwrap_err();
+    assert!(!error.is_damage(), "{error}");
 }
 
 #[tokio::test]

@@ -177,9 +177,12 @@ fn a_share_of_the_file_waits_for_the_member_it_names() {
             path.display()
         )
     };
+    let head = format!(
+        "mesh:\n  discovery:\n    server: {}\nshares:\n",
+        discovery.url()
+    );
     let text = format!(
-        "mesh:\n  discovery:\n    server: {}\nshares:\n{}{}{}",
-        discovery.url(),
+        "{head}{}{}{}",
         share("for-bob", &docs, "bob"),
         share("for-carol", &docs, "carol"),
         share("own-keys", &a.dir().join("state"), "all"),
@@ -195,8 +198,9 @@ fn a_share_of_the_file_waits_for_the_member_it_names() {
     )
     .unwrap();
     bob.first_echo(&alice, SOON).unwrap();
+    let address = alice.virtual_ip.clone();
     let get = |share: &str| {
-        let url = format!("http://{}/{share}/hello.txt", alice.virtual_ip);
+        let url = format!("http://{address}/{share}/hello.txt");
         b.try_sh(&format!("curl -sS -f {url}")).unwrap().stdout
     };
     netlab::wait_until("the share is granted", SOON, || {
@@ -211,6 +215,17 @@ fn a_share_of_the_file_waits_for_the_member_it_names() {
     let shares = alice.ask(&["share", "list", "--json"]).unwrap();
     let shares: Value = serde_json::from_str(&shares).unwrap();
     assert_eq!(shares.as_array().unwrap().len(), 2, "{shares:#}");
+    assert_eq!(get("for-bob"), "hello");
+    // And a start with a file that does not say it any more takes it back.
+    alice.kill().unwrap();
+    let file = write(&a, &format!("{head}{}", share("for-bob", &docs, "carol")));
+    let alice = Daemon::up(&a, &["--config", &file]).unwrap();
+    bob.first_echo(&alice, SOON).unwrap();
+    let shares = alice.ask(&["share", "list", "--json"]).unwrap();
+    let shares: Value = serde_json::from_str(&shares).unwrap();
+    assert_eq!(shares.as_array().unwrap().len(), 1, "{shares:#}");
+    assert_eq!(shares[0]["to"].as_array().unwrap().len(), 0, "{shares:#}");
+    assert_eq!(get("for-bob"), "");
 }
 
 #[test]
