@@ -60,8 +60,18 @@ pub struct Reach {
     pub notice: String,
 }
 
-/// Looks at our own addresses.
-pub fn reach(server: &Running) -> Result<Reach, Problem> {
+/// Looks at our own addresses, those of `own_interface` (the mesh's) left out.
+pub async fn reach(server: &Running, own_interface: &str) -> Result<Reach, Problem> {
+    reach_from(outer_address(own_interface).await, server.http_addr.port())
+}
+
+/// Where others reach the server on `port` now: a machine that has moved has other addresses than at its start.
+pub async fn current_url(port: u16, own_interface: &str) -> Result<Url, Problem> {
+    Ok(reach_from(outer_address(own_interface).await, port)?.url)
+}
+
+/// The address towards the internet; without a way there, one in a local network.
+async fn outer_address(own_interface: &str) -> Option<IpAddr> {
     // Addresses of documentation: any route that leads out leads there too. Nothing is sent.
     let outside: [IpAddr; 2] = [
         Ipv4Addr::new(192, 0, 2, 1).into(),
@@ -70,7 +80,17 @@ pub fn reach(server: &Running) -> Result<Reach, Problem> {
     let source = outside
         .into_iter()
         .find_map(|ip| addresses::source_towards(ip).ok());
-    reach_from(source, server.http_addr.port())
+    if source.is_some() {
+        return source;
+    }
+    match addresses::local_addresses(own_interface).await {
+        // Sorted: IPv4 first.
+        Ok(local) => local.first().map(|local| local.address),
+        Err(error) => {
+            tracing::warn!(%error, "the addresses of this host cannot be read");
+            None
+        }
+    }
 }
 
 fn reach_from(address: Option<IpAddr>, port: u16) -> Result<Reach, Problem> {

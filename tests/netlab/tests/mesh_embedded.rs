@@ -162,6 +162,23 @@ fn after_a_kill_the_creator_comes_back_the_same_and_its_member_finds_it_alone() 
 }
 
 #[test]
+fn a_lan_without_a_way_out_is_a_network_too() {
+    let (_lab, hosts) = lan("noroute");
+    for host in &hosts {
+        sh(host, "ip route del default");
+    }
+    let [desktop, laptop] = hosts;
+    let alice = Daemon::up(&desktop, &["--name", "alice"]).unwrap();
+    let log = alice.process.log();
+    assert!(!log.contains("has no network"), "{log}");
+    let link = alice.join_link().unwrap();
+    let begin = format!("http://{}:7080/", desktop.address());
+    assert!(link.starts_with(&begin), "{link}");
+    let bob = Daemon::up(&laptop, &["--join", &link, "--name", "bob"]).unwrap();
+    echo(&bob, &alice, Duration::from_secs(5));
+}
+
+#[test]
 fn on_a_public_host_there_is_no_talk_of_private_addresses() {
     let lab = Lab::new("public").unwrap();
     let host = lab.internet().public_host("rented").unwrap();
