@@ -32,7 +32,10 @@ pub use self::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
         share_path_unreadable,
     },
-    stored::{key_file_mode, share_database, state_damaged, state_locked, state_unreadable, state_unwritable},
+    stored::{
+        key_file_mode, share_database, state_damaged, state_locked, state_unreadable,
+        state_unwritable,
+    },
 };
 
 /// Every code that this program makes itself, with the situation it stands for. A code of the discovery server

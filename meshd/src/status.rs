@@ -104,9 +104,9 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// Smoothed round trip time, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Bytes sent to it in this session's life, encryption included.
+    /// Bytes of the IP packets sent to it in this session's life, without what encryption adds.
     pub tx_bytes: u64,
-    /// Bytes received from it, encryption included.
+    /// Bytes of the IP packets received from it in this session's life, without what encryption adds.
     pub rx_bytes: u64,
     /// Seconds since the last WireGuard handshake.
     pub last_handshake_s: Option<u64>,

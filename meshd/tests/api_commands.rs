@@ -151,6 +151,31 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
 }
 
 #[test]
+fn a_command_that_is_not_built_yet_is_no_typing_error() {
+    for name in [
+        "routes", "netcheck", "revoke", "group", "ls", "get", "put", "send", "mount",
+    ] {
+        for more in [&[][..], &["--json", "x"], &["--help"]] {
+            let output = run(&[&[name], more].concat());
+            assert_failed(&output, &format!("`meshd {name}` is not built"));
+        }
+        let help = stdout(&run(&["--help"]));
+        let starts = |line: &str| line.trim_start().starts_with(&format!("{name} "));
+        assert!(!help.lines().any(starts), "{help}");
+    }
+}
+
+#[test]
+fn a_state_directory_too_deep_for_a_socket_is_told_to_be_shorter() {
+    let output = run(&[
+        "--state-dir",
+        &format!("/tmp/{}", "x".repeat(120)),
+        "status",
+    ]);
+    assert_failed(&output, "--state-dir DIR");
+}
+
+#[test]
 fn a_bad_join_link_is_refused_without_being_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");

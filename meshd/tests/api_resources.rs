@@ -367,6 +367,18 @@ async fn every_refusal_is_a_problem_document() {
 }
 
 #[tokio::test]
+async fn resources_of_later_versions_are_named_as_such() {
+    let api = TestApi::start().await;
+    for path in ["/api/v1/routes", "/api/v1/groups"] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
+        let problem = answer.json();
+        assert_eq!(problem["code"], "resource-not-built");
+        assert!(problem["title"].as_str().unwrap().contains(path));
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_prometheus_text_that_a_name_cannot_break() {
     let api = TestApi::start().await;
     let mut status = example_status();

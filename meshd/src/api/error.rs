@@ -45,6 +45,10 @@ pub const CODES: &[(&str, &str)] = &[
         "request-timeout",
         "the request was not read and answered in time",
     ),
+    (
+        "resource-not-built",
+        "a resource of the interface that this version lacks",
+    ),
     ("token-required", "a change over TCP without the API token"),
     ("too-large", "the request body is too large"),
     ("too-many-listeners", "too many programs listen to events"),
@@ -170,6 +174,17 @@ pub(super) async fn not_found(uri: Uri) -> ApiError {
         "not-found",
         format!("there is nothing at {}", uri.path()),
     )
+}
+
+/// Answers for paths that are part of the interface but not of this version.
+pub(super) async fn not_built(uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "resource-not-built",
+        format!("{} is not built in this version", uri.path()),
+    )
+    .why("it is planned; nothing was done")
+    .fix("GET /api/v1/status has the members and the paths to them")
 }
 
 /// Answers for paths that exist, for other methods.

@@ -20,7 +20,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{delete, get, post, put},
+    routing::{any, delete, get, post, put},
 };
 use mesh_wire::{discovery::Network, peer_info::Directory};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -82,6 +82,8 @@ fn router(api: Api) -> Router {
         .route("/api/v1/ping", post(ping::ping))
         .route("/api/v1/down", post(control::down))
         .route("/api/v1/invite", post(control::invite))
+        .route("/api/v1/routes", any(error::not_built))
+        .route("/api/v1/groups", any(error::not_built))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)

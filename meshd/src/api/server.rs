@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Api, ApiContext, access::Caller, error::ApiError, events, router};
-use crate::problem::{Listener, Problem, operation_failed, port_in_use};
+use crate::problem::{Listener, Problem, operation_failed, port_in_use, socket_path_too_long};
 
 /// Connections per listener. TCP has its own count, so that no local program can lock the command line out.
 const MAX_CONNECTIONS: usize = 64;
@@ -75,6 +75,10 @@ fn if_supported<T>(bound: io::Result<T>, path: &Path) -> Result<Option<T>, Probl
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             tracing::warn!(%error, "the local API answers over TCP alone: meshd's own commands cannot reach this daemon");
             Ok(None)
+        }
+        // What the standard library says of a path that does not fit into an address.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(socket_path_too_long(path))
         }
         Err(error) => {
             let what = format!("listen on {}", path.display());
@@ -257,6 +261,8 @@ mod tests {
         let bound = |kind: io::ErrorKind| if_supported::<()>(Err(kind.into()), path);
         assert_eq!(if_supported(Ok(1), path).unwrap(), Some(1));
         assert_eq!(bound(io::ErrorKind::Unsupported).unwrap(), None);
+        let problem = bound(io::ErrorKind::InvalidInput).unwrap_err();
+        assert!(problem.fix.contains("--state-dir"), "{problem}");
         let problem = bound(io::ErrorKind::PermissionDenied).unwrap_err();
         assert_eq!(problem.code, "operation-failed");
     }

@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::output::printable_problem;
-use crate::problem::{daemon_not_running, operation_failed};
+use crate::problem::{daemon_not_running, operation_failed, socket_path_too_long};
 
 /// How long one request may take: longer than the daemon's own limit, so that the daemon can say why.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,6 +113,8 @@ impl Client {
             Problem::new(403, "not-allowed", "this user may not control the daemon")
                 .detail(format!("{}: {error}", self.socket.display()))
                 .fix("run the command as root, or as the user that the daemon runs as")
+        } else if kind == io::ErrorKind::InvalidInput {
+            socket_path_too_long(&self.socket)
         } else if kind == io::ErrorKind::Unsupported {
             operation_failed("reach the daemon from a command", error).fix(
                 "ask its HTTP API: http://127.0.0.1:7082/api/v1/status, or where api.listen says",

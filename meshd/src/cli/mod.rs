@@ -10,6 +10,7 @@ mod output;
 mod ping;
 mod share;
 mod status;
+mod unbuilt;
 mod up;
 
 use std::{
@@ -41,7 +42,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-pong", "no ping of meshd ping was answered"),
     (
         "option-not-built",
-        "an option whose feature this version lacks",
+        "an option or a command that this version lacks",
     ),
 ];
 
@@ -71,6 +72,8 @@ enum Command {
     Config(config::ConfigCommand),
     #[command(flatten)]
     Ask(AskCommand),
+    #[command(flatten)]
+    Unbuilt(unbuilt::UnbuiltCommand),
 }
 
 /// What a running daemon is asked.
@@ -142,6 +145,7 @@ fn dispatch(
     match command {
         Command::Up(arguments) => Ok(up(arguments.into_options(state_dir)?)?),
         Command::Config(command) => config::run(&mut output, &command),
+        Command::Unbuilt(command) => Err(unbuilt::refuse(&command).into()),
         Command::Ask(command) => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

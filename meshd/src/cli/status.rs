@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use url::{Host, Url};
+
 use super::{
     Failure,
     client::Client,
     output::{Output, bytes, duration, milliseconds, table},
 };
-use crate::status::{NatStatus, PathKind, PeerStatus, ServerStatus, Status, Trust};
+use crate::status::{PathKind, PeerStatus, ServerStatus, Status, Trust};
 
 /// What stands in a table where nothing is known.
 const UNKNOWN: &str = "-";
@@ -54,7 +56,7 @@ fn summary(status: &Status) -> String {
             node.node_id.short()
         ),
         format!("  address  {} on {}", addresses.join(", "), node.interface),
-        format!("  udp      port {}, {}", node.listen_port, nat(&status.nat)),
+        format!("  udp      port {}, {}", node.listen_port, nat(status)),
         format!("  server   {}", server(&status.server)),
         format!("  trust    {trust}"),
         format!(
@@ -73,7 +75,8 @@ fn summary(status: &Status) -> String {
     lines.join("\n")
 }
 
-fn nat(nat: &NatStatus) -> String {
+fn nat(status: &Status) -> String {
+    let nat = &status.nat;
     let seen: Vec<String> = nat
         .mapped_addresses
         .iter()
@@ -83,7 +86,21 @@ fn nat(nat: &NatStatus) -> String {
     match nat.behind_nat {
         Some(true) => format!("behind a NAT, seen as {seen}"),
         Some(false) => format!("no NAT, seen as {seen}"),
+        // A STUN server on this host is not asked: it sees no NAT.
+        None if seen.is_empty() && is_on_this_host(&status.server) => {
+            "not seen from outside: the server is on this host".to_owned()
+        }
         None => "no STUN answer yet".to_owned(),
+    }
+}
+
+fn is_on_this_host(server: &ServerStatus) -> bool {
+    let url = Url::parse(&server.url).ok();
+    match url.as_ref().and_then(Url::host) {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 
@@ -174,7 +191,7 @@ mod tests {
     use mesh_wire::NodeId;
 
     use super::*;
-    use crate::status::NodeStatus;
+    use crate::status::{NatStatus, NodeStatus};
 
     fn peer(name: &str, path: PathKind, via: &[&str]) -> PeerStatus {
         PeerStatus {
@@ -238,6 +255,20 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_an_answer_of_a_server_that_is_not_asked() {
+        let mut status = status();
+        status.nat = NatStatus {
+            mapped_addresses: Vec::new(),
+            behind_nat: None,
+        };
+        assert!(summary(&status).contains("no STUN answer yet"));
+        status.server.url = "http://127.0.0.1:7080/".into();
+        let text = summary(&status);
+        assert!(!text.contains("yet"), "{text}");
+        assert!(text.contains("not seen from outside"), "{text}");
     }
 
     #[test]
