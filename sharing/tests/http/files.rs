@@ -252,6 +252,7 @@ fn one_connection_serves_many_requests() {
     let site = Site::new();
     site.file("a.txt", b"abc");
     let url = site.url("/docs/a.txt");
-    let got = curl(&[&url, &url, &url, "-w", "%{stderr}%{num_connects}"]);
+    let count = "%{stderr}%{num_connects}";
+    let got = curl(&["--interface", BOB, &url, &url, &url, "-w", count]);
     assert_eq!(got.text(), "abcabcabc");
 }
