@@ -122,13 +122,13 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    fn take(slots: &Arc<Slots>, source: &str) -> Result<Slot, Full> {
-        slots.take(source.parse().unwrap())
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     fn take_all(slots: &Arc<Slots>, source: &str) -> Vec<Slot> {
         (0..MAX_PER_SOURCE)
-            .map(|_| take(slots, source).unwrap())
+            .map(|_| slots.take(ip(source)).unwrap())
             .collect()
     }
 
@@ -137,15 +137,15 @@ mod tests {
         let slots = Slots::new(1_000);
         let mut held = take_all(&slots, "198.51.100.1");
         for same in ["198.51.100.1", "::ffff:198.51.100.1"] {
-            assert_eq!(take(&slots, same).unwrap_err(), Full::Source);
+            assert_eq!(slots.take(ip(same)).unwrap_err(), Full::Source);
         }
-        let _other = take(&slots, "198.51.100.2").unwrap();
+        let _other = slots.take(ip("198.51.100.2")).unwrap();
         held.pop();
-        let _again = take(&slots, "198.51.100.1").unwrap();
+        let _again = slots.take(ip("198.51.100.1")).unwrap();
         // One host owns a whole /64.
         let _v6 = take_all(&slots, "2001:db8::1");
-        assert_eq!(take(&slots, "2001:db8::2").unwrap_err(), Full::Source);
-        let _next_network = take(&slots, "2001:db8:0:1::1").unwrap();
+        assert_eq!(slots.take(ip("2001:db8::2")).unwrap_err(), Full::Source);
+        let _next_network = slots.take(ip("2001:db8:0:1::1")).unwrap();
     }
 
     #[test]
@@ -154,8 +154,8 @@ mod tests {
         let held = take_all(&slots, "198.51.100.1");
         held[0].proven();
         held[0].proven();
-        let last = take(&slots, "198.51.100.1").unwrap();
-        assert_eq!(take(&slots, "198.51.100.2").unwrap_err(), Full::Server);
+        let last = slots.take(ip("198.51.100.1")).unwrap();
+        assert_eq!(slots.take(ip("198.51.100.2")).unwrap_err(), Full::Server);
         drop((held, last));
         let taken = slots.taken();
         assert_eq!((taken.all, taken.by_source.len()), (0, 0));
