@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use mesh_core::{Command, Event};
-use mesh_wire::{NodeId, join_link::JoinLink, peer_info::Directory, signal::Signal};
+use mesh_wire::{NodeId, peer_info::Directory, signal::Signal};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{Control, PING_TIMEOUT, PingFailure, Pong},
-    problem::Problem,
+    prepare::Invitation,
     status::PathKind,
 };
 
@@ -28,7 +28,7 @@ pub struct Switchboard {
     /// The members.
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Makes the link that `meshd invite` prints.
-    pub invite: Box<dyn Fn() -> Result<JoinLink, Problem> + Send + Sync>,
+    pub invite: Invitation,
     /// Ends the daemon.
     pub shutdown: CancellationToken,
 }
@@ -105,7 +105,7 @@ impl Switchboard {
                 self.shutdown.cancel();
             }
             Control::Invite { reply } => {
-                let _unheard = reply.send((self.invite)());
+                let _unheard = reply.send(self.invite.link().await);
             }
         }
     }

@@ -43,6 +43,8 @@ pub struct Prepared {
     pub notice: String,
     /// The server that a join link names.
     public_server: url::Url,
+    /// The HTTP port of the embedded server.
+    embedded_port: Option<u16>,
 }
 
 /// Reads and checks everything; binds the embedded server if there is to be one.
@@ -53,7 +55,7 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
     let identity = Arc::new(state.identity()?);
     let shares = ShareStore::open(&state.shares_database())
         .await
-        .map_err(|error| problem::operation_failed("open the list of shares", &error))?
+        .map_err(|error| problem::share_database(&state.shares_database(), &error))?
         .keeping_private(state.path());
     let wanted = choose(joined, &settings, link, state.path())?;
     let needs_embedded = match &wanted {
@@ -79,6 +81,7 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         }
         None => (membership.network().server.clone(), String::new()),
     };
+    let embedded_port = embedded.as_ref().map(|server| server.http_addr.port());
     let new_link = is_alone(&state, membership.network())
         .then(|| join_link(membership.network(), public_server.clone()));
     Ok(Prepared {
@@ -92,6 +95,7 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         new_link,
         notice,
         public_server,
+        embedded_port,
     })
 }
 
@@ -163,10 +167,34 @@ fn is_alone(state: &StateDir, network: &JoinedNetwork) -> bool {
 }
 
 impl Prepared {
-    /// Makes the link that `meshd invite` prints.
-    pub fn invitation(&self) -> Box<dyn Fn() -> Result<JoinLink, Problem> + Send + Sync> {
-        let link = join_link(self.membership.network(), self.public_server.clone());
-        Box::new(move || Ok(link.clone()))
+    /// What `meshd invite` makes its link from.
+    pub fn invitation(&self) -> Invitation {
+        let embedded = self
+            .embedded_port
+            .map(|port| (port, self.settings.device.name.clone()));
+        Invitation {
+            link: join_link(self.membership.network(), self.public_server.clone()),
+            embedded,
+        }
+    }
+}
+
+/// Makes join links.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    link: JoinLink,
+    /// Port of our embedded server, and the interface that does not lead to it.
+    embedded: Option<(u16, String)>,
+}
+
+impl Invitation {
+    /// The link as it is right: this host's address may have changed since the start.
+    pub async fn link(&self) -> Result<JoinLink, Problem> {
+        let mut link = self.link.clone();
+        if let Some((port, interface)) = &self.embedded {
+            link.server = embedded::current_url(*port, interface).await?;
+        }
+        Ok(link)
     }
 }
 
