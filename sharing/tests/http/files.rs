@@ -2,7 +2,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use sharing::{Grant, Grantee};
 
-use crate::site::{Site, curl, node, noise};
+use crate::site::{BOB, Site, curl, node, noise};
 
 const MIB: usize = 1024 * 1024;
 
