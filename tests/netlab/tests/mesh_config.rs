@@ -192,11 +192,8 @@ fn a_share_of_the_file_waits_for_the_member_it_names() {
     let health = alice.status().unwrap()["health"].clone();
     assert_eq!(health[0]["code"], "share-path-private", "{health:#}");
 
-    let bob = Daemon::up(
-        &b,
-        &["--name", "bob", "--join", &alice.join_link().unwrap()],
-    )
-    .unwrap();
+    let link = alice.join_link().unwrap();
+    let bob = Daemon::up(&b, &["--name", "bob", "--join", &link]).unwrap();
     bob.first_echo(&alice, SOON).unwrap();
     let address = alice.virtual_ip.clone();
     let get = |share: &str| {
