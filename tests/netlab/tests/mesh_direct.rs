@@ -97,7 +97,6 @@ fn tcp_runs_both_ways_and_no_payload_crosses_the_server() {
         crossed < 200_000,
         "{crossed} bytes crossed the discovery server"
     );
-    assert!(pair.lab.dir().exists());
 }
 
 #[test]

@@ -51,6 +51,34 @@ fn status_peers_ping_and_the_local_api_answer_as_the_contract_says() {
     assert_eq!(names, ["alice", "bob"]);
 }
 
+#[test]
+fn a_later_start_takes_a_new_name_and_refuses_another_range() {
+    let pair = Pair::linked("rename", [Nat::FullCone; 2]).unwrap();
+    let (address, host) = (pair.bob.virtual_ip.clone(), pair.bob.host().clone());
+    pair.bob.kill().unwrap();
+    let refused = Daemon::launch(&host, &["--cidr", "10.123.0.0/16"]).unwrap();
+    assert_eq!(
+        refused
+            .process
+            .wait(Duration::from_secs(10))
+            .unwrap()
+            .code(),
+        Some(1)
+    );
+    assert!(
+        refused.process.log().contains("10.100.0.0/16"),
+        "{}",
+        refused.process.log()
+    );
+    let robert = Daemon::up(&host, &["--name", "robert"]).unwrap();
+    assert_eq!(robert.virtual_ip, address);
+    until("alice knows the new name", Duration::from_secs(5), || {
+        pair.alice
+            .peer("robert")
+            .is_ok_and(|peer| peer["virtual_ips"][0] == address.as_str())
+    });
+}
+
 fn status_has_what_the_contract_names(alice: &Daemon) {
     let status = alice.status().unwrap();
     for key in [
