@@ -153,7 +153,16 @@ impl DiscoveryClient {
     }
 
     async fn on_message(&mut self, message: ServerMessage) -> Result<(), ServerError> {
-        if self.believed.apply(&message) {
+        let rejected = self.believed.rejected();
+        let changed = self.believed.apply(&message);
+        if self.believed.rejected() > rejected {
+            tracing::warn!(
+                server = %self.rest.server(),
+                records = self.believed.rejected() - rejected,
+                "refused members that the server lists: unsigned, older than known, or with what is not theirs"
+            );
+        }
+        if changed {
             // A signal of a new member may be next; the data plane must know the member by then.
             if let Some(command) = self.roster.changes(&message, self.believed.directory()) {
                 self.tell(command).await?;
