@@ -19,11 +19,10 @@ use crate::{
 };
 
 impl Node {
-    /// Begins an attempt to reach a peer.
-    pub(super) fn dial(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+    /// Begins an attempt to reach a peer. A new agent has nothing to send before the peer has answered our signal.
+    pub(super) fn dial(&mut self, index: PeerIdx, now: Instant) {
         self.new_agent(index, now);
         self.send_signal(index);
-        self.drive_agent(index, now, transmit);
         self.schedule(index);
     }
 
@@ -39,7 +38,7 @@ impl Node {
         let unwatched = peer.agent.is_none() && peer.state == State::Connected;
         self.handshake(index, now, transmit);
         if unwatched {
-            self.dial(index, now, transmit);
+            self.dial(index, now);
         }
         self.schedule(index);
     }
@@ -56,10 +55,10 @@ impl Node {
         peer.reset(session);
         self.stun.remove_peer(index);
         if was_wanted {
-            self.new_agent(index, now);
-            self.send_signal(index);
+            self.dial(index, now);
+        } else {
+            self.schedule(index);
         }
-        self.schedule(index);
     }
 
     /// A peer that could not be signalled to is there again: whoever wanted to reach it a moment ago still does.
@@ -68,9 +67,7 @@ impl Node {
             return;
         };
         if peer.state.failed_lately(now) {
-            self.new_agent(index, now);
-            self.send_signal(index);
-            self.schedule(index);
+            self.dial(index, now);
         }
     }
 
@@ -120,7 +117,7 @@ impl Node {
     /// Addresses of ours are gone: whoever was reached from one of them needs another path (RFC 8445 section 2.4, ICE
     /// restart). The session stays, and so does the link until a better one is nominated: packets that leave from
     /// wherever the system likes may still get through.
-    pub(super) fn leave_lost_addresses(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+    pub(super) fn leave_lost_addresses(&mut self, now: Instant) {
         for index in self.peers.indices() {
             let Some(peer) = self.peers.get_mut(index) else {
                 continue;
@@ -129,7 +126,7 @@ impl Node {
             let lost =
                 source.is_some_and(|ip| !self.gatherer.hosts().iter().any(|host| host.ip() == ip));
             if lost {
-                self.dial(index, now, transmit);
+                self.dial(index, now);
             }
         }
     }

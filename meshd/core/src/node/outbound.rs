@@ -53,7 +53,7 @@ impl Node {
         let may_dial = peer.state.may_dial(now);
         self.counters.count(DropReason::Unreachable, dropped);
         if may_dial {
-            self.dial(index, now, transmit);
+            self.dial(index, now);
         } else {
             self.nudge(index, now, transmit);
         }
