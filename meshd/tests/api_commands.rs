@@ -153,7 +153,21 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
 #[test]
 fn a_command_that_is_not_built_yet_is_no_typing_error() {
     for name in [
-        "routes", "netcheck", "revoke", "group", "ls", "get", "put", "send", "mount",
+        "routes",
+        "netcheck",
+        "revoke",
+        "group",
+        "ls",
+        "get",
+        "put",
+        "send",
+        "mount",
+        "add",
+        "provide",
+        "providing",
+        "list",
+        "download-status",
+        "cancel-download",
     ] {
         for more in [&[][..], &["--json", "x"], &["--help"]] {
             let output = run(&[&[name], more].concat());

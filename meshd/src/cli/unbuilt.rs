@@ -26,6 +26,18 @@ pub(super) enum UnbuiltCommand {
     Send(Rest),
     #[command(hide = true, disable_help_flag = true)]
     Mount(Rest),
+    #[command(hide = true, disable_help_flag = true)]
+    Add(Rest),
+    #[command(hide = true, disable_help_flag = true)]
+    Provide(Rest),
+    #[command(hide = true, disable_help_flag = true)]
+    Providing(Rest),
+    #[command(hide = true, disable_help_flag = true)]
+    List(Rest),
+    #[command(hide = true, disable_help_flag = true)]
+    DownloadStatus(Rest),
+    #[command(hide = true, disable_help_flag = true)]
+    CancelDownload(Rest),
 }
 
 /// Whatever else stands on the command line.
@@ -53,6 +65,12 @@ pub(super) fn refuse(command: &UnbuiltCommand) -> Problem {
         UnbuiltCommand::Ls(_) => ("ls", files),
         UnbuiltCommand::Get(_) => ("get", files),
         UnbuiltCommand::Mount(_) => ("mount", files),
+        UnbuiltCommand::Providing(_) => ("providing", files),
+        UnbuiltCommand::List(_) => ("list", files),
+        UnbuiltCommand::DownloadStatus(_) => ("download-status", files),
+        UnbuiltCommand::CancelDownload(_) => ("cancel-download", files),
+        UnbuiltCommand::Add(_) => ("add", "`meshd share add` shares a directory"),
+        UnbuiltCommand::Provide(_) => ("provide", "`meshd share add` shares a directory"),
         UnbuiltCommand::Put(_) => (
             "put",
             "share the file here, and let the other side fetch it",
