@@ -5,12 +5,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::ecn::Ecn;
+
 /// Linux takes at most 64 segments in one send (`UDP_MAX_SEGMENTS` of kernels before 6.9).
 pub const MAX_SEGMENTS: usize = 64;
 /// The greatest UDP payload over IPv4: 65,535 - 20 - 8 bytes.
 pub const MAX_TRAIN: usize = 65_507;
-/// A new datagram looks this many trains back for one of its destination, so that two busy peers still share calls.
+/// A new datagram looks this many trains back for one of its destination, so that a few busy peers still share calls.
 const LOOK_BACK: usize = 4;
+/// Buffers kept for later trains: 2 MiB at most, of which only pages that were ever written are real.
+const MAX_SPARE: usize = 32;
 
 /// Where a datagram goes, and from which of our addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,10 +29,17 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Train {
     route: Route,
+    ecn: Ecn,
     segment: usize,
     segments: usize,
+    /// Nothing may be added: a shorter datagram is its last, it is full, or a newer train goes the same way.
     closed: bool,
-    bytes: Vec<u8>,
+    /// Bytes in front that were sent already.
+    sent: usize,
+    /// Bytes in use, the sent ones included.
+    len: usize,
+    /// [`MAX_TRAIN`] bytes, of which those behind `len` are of no meaning.
+    bytes: Box<[u8]>,
 }
 
 impl Train {
@@ -37,36 +48,52 @@ impl Train {
         self.route
     }
 
+    /// The ECN field of the IP headers that carry it.
+    pub fn ecn(&self) -> Ecn {
+        self.ecn
+    }
+
     /// Length of each datagram in bytes; the last may be shorter.
     pub fn segment_size(&self) -> usize {
         self.segment
     }
 
-    /// All datagrams, back to back.
+    /// All datagrams that are still to be sent, back to back.
     pub fn contents(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[self.sent..self.len]
     }
 
-    /// The datagrams one by one.
+    /// The datagrams that are still to be sent, one by one.
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.chunks(self.segment.max(1))
+        self.contents().chunks(self.segment.max(1))
     }
 
-    fn takes(&self, len: usize) -> bool {
-        !self.closed
-            && len <= self.segment
-            && self.segments < MAX_SEGMENTS
-            && self.bytes.len() + len <= MAX_TRAIN
+    fn takes(&self, ecn: Ecn, len: usize) -> bool {
+        !self.closed && self.ecn == ecn && len <= self.segment
+    }
+
+    /// Counts a datagram that was written behind the others.
+    fn grow(&mut self, written: usize) {
+        if self.segments == 0 {
+            self.segment = written;
+        }
+        self.len += written;
+        self.segments += 1;
+        self.closed = written < self.segment
+            || self.segments == MAX_SEGMENTS
+            || self.len + self.segment > MAX_TRAIN;
     }
 }
 
-/// Outgoing datagrams. The owner lends it to the node, sends what it holds, clears it and lends it again.
+/// Outgoing datagrams. The owner lends it to the node, sends what it holds and lends it again. No memory is cleared or
+/// allocated per datagram once the buffers of a busy moment exist.
 #[derive(Debug, Default)]
 pub struct TransmitQueue {
+    /// Oldest first. Of the trains of one route only the newest is open, and all open ones are among the last
+    /// [`LOOK_BACK`].
     trains: Vec<Train>,
-    /// Buffers of sent trains, to be used again.
-    spare: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
+    /// Buffers of sent trains, to be used again; the one used last, which caches still hold, first.
+    spare: Vec<Box<[u8]>>,
 }
 
 impl TransmitQueue {
@@ -75,31 +102,31 @@ impl TransmitQueue {
         Self::default()
     }
 
-    /// Lets `fill` write one datagram of at most `len` bytes and takes as many bytes as it returns; 0 sends nothing.
+    /// Lets `fill` write one datagram into a buffer of exactly `len` bytes with unspecified contents, and takes as
+    /// many bytes as it returns; 0 sends nothing. No UDP datagram is longer than [`MAX_TRAIN`], so such a one is not
+    /// even asked for.
     pub fn push_with(&mut self, route: Route, len: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
-        let index = self.open_train(route, len);
-        let Some(train) = self.trains.get_mut(index) else {
+        self.push_marked_with((route, Ecn::NotEct), len, fill);
+    }
+
+    /// As [`Self::push_with`], in an IP packet with this ECN field.
+    pub fn push_marked_with(
+        &mut self,
+        (route, ecn): (Route, Ecn),
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        if len > MAX_TRAIN {
             return;
-        };
-        let start = train.bytes.len();
-        train.bytes.resize(start + len, 0);
-        let written = fill(&mut train.bytes[start..]).min(len);
-        train.bytes.truncate(start + written);
-        if train.segments == 0 {
-            train.segment = written;
         }
-        if written == 0 {
-            self.drop_if_empty(index);
-        } else if written > train.segment {
-            // The guess was wrong and it is longer than its train allows: it moves to a train of its own.
-            self.scratch.clear();
-            self.scratch.extend_from_slice(&train.bytes[start..]);
-            train.bytes.truncate(start);
-            train.closed = true;
-            self.push_scratch(route);
-        } else {
-            train.segments += 1;
-            train.closed = written < train.segment;
+        let index = self.open_train(route, ecn, len);
+        let train = &mut self.trains[index];
+        let written = fill(&mut train.bytes[train.len..train.len + len]).min(len);
+        if written > 0 {
+            train.grow(written);
+        } else if train.segments == 0 {
+            let train = self.trains.remove(index);
+            self.keep(train.bytes);
         }
     }
 
@@ -121,177 +148,88 @@ impl TransmitQueue {
         self.trains.is_empty()
     }
 
-    /// Forgets the first `count` trains, keeps their memory.
-    pub fn remove_first(&mut self, count: usize) {
-        for train in self.trains.drain(..count.min(self.trains.len())) {
-            let mut bytes = train.bytes;
-            bytes.clear();
-            self.spare.push(bytes);
-        }
+    /// Gives the trains that can grow no more to `send`, oldest first; see [`Self::send_all`].
+    pub fn send_closed(&mut self, send: impl FnMut(&Train) -> usize) -> bool {
+        self.send_if(|train| train.closed, send)
+    }
+
+    /// Gives all trains to `send`, oldest first. It returns how many bytes it is done with, whole datagrams: with all
+    /// of them the train is forgotten, with fewer its rest stays for the next time, no later train is given, and the
+    /// answer is false.
+    pub fn send_all(&mut self, send: impl FnMut(&Train) -> usize) -> bool {
+        self.send_if(|_| true, send)
     }
 
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
-        self.remove_first(self.trains.len());
+        self.send_all(|train| train.contents().len());
     }
 
-    /// The newest train of this route if it takes `len` more bytes, else a new one. Only the newest may be extended:
-    /// an older one would overtake it.
-    fn open_train(&mut self, route: Route, len: usize) -> usize {
+    fn send_if(
+        &mut self,
+        which: impl Fn(&Train) -> bool,
+        mut send: impl FnMut(&Train) -> usize,
+    ) -> bool {
+        let mut index = 0;
+        while let Some(train) = self.trains.get_mut(index) {
+            if !which(train) {
+                index += 1;
+                continue;
+            }
+            train.sent = (train.sent + send(train)).min(train.len);
+            if train.sent < train.len {
+                // What was sent no longer counts for the limits of one system call: it must not grow again.
+                train.closed |= train.sent > 0;
+                return false;
+            }
+            let train = self.trains.remove(index);
+            self.keep(train.bytes);
+        }
+        true
+    }
+
+    /// The index of the newest train of this route if it takes `len` more bytes, else of a new one. Only the newest
+    /// may be extended: an older one would overtake it.
+    fn open_train(&mut self, route: Route, ecn: Ecn, len: usize) -> usize {
         let recent = self.trains.len().saturating_sub(LOOK_BACK);
         let newest = self.trains[recent..]
             .iter()
-            .rposition(|train| train.route == route);
-        if let Some(offset) = newest
-            && self.trains[recent + offset].takes(len)
-        {
-            return recent + offset;
+            .rposition(|train| train.route == route)
+            .map(|offset| recent + offset);
+        if let Some(index) = newest {
+            let train = &mut self.trains[index];
+            if train.takes(ecn, len) {
+                return index;
+            }
+            train.closed = true;
+        }
+        if self.trains.len() >= LOOK_BACK {
+            // It is about to leave the window, and nothing will look for it again.
+            self.trains[recent].closed = true;
         }
         let bytes = self
             .spare
             .pop()
-            .unwrap_or_else(|| Vec::with_capacity(MAX_TRAIN));
+            .unwrap_or_else(|| vec![0; MAX_TRAIN].into_boxed_slice());
         self.trains.push(Train {
             route,
+            ecn,
             segment: len,
             segments: 0,
             closed: false,
+            sent: 0,
+            len: 0,
             bytes,
         });
         self.trains.len() - 1
     }
 
-    fn push_scratch(&mut self, route: Route) {
-        let mut bytes = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(MAX_TRAIN));
-        bytes.extend_from_slice(&self.scratch);
-        self.trains.push(Train {
-            route,
-            segment: bytes.len(),
-            segments: 1,
-            closed: false,
-            bytes,
-        });
-    }
-
-    fn drop_if_empty(&mut self, index: usize) {
-        if self.trains[index].segments == 0 {
-            let train = self.trains.remove(index);
-            self.spare.push(train.bytes);
+    fn keep(&mut self, bytes: Box<[u8]>) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(bytes);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn route(port: u16) -> Route {
-        Route {
-            dst: SocketAddr::from(([198, 51, 100, 1], port)),
-            src: None,
-        }
-    }
-
-    fn shape(queue: &TransmitQueue) -> Vec<(u16, Vec<usize>)> {
-        queue
-            .trains()
-            .iter()
-            .map(|train| {
-                (
-                    train.route().dst.port(),
-                    train.datagrams().map(<[u8]>::len).collect(),
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn equal_datagrams_share_a_train_and_a_shorter_one_closes_it() {
-        let mut queue = TransmitQueue::new();
-        for len in [100, 100, 40, 40] {
-            queue.push(route(1), &vec![0; len]);
-        }
-        assert_eq!(shape(&queue), [(1, vec![100, 100, 40]), (1, vec![40])]);
-    }
-
-    #[test]
-    fn a_longer_datagram_starts_a_new_train() {
-        let mut queue = TransmitQueue::new();
-        queue.push(route(1), &[0; 40]);
-        queue.push(route(1), &[0; 100]);
-        assert_eq!(shape(&queue), [(1, vec![40]), (1, vec![100])]);
-    }
-
-    #[test]
-    fn two_destinations_interleaved_keep_a_train_each() {
-        let mut queue = TransmitQueue::new();
-        for port in [1, 2, 1, 2] {
-            queue.push(route(port), &[0; 50]);
-        }
-        assert_eq!(shape(&queue), [(1, vec![50, 50]), (2, vec![50, 50])]);
-    }
-
-    #[test]
-    fn a_train_respects_the_limits_of_segmentation_offload() {
-        let mut queue = TransmitQueue::new();
-        for _ in 0..130 {
-            queue.push(route(1), &[0; 100]);
-        }
-        assert_eq!(
-            queue
-                .trains()
-                .iter()
-                .map(|t| t.datagrams().count())
-                .collect::<Vec<_>>(),
-            [64, 64, 2]
-        );
-        queue.clear();
-        for _ in 0..64 {
-            queue.push(route(1), &[0; 1432]);
-        }
-        assert!(
-            queue
-                .trains()
-                .iter()
-                .all(|t| t.contents().len() <= MAX_TRAIN)
-        );
-        assert_eq!(
-            queue
-                .trains()
-                .iter()
-                .map(|t| t.datagrams().count())
-                .sum::<usize>(),
-            64
-        );
-    }
-
-    #[test]
-    fn a_fill_that_writes_less_or_nothing_is_taken_at_its_word() {
-        let mut queue = TransmitQueue::new();
-        queue.push_with(route(1), 148, |_| 0);
-        assert!(queue.is_empty());
-        queue.push_with(route(1), 148, |_| 92);
-        queue.push_with(route(1), 148, |_| 92);
-        assert_eq!(
-            queue
-                .trains()
-                .iter()
-                .map(|t| t.datagrams().count())
-                .sum::<usize>(),
-            2
-        );
-    }
-
-    #[test]
-    fn the_memory_of_sent_trains_is_used_again() {
-        let mut queue = TransmitQueue::new();
-        queue.push(route(1), &[7; 100]);
-        let before = queue.trains()[0].contents().as_ptr();
-        queue.clear();
-        queue.push(route(2), &[7; 100]);
-        assert_eq!(queue.trains()[0].contents().as_ptr(), before);
-    }
-}
+mod tests;
