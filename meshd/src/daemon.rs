@@ -4,7 +4,11 @@
 //! daemon's end. Everything that this process put into the system (interface, addresses, routes) goes with it, however
 //! it ends.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ipnet::{IpNet, Ipv4Net};
 use mesh_core::{Command, NodeConfig};
@@ -19,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::UpOptions,
+    config::Cipher,
     dataplane::{self, DataPlane, DataPlaneConfig},
     discovery::{client::DiscoveryClient, directory::Believed, rest::Rest},
     feed,
@@ -113,7 +118,7 @@ async fn start_data_plane(
     let network = prepared.membership.network();
     let device = &prepared.settings.device;
     refuse_overlap(network.cidr, &device.name).await?;
-    let timing = prepared.settings.timing;
+    let connection = prepared.settings.connection;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| problem::operation_failed("get random bytes", &error))?;
@@ -122,8 +127,14 @@ async fn start_data_plane(
             node_id: prepared.identity.node_id(),
             virtual_ips: network.virtual_ips.clone(),
             cidr: IpNet::V4(network.cidr),
-            connect_timeout: timing.connect_timeout,
-            keepalive: timing.keepalive_interval,
+            connect_timeout: connection.connect_timeout,
+            keepalive: connection.keepalive_interval,
+            mtu: usize::from(device.mtu),
+            allow_gcm: connection.cipher == Cipher::Auto && platform::cpu::has_aes_gcm(),
+            // A clock before 1970 is as wrong as one at 1970.
+            unix_time: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
         },
         private: Zeroizing::new(*prepared.identity.wireguard_secret()),
         seed,
@@ -252,7 +263,7 @@ async fn connect(
     let client = DiscoveryClient {
         rest,
         key: prepared.identity.signing_key().clone(),
-        heartbeat: prepared.settings.timing.heartbeat_interval,
+        heartbeat: prepared.settings.connection.heartbeat_interval,
         believed: Believed::new(prepared.membership.scope(), cached),
         membership: prepared.membership,
         roster,

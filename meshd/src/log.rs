@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 
-use mesh_core::peer::session::LIBRARY_LOG_TARGET;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogSettings};
@@ -14,8 +13,7 @@ const TELLS_A_SECRET: &str = "tungstenite::handshake=warn";
 pub fn init(settings: &LogSettings) {
     let level = settings.level.to_string().to_lowercase();
     // Libraries speak when something is wrong, or not at all.
-    let default =
-        format!("{level},{LIBRARY_LOG_TARGET}=off,sqlx=warn,hyper=warn,tungstenite=warn,is=warn");
+    let default = format!("{level},sqlx=warn,hyper=warn,tungstenite=warn,is=warn");
     let filter = EnvFilter::try_from_env("MESHD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let secretive = TELLS_A_SECRET.parse();
     let filter = filter.add_directive(secretive.expect("the constant is a directive"));

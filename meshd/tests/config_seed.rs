@@ -82,9 +82,15 @@ fn the_seed_is_accepted_after_removing_exactly_the_named_lines() {
         (stun.host.as_str(), stun.port),
         ("stun1.l.google.com", 19302)
     );
-    assert_eq!(settings.timing.heartbeat_interval, Duration::from_secs(30));
-    assert_eq!(settings.timing.connect_timeout, Duration::from_secs(30));
-    assert_eq!(settings.timing.keepalive_interval, Duration::from_secs(25));
+    assert_eq!(
+        settings.connection.heartbeat_interval,
+        Duration::from_secs(30)
+    );
+    assert_eq!(settings.connection.connect_timeout, Duration::from_secs(30));
+    assert_eq!(
+        settings.connection.keepalive_interval,
+        Duration::from_secs(25)
+    );
 }
 
 #[test]

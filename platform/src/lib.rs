@@ -4,6 +4,7 @@
 
 pub mod beneath;
 pub mod clock;
+pub mod cpu;
 pub mod files;
 pub mod hostname;
 pub mod limits;

@@ -18,6 +18,7 @@ pub mod node;
 pub mod path;
 pub mod peer;
 pub mod queue;
+pub mod wireguard;
 
 pub use node::{
     Node, NodeConfig,

@@ -145,6 +145,13 @@ pub const KEYS: &[Key] = &[
         "How often a silent path is kept open in the routers on its way.",
     ),
     key(
+        "mesh.connection.cipher",
+        "`chacha20-poly1305` or `auto`",
+        "chacha20-poly1305",
+        "What packets are sealed with. `auto`: AES-256-GCM with members that also have `auto`, where both machines have \
+         AES in hardware; nearly twice as fast there.",
+    ),
+    key(
         "mesh.routing.max_hops",
         "number, 1 to 255",
         "",

@@ -20,7 +20,9 @@ pub use self::{
     overrides::{Overrides, Remembered, name_from_host},
     place::{At, Finding, Place, Text},
     raw::RawConfig,
-    settings::{DeviceSettings, LogFormat, LogSettings, Settings, ShareSettings, Timing},
+    settings::{
+        Cipher, ConnectionSettings, DeviceSettings, LogFormat, LogSettings, Settings, ShareSettings,
+    },
     unbuilt::{NotBuilt, not_built_features, not_built_keys},
     values::{StunServer, is_usable_range},
 };

@@ -104,6 +104,7 @@ pub struct RawConnection {
     pub relay_via_peers: Option<Text>,
     pub connect_timeout: Option<Text>,
     pub keepalive_interval: Option<Text>,
+    pub cipher: Option<Text>,
 }
 
 /// `mesh.routing`
@@ -203,6 +204,7 @@ impl RawMesh {
             .chain([&mut connection.relay_via_peers])
             .chain([&mut connection.connect_timeout])
             .chain([&mut connection.keepalive_interval])
+            .chain([&mut connection.cipher])
             .chain([&mut routing.max_hops, &mut routing.route_timeout])
             .chain([&mut routing.split_horizon])
             .flatten()

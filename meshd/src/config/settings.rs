@@ -35,8 +35,8 @@ pub struct Settings {
     pub listen_port: u16,
     /// The interface.
     pub device: DeviceSettings,
-    /// How long to wait, and how often to speak.
-    pub timing: Timing,
+    /// How others are reached.
+    pub connection: ConnectionSettings,
     /// STUN servers beside the discovery server's own.
     pub stun_servers: Vec<StunServer>,
     /// Directories to share, beside those that were added by command.
@@ -56,15 +56,26 @@ pub struct DeviceSettings {
     pub mtu: u16,
 }
 
-/// Intervals and limits.
+/// How the discovery server and other members are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
+pub struct ConnectionSettings {
     /// How often presence is shown to the discovery server.
     pub heartbeat_interval: Duration,
     /// How long a direct path is looked for before the attempt counts as failed.
     pub connect_timeout: Duration,
     /// How often a silent path is kept open.
     pub keepalive_interval: Duration,
+    /// What packets are sealed with.
+    pub cipher: Cipher,
+}
+
+/// What packets are sealed with, once a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cipher {
+    /// WireGuard's own.
+    ChaCha20Poly1305,
+    /// AES-256-GCM with those who also want it, where both have it in hardware.
+    Auto,
 }
 
 /// A directory to share.
@@ -170,7 +181,7 @@ impl Reader {
                 ),
                 mtu: self.value("mesh.device.mtu", &mesh.device.mtu, values::mtu),
             },
-            timing: self.timing(raw),
+            connection: self.connection(raw),
             stun_servers: self.list("mesh.stun.servers", &mesh.stun.servers, values::stun_server),
             shares: self.shares(&raw.shares),
             api_listen: self.value("api.listen", &raw.api.listen, values::loopback),
@@ -181,10 +192,10 @@ impl Reader {
         }
     }
 
-    fn timing(&mut self, raw: &RawConfig) -> Timing {
+    fn connection(&mut self, raw: &RawConfig) -> ConnectionSettings {
         let connection = &raw.mesh.connection;
         let up_to = |limit| move |text: &str| values::duration(text, &(SECOND..=limit));
-        Timing {
+        ConnectionSettings {
             heartbeat_interval: self.value(
                 "mesh.discovery.heartbeat_interval",
                 &raw.mesh.discovery.heartbeat_interval,
@@ -200,6 +211,7 @@ impl Reader {
                 &connection.keepalive_interval,
                 up_to(MAX_KEEPALIVE),
             ),
+            cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
         }
     }
 

@@ -17,7 +17,7 @@ use sharing::ShareName;
 use tracing::Level;
 use url::Url;
 
-use super::settings::LogFormat;
+use super::settings::{Cipher, LogFormat};
 
 /// 576 is what every IPv4 host must accept (RFC 791 section 3.1). 8908 is what fits a jumbo frame of 9000 bytes
 /// behind a WireGuard message (32), a relay header and tag (16 + 16) and IPv4 and UDP (28).
@@ -247,6 +247,14 @@ pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("must be text or json".to_owned()),
+    }
+}
+
+pub(super) fn cipher(text: &str) -> Parsed<Cipher> {
+    match text {
+        "chacha20-poly1305" => Ok(Cipher::ChaCha20Poly1305),
+        "auto" => Ok(Cipher::Auto),
+        _ => Err("must be chacha20-poly1305 or auto".to_owned()),
     }
 }
 

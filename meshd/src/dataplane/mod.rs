@@ -204,11 +204,11 @@ impl Turn {
             let now = Instant::now();
             self.node.handle_timeout(now, &mut self.transmit);
             self.take_commands(now)?;
+            let queues = (&mut self.transmit, &mut self.packets);
             self.udp
-                .receive(&mut self.node, now, &mut self.transmit, &mut self.packets);
+                .receive(&mut self.node, now, queues, &mut self.tun)?;
             self.tun.read(&mut self.node, now, &mut self.transmit)?;
             self.udp.send(&mut self.transmit).await;
-            self.tun.write(&mut self.packets)?;
             self.tell(now);
             tokio::task::yield_now().await;
         }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Instant};
 
-use mesh_core::{Node, PacketQueue, TransmitQueue};
+use mesh_core::{Node, TransmitQueue};
 use platform::tun::{Coalescer, MAX_FRAME, Tun};
 
 use crate::problem::{self, Problem};
@@ -49,14 +49,12 @@ impl TunIo {
         Ok(())
     }
 
-    /// Writes all packets and empties the queue.
-    pub(super) fn write(&mut self, packets: &mut PacketQueue) -> Result<(), Problem> {
-        if packets.is_empty() {
-            return Ok(());
-        }
-        let written = self.tun.write_batch(packets.iter(), &mut self.coalescer);
-        packets.clear();
-        match written {
+    /// Writes all packets.
+    pub(super) fn write<'a>(
+        &mut self,
+        packets: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), Problem> {
+        match self.tun.write_batch(packets, &mut self.coalescer) {
             Ok(report) => {
                 if let Some(error) = report.refusal {
                     tracing::debug!(%error, refused = report.refused, "the interface refused packets");

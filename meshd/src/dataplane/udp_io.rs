@@ -10,7 +10,7 @@ use mesh_core::{Arrival, Node, PacketQueue, TransmitQueue, queue::transmit::Trai
 use platform::udp::{RecvBuffers, UdpError, UdpSocket};
 use tokio::time::timeout;
 
-use super::any;
+use super::{any, tun_io::TunIo};
 use crate::problem::{self, Listener, Problem};
 
 /// Receive calls per socket and turn; one call takes up to 16 trains of 64 KiB.
@@ -68,14 +68,15 @@ impl UdpIo {
         }
     }
 
-    /// Gives all that waits to the node, within the budget.
+    /// Gives all that waits to the node, within the budget, and what it opens to the TUN.
     pub(super) fn receive(
         &mut self,
         node: &mut Node,
         now: Instant,
-        transmit: &mut TransmitQueue,
-        packets: &mut PacketQueue,
-    ) {
+        (transmit, packets): (&mut TransmitQueue, &mut PacketQueue),
+        tun: &mut TunIo,
+    ) -> Result<(), Problem> {
+        let mut written = Ok(());
         for socket in [Some(&self.v4), self.v6.as_ref()].into_iter().flatten() {
             let local = socket.local_addr();
             for _ in 0..RECEIVES_PER_TURN {
@@ -86,9 +87,11 @@ impl UdpIo {
                         from: meta.from,
                         to,
                     };
-                    for datagram in train.chunks(meta.stride) {
-                        node.handle_datagram(arrival, datagram, now, transmit, packets);
+                    node.handle_train(arrival, (train, meta.stride), now, transmit, packets);
+                    if written.is_ok() {
+                        written = tun.write(packets.iter(train));
                     }
+                    packets.clear();
                 });
                 match received {
                     Ok(_) => {}
@@ -100,6 +103,7 @@ impl UdpIo {
                 }
             }
         }
+        written
     }
 
     /// Sends all trains and empties the queue.

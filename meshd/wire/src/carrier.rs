@@ -30,7 +30,15 @@ pub enum Carrier {
         /// As asked.
         sent: u64,
     },
+    /// What the sender can do in this session beyond plain WireGuard; repeated under each new key.
+    Features {
+        /// A sum of [`FEATURE_AES_256_GCM`] and bits that later versions may add.
+        bits: u64,
+    },
 }
+
+/// The sender opens data messages that are sealed with AES-256-GCM.
+pub const FEATURE_AES_256_GCM: u64 = 1;
 
 /// Whether an inner packet wears the carrier's header.
 pub fn is_carrier(packet: &[u8]) -> bool {
@@ -44,6 +52,7 @@ impl Carrier {
         let (kind, id, sent) = match *self {
             Self::Ping { id, sent } => (1, id, sent),
             Self::Pong { id, sent } => (2, id, sent),
+            Self::Features { bits } => (3, bits, 0),
         };
         let mut packet = [0; MAX_CARRIER];
         let (header, body) = packet.split_at_mut(HEADER);
@@ -74,6 +83,7 @@ impl Carrier {
         match kind {
             1 => Ok(Self::Ping { id, sent }),
             2 => Ok(Self::Pong { id, sent }),
+            3 => Ok(Self::Features { bits: id }),
             _ => Err(DecodeError::new(
                 WHAT,
                 "has a type that this version does not know",
@@ -102,6 +112,9 @@ mod tests {
                 sent: u64::MAX,
             },
             Carrier::Pong { id: 7, sent: 0 },
+            Carrier::Features {
+                bits: FEATURE_AES_256_GCM | 1 << 63,
+            },
         ] {
             let packet = message.encode();
             assert!(is_carrier(&packet));

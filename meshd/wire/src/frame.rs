@@ -8,7 +8,7 @@
 pub enum Frame {
     /// RFC 8489: two zero bits, then the magic cookie at bytes 4 to 7.
     Stun,
-    /// A WireGuard message: type 1 to 4, then three zero bytes.
+    /// A WireGuard message: type 1 to 4, then three reserved bytes (see [`crate::wireguard`]).
     WireGuard,
     /// None of ours.
     Unknown,
@@ -22,7 +22,7 @@ pub fn classify(datagram: &[u8]) -> Frame {
         {
             Frame::Stun
         }
-        [1..=4, 0, 0, 0, rest @ ..] if rest.len() >= 28 => Frame::WireGuard,
+        [1..=4, _, 0, 0, rest @ ..] if rest.len() >= 28 => Frame::WireGuard,
         _ => Frame::Unknown,
     }
 }

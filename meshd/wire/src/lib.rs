@@ -4,6 +4,7 @@
 //! * [`peer_info`]: what members know of each other. [`discovery`]: the JSON that the discovery server speaks.
 //! * [`signal`]: ICE credentials and candidates between two peers. [`join_link`]: the invitation.
 //! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
+//! * [`wireguard`]: the messages of the session protocol.
 //! * [`problem`]: errors over HTTP (RFC 9457).
 #![warn(missing_docs)]
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -18,6 +19,7 @@ pub mod peer_info;
 pub mod problem;
 pub mod psk;
 pub mod signal;
+pub mod wireguard;
 
 pub use error::DecodeError;
 pub use id::{NetworkId, NodeId, WireGuardKey};

@@ -11,12 +11,13 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("frame", wire::frame),
     ("signal", wire::signal),
     ("join_link", wire::join_link),
     ("server_address", wire::server_address),
     ("carrier", wire::carrier),
+    ("wireguard", wire::wireguard),
     ("peer_record", wire::peer_record),
     ("server_message", wire::server_message),
     ("client_message", wire::client_message),

@@ -9,7 +9,7 @@ use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
     lan::{ip::IpHeader, segment::Segments},
     path::gather::Gatherer,
-    peer::session::SessionKeys,
+    wireguard::noise::public_key,
 };
 use mesh_wire::NodeId;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -34,14 +34,14 @@ pub fn segments(bytes: &[u8]) {
         return;
     };
     let ip = segments.ip();
-    let mut scratch = Vec::new();
     for index in 0..segments.count() {
-        let packet = segments.get(index, &mut scratch);
+        let mut packet = vec![0; segments.len_of(index)];
+        segments.write(index, &mut packet);
         assert!(
             packet.len() <= bytes.len(),
             "a segment is no longer than the whole"
         );
-        let header = IpHeader::parse(packet).expect("a segment has the header of the whole");
+        let header = IpHeader::parse(&packet).expect("a segment has the header of the whole");
         assert_eq!(
             (header.source, header.destination),
             (ip.source, ip.destination)
@@ -98,7 +98,15 @@ pub fn feed(bytes: &[u8]) -> Node {
             from: address(from),
             to: address(SELF),
         };
-        node.handle_datagram(arrival, datagram, now, &mut transmit, &mut packets);
+        let mut train = datagram.to_vec();
+        let stride = train.len();
+        node.handle_train(
+            arrival,
+            (&mut train, stride),
+            now,
+            &mut transmit,
+            &mut packets,
+        );
         let sent: usize = transmit
             .trains()
             .iter()
@@ -113,7 +121,7 @@ pub fn feed(bytes: &[u8]) -> Node {
         transmit.clear();
         assert!(
             packets
-                .iter()
+                .iter(&train)
                 .all(|packet| IpHeader::parse(packet).is_some())
         );
         packets.clear();
@@ -149,12 +157,15 @@ pub fn connecting(number: u8, peer: u8, now: Instant) -> Node {
         cidr: "10.100.0.0/16".parse().expect("a constant"),
         connect_timeout: Duration::from_secs(30),
         keepalive: Duration::from_secs(25),
+        mtu: 1400,
+        allow_gcm: true,
+        unix_time: Duration::from_secs(1_700_000_000),
     };
     let mut node = Node::new(config, [number; 32], [number; 32], now);
     let mut transmit = TransmitQueue::new();
     let entry = PeerEntry {
         node_id: NodeId::from_bytes([peer; 32]),
-        wireguard_key: SessionKeys::new([peer; 32]).public(),
+        wireguard_key: public_key(&[peer; 32]),
         virtual_ips: vec![virtual_ip(peer)],
         instance: 1,
         online: true,

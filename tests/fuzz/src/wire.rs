@@ -10,6 +10,7 @@ use mesh_wire::{
     peer_info::{PeerInfo, PeerRecord},
     psk::NetworkPsk,
     signal::{MAX_CANDIDATES, Signal},
+    wireguard::{Message, cookie_reply, data_header, initiation, response},
 };
 
 /// `frame::classify`.
@@ -20,6 +21,30 @@ pub fn frame(bytes: &[u8]) {
         Frame::WireGuard => assert!(bytes.len() >= 32),
         Frame::Unknown => {}
     }
+}
+
+/// `wireguard::Message::parse`: what it reads is laid out again as it was, but for the authenticators.
+pub fn wireguard(bytes: &[u8]) {
+    let again = match Message::parse(bytes) {
+        None => return,
+        Some(Message::Initiation { sender, noise }) => initiation(sender, noise)[..116].to_vec(),
+        Some(Message::Response {
+            sender,
+            receiver,
+            noise,
+        }) => response(sender, receiver, noise)[..60].to_vec(),
+        Some(Message::CookieReply {
+            receiver,
+            nonce,
+            sealed,
+        }) => cookie_reply(receiver, nonce, sealed).to_vec(),
+        Some(Message::Data {
+            receiver,
+            counter,
+            cipher,
+        }) => data_header(receiver, counter, cipher).to_vec(),
+    };
+    assert!(bytes.starts_with(&again));
 }
 
 /// `Signal::decode`.

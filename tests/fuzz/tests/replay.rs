@@ -17,6 +17,7 @@ use mesh_wire::{
     peer_info::PeerRecord,
     psk::NetworkPsk,
     signal::Signal,
+    wireguard::Message,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -94,6 +95,11 @@ fn the_corpus_holds_what_is_accepted() {
         from_utf8(b).is_ok_and(|t| NetworkPsk::from_text(t).is_ok())
     });
     accepted("carrier", |b| Carrier::decode(b).is_ok());
+    for kind in 1..=4 {
+        let read = corpus("wireguard");
+        let mut read = read.iter().filter(|b| b.first() == Some(&kind));
+        assert!(read.any(|b| Message::parse(b).is_some()), "type {kind}");
+    }
     accepted("peer_record", |b| {
         serde_json::from_slice::<PeerRecord>(b).is_ok()
     });
@@ -146,6 +152,7 @@ replayed! {
     any_join_link_is_read_or_refused: "join_link",
     any_server_address_is_read_or_refused: "server_address",
     any_carrier_is_read_or_refused: "carrier",
+    any_wireguard_message_is_read_or_refused: "wireguard",
     any_peer_record_is_read_or_refused: "peer_record",
     any_server_message_is_read_or_refused: "server_message",
     any_client_message_is_read_or_refused: "client_message",

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::{
-    Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue, peer::session::SessionKeys,
-};
+use mesh_core::{Node, NodeConfig, PeerEntry, TransmitQueue, wireguard::noise::public_key};
 use mesh_wire::{NodeId, WireGuardKey, psk::NetworkPsk};
 use rand::{Rng, RngExt};
 
@@ -37,6 +35,8 @@ pub struct Identity {
     pub virtual_ip: Ipv4Addr,
     /// Of this start.
     pub instance: u64,
+    /// Whether it has AES in hardware and is allowed to use it: half of the hosts.
+    pub allow_gcm: bool,
 }
 
 impl Identity {
@@ -47,11 +47,12 @@ impl Identity {
             private: rng.random(),
             virtual_ip,
             instance: rng.random(),
+            allow_gcm: rng.random(),
         }
     }
 
     fn public(&self) -> WireGuardKey {
-        SessionKeys::new(self.private).public()
+        public_key(&self.private)
     }
 
     /// What the network tells `reader` of this host, which is switched on or not.
@@ -85,8 +86,6 @@ pub struct SimNode {
     pub node: Option<Node>,
     /// Lent to the node.
     pub transmit: TransmitQueue,
-    /// Lent to the node.
-    pub packets: PacketQueue,
     /// Answers to pings between daemons, with the round trip that the node reports.
     pub pongs: Vec<(u64, Duration)>,
     watch: TimerWatch,
@@ -104,7 +103,6 @@ impl SimNode {
             down: Link::new(shape),
             node: None,
             transmit: TransmitQueue::new(),
-            packets: PacketQueue::new(),
             pongs: Vec::new(),
             watch: TimerWatch::default(),
         }
@@ -117,13 +115,16 @@ impl SimNode {
     }
 
     /// Switches on with a node that knows nothing yet.
-    pub fn start(&mut self, seed: [u8; 32], now: Instant) {
+    pub fn start(&mut self, seed: [u8; 32], now: Instant, unix_time: Duration) {
         let config = NodeConfig {
             node_id: self.identity.node_id,
             virtual_ips: vec![self.identity.virtual_ip.into()],
             cidr: CIDR.parse().expect("a constant"),
             connect_timeout: CONNECT_TIMEOUT,
             keepalive: KEEPALIVE,
+            mtu: 1400,
+            allow_gcm: self.identity.allow_gcm,
+            unix_time,
         };
         self.node = Some(Node::new(config, self.identity.private, seed, now));
         self.watch = TimerWatch::default();

@@ -3,7 +3,6 @@
 //! No socket, no thread, no sleeping, everything seeded: the same seed gives the same run, byte for byte. [`seeds`]
 //! runs a scenario over many seeds and prints the line that replays one; [`oracle`] says what must happen.
 
-pub mod clock;
 pub mod host;
 pub mod inner;
 pub mod ledger;

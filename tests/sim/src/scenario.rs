@@ -17,6 +17,8 @@ use crate::{
     world::{Action, World},
 };
 
+/// What the clocks say at the start: 2026-01-01T00:00:00Z.
+const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// The mesh's UDP port.
 const PORT: u16 = 7081;
 /// One access link; two of them make 20 ms one way.
@@ -90,7 +92,7 @@ impl World {
 
     /// Tells a node something at once.
     pub fn tell(&mut self, host: HostId, command: Command) {
-        self.with_node(host, None, |node, now, transmit, _| {
+        self.with_node(host, |node, now, transmit| {
             node.handle_command(command, now, transmit);
         });
     }
@@ -118,7 +120,7 @@ impl World {
 
     /// Gives any packet to a host's TUN.
     pub fn from_tun(&mut self, host: HostId, packet: &[u8]) {
-        self.with_node(host, None, |node, now, transmit, _| {
+        self.with_node(host, |node, now, transmit| {
             node.handle_tun(&mut frame(packet), now, transmit);
         });
     }
@@ -236,7 +238,8 @@ impl World {
 
     fn switch_on(&mut self, host: HostId) {
         let (seed, now): ([u8; 32], Instant) = (self.rng.random(), self.now());
-        self.hosts[host].start(seed, now);
+        let unix_time = EPOCH + self.age();
+        self.hosts[host].start(seed, now, unix_time);
         self.tell(host, Command::SetHosts(vec![self.hosts[host].address]));
         self.tell(host, Command::SetStunServers(vec![self.server.stun]));
     }

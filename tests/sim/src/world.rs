@@ -18,7 +18,6 @@ use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{
-    clock::VirtualClock,
     host::SimNode,
     inner::SECRET,
     ledger::Ledger,
@@ -82,7 +81,7 @@ impl PartialOrd for Planned {
 
 /// Everything there is. Time stands still but for [`World::step`].
 pub struct World {
-    clock: VirtualClock,
+    now: Instant,
     start: Instant,
     plan: BinaryHeap<Reverse<Planned>>,
     planned: u64,
@@ -100,14 +99,16 @@ pub struct World {
 }
 
 impl World {
-    /// A world with a server and no hosts. From here on this thread's clock is virtual.
+    /// A world with a server and no hosts.
     pub fn new(seed: u64) -> Self {
-        let clock = VirtualClock::start(seed);
+        // Transaction ids of the ICE library come from here.
+        fastrand::seed(seed);
+        let start = Instant::now();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let stun = SERVER.into();
         Self {
-            start: clock.now(),
-            clock,
+            start,
+            now: start,
             plan: BinaryHeap::new(),
             planned: 0,
             psk: NetworkPsk::from_bytes(rng.random()),
@@ -126,7 +127,7 @@ impl World {
 
     /// The time.
     pub fn now(&self) -> Instant {
-        self.clock.now()
+        self.now
     }
 
     /// Virtual time since the world began.
@@ -174,26 +175,39 @@ impl World {
         }));
     }
 
-    /// Calls the node of `host`, if it is on, and carries out what it wants. `cause` is who sent the datagram that
-    /// is being handled.
+    /// Calls the node of `host`, if it is on, and carries out what it wants.
     pub(crate) fn with_node(
         &mut self,
         host: HostId,
-        cause: Option<HostId>,
-        call: impl FnOnce(&mut Node, Instant, &mut TransmitQueue, &mut PacketQueue),
+        call: impl FnOnce(&mut Node, Instant, &mut TransmitQueue),
     ) {
         let now = self.now();
         let at = &mut self.hosts[host];
         let Some(node) = &mut at.node else { return };
-        call(node, now, &mut at.transmit, &mut at.packets);
+        call(node, now, &mut at.transmit);
         self.send_datagrams(host);
         self.take_events(host);
-        self.deliver_packets(host, cause);
     }
 
-    fn move_to(&self, at: Instant) {
-        self.clock
-            .advance(at.saturating_duration_since(self.clock.now()));
+    /// Gives the node of `host` a datagram that `from` sent, and takes the packets out of it.
+    fn receive(
+        &mut self,
+        host: HostId,
+        from: Option<HostId>,
+        arrival: Arrival,
+        mut bytes: Vec<u8>,
+    ) {
+        let (mut packets, stride) = (PacketQueue::new(), bytes.len());
+        self.with_node(host, |node, now, transmit| {
+            node.handle_train(arrival, (&mut bytes, stride), now, transmit, &mut packets);
+        });
+        for packet in packets.iter(&bytes) {
+            self.deliver(host, from, packet);
+        }
+    }
+
+    fn move_to(&mut self, at: Instant) {
+        self.now = self.now.max(at);
     }
 
     fn next_timer(&self) -> Option<(Instant, HostId)> {
@@ -203,7 +217,7 @@ impl World {
 
     fn run_timers(&mut self, host: HostId) {
         (self.age(), "timers", host).hash(&mut self.trace);
-        self.with_node(host, None, |node, now, transmit, _| {
+        self.with_node(host, |node, now, transmit| {
             node.handle_timeout(now, transmit);
         });
         let now = self.now();
@@ -229,9 +243,7 @@ impl World {
                 bytes,
             } => {
                 (age, "arrive", from, to, &bytes).hash(&mut self.trace);
-                self.with_node(to, from, |node, now, transmit, packets| {
-                    node.handle_datagram(arrival, &bytes, now, transmit, packets);
-                });
+                self.receive(to, from, arrival, bytes);
             }
             Action::Post { from, to, payload } => {
                 (age, "post", from, to, &payload).hash(&mut self.trace);
@@ -239,7 +251,7 @@ impl World {
             }
             Action::Tell { to, command } => {
                 (age, "tell", to).hash(&mut self.trace);
-                self.with_node(to, None, |node, now, transmit, _| {
+                self.with_node(to, |node, now, transmit| {
                     node.handle_command(command, now, transmit);
                 });
             }
@@ -379,18 +391,13 @@ impl World {
         }
     }
 
-    fn deliver_packets(&mut self, host: HostId, cause: Option<HostId>) {
+    fn deliver(&mut self, host: HostId, cause: Option<HostId>, packet: &[u8]) {
         let now = self.now();
-        let mut packets = std::mem::take(&mut self.hosts[host].packets);
-        for packet in packets.iter() {
-            (self.age(), "deliver", host, packet).hash(&mut self.trace);
-            let from = cause.expect("packets come out of hosts' datagrams only");
-            if let Some(reply) = self.ledger.delivered((from, host), packet, now) {
-                self.from_tun(host, &reply);
-            }
+        (self.age(), "deliver", host, packet).hash(&mut self.trace);
+        let from = cause.expect("packets come out of hosts' datagrams only");
+        if let Some(reply) = self.ledger.delivered((from, host), packet, now) {
+            self.from_tun(host, &reply);
         }
-        packets.clear();
-        self.hosts[host].packets = packets;
     }
 }
 

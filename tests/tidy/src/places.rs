@@ -1,4 +1,4 @@
-//! Does code that belongs in one place stay there: `unsafe`, system conditions, the WireGuard library?
+//! Does code that belongs in one place stay there: `unsafe`, system conditions, libraries with one home?
 
 use crate::Violation;
 use crate::items::closing;
@@ -6,11 +6,11 @@ use crate::tokens::{Kind, Token, tokens};
 use crate::tree::{File, Role};
 
 const PLATFORM: &str = "platform/";
-const SESSION: [&str; 2] = [
-    "meshd/core/src/peer/session.rs",
-    "meshd/core/src/peer/session/tests.rs",
+/// Libraries that one file alone may name, so that what they are used for can be judged, or changed, in one place.
+const HOMES: [(&str, &str); 2] = [
+    ("snow", "meshd/core/src/wireguard/noise.rs"),
+    ("boringtun", "meshd/core/tests/interop_boringtun.rs"),
 ];
-const WIREGUARD_LIBRARY: &str = "boringtun";
 const SYSTEM_CONDITIONS: [&str; 6] = [
     "target_os",
     "target_family",
@@ -64,28 +64,20 @@ pub fn system_conditions(file: &File) -> Vec<Violation> {
     found
 }
 
-/// The WireGuard library's name in any other file than the session's. Comments count in production code.
-pub fn wireguard_library(file: &File) -> Vec<Violation> {
-    if SESSION.contains(&file.path.as_str()) {
-        return Vec::new();
-    }
-    let what = format!("`{WIREGUARD_LIBRARY}` named outside {}", SESSION[0]);
-    let lines: Vec<usize> = match Role::of(&file.path) {
-        Role::Production | Role::Test => (1..)
-            .zip(file.text.lines())
-            .filter(|(_, line)| line.contains(WIREGUARD_LIBRARY))
-            .map(|(number, _)| number)
-            .collect(),
-        Role::TestCrate => tokens(&file.text)
-            .iter()
-            .filter(|token| token.is(WIREGUARD_LIBRARY))
-            .map(|token| token.line)
-            .collect(),
-    };
-    lines
-        .into_iter()
-        .map(|line| Violation::new(&file.path, line, what.clone()))
-        .collect()
+/// A library's name in any other file than its home.
+pub fn libraries_at_home(file: &File) -> Vec<Violation> {
+    let away = HOMES.iter().filter(|(_, home)| *home != file.path);
+    away.flat_map(|(library, home)| {
+        tokens(&file.text)
+            .into_iter()
+            .filter(|token| token.kind == Kind::Word && token.is(library))
+            .map(|token| {
+                let what = format!("`{library}` named outside {home}");
+                Violation::new(&file.path, token.line, what)
+            })
+            .collect::<Vec<_>>()
+    })
+    .collect()
 }
 
 fn manifest_conditions(file: &File) -> Vec<Violation> {
@@ -159,16 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn the_wireguard_library_is_named_in_one_file_only() {
+    fn a_library_is_named_in_its_home_only() {
         let text = "// boringtun\nuse boringtun::noise;\nlet x = \"boringtun\";";
-        assert_eq!(
-            lines(wireguard_library, "meshd/core/src/node/inbound.rs", text),
-            [1, 2, 3]
-        );
-        assert_eq!(
-            lines(wireguard_library, "tests/sim/src/clock.rs", text),
-            [2]
-        );
-        assert!(lines(wireguard_library, SESSION[0], text).is_empty());
+        let (_, home) = HOMES[1];
+        assert_eq!(lines(libraries_at_home, "meshd/src/a.rs", text), [2]);
+        assert!(lines(libraries_at_home, home, text).is_empty());
     }
 }

@@ -65,8 +65,8 @@ fn conditions_on_the_operating_system_stay_in_platform() {
 }
 
 #[test]
-fn the_wireguard_library_is_named_in_one_file() {
-    check_each(&["rs"], places::wireguard_library);
+fn libraries_are_named_in_their_homes() {
+    check_each(&["rs"], places::libraries_at_home);
 }
 
 #[test]

@@ -11,12 +11,15 @@ pub struct IpHeader {
     pub destination: IpAddr,
     /// Length of the header in bytes, IPv4 options included; 40 for IPv6 (extension headers count as payload).
     pub header_len: usize,
+    /// Length of the packet in bytes, by its header; what follows is padding.
+    pub total_len: usize,
     /// IPv4 protocol or IPv6 next header.
     pub protocol: u8,
 }
 
 impl IpHeader {
-    /// Reads the header of a packet (RFC 791 section 3.1, RFC 8200 section 3). `None` if it is not IP or cut short.
+    /// Reads the header of a packet (RFC 791 section 3.1, RFC 8200 section 3). `None` if it is not IP, cut short or
+    /// shorter than it says.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => Self::parse_v4(packet),
@@ -28,13 +31,15 @@ impl IpHeader {
     fn parse_v4(packet: &[u8]) -> Option<Self> {
         let header: &[u8; 20] = packet.first_chunk()?;
         let header_len = usize::from(header[0] & 0x0F) * 4;
-        if header_len < 20 || packet.len() < header_len {
+        let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if header_len < 20 || total_len < header_len || packet.len() < total_len {
             return None;
         }
         Some(Self {
             source: Ipv4Addr::new(header[12], header[13], header[14], header[15]).into(),
             destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]).into(),
             header_len,
+            total_len,
             protocol: header[9],
         })
     }
@@ -45,10 +50,15 @@ impl IpHeader {
             let bytes: [u8; 16] = header.get(at..at + 16)?.try_into().ok()?;
             Some(Ipv6Addr::from(bytes).into())
         };
+        let total_len = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        if packet.len() < total_len {
+            return None;
+        }
         Some(Self {
             source: address(8)?,
             destination: address(24)?,
             header_len: 40,
+            total_len,
             protocol: header[6],
         })
     }
@@ -62,11 +72,16 @@ mod tests {
     fn a_v4_header_is_read_with_its_options() {
         let mut packet = [0; 32];
         packet[0] = 0x46;
+        packet[3] = 30;
         packet[9] = 6;
         packet[12..16].copy_from_slice(&[10, 100, 0, 1]);
         packet[16..20].copy_from_slice(&[10, 100, 0, 2]);
         let header = IpHeader::parse(&packet).unwrap();
-        assert_eq!(header.header_len, 24);
+        assert_eq!(
+            (header.header_len, header.total_len),
+            (24, 30),
+            "two bytes are padding"
+        );
         assert_eq!(header.destination, IpAddr::from([10, 100, 0, 2]));
         assert_eq!(header.protocol, 6);
     }
@@ -76,6 +91,9 @@ mod tests {
         let mut packet = [0; 40];
         packet[0] = 0x60;
         assert!(IpHeader::parse(&packet).is_some());
+        packet[5] = 1;
+        assert!(IpHeader::parse(&packet).is_none(), "shorter than it says");
+        packet[5] = 0;
         assert!(IpHeader::parse(&packet[..39]).is_none());
         packet[0] = 0x4F;
         assert!(IpHeader::parse(&packet).is_none());

@@ -115,20 +115,28 @@ impl<'a> Segments<'a> {
         })
     }
 
-    /// Segment `index`: either the packet as it stands, or one that is put together in `scratch`.
-    pub fn get<'s>(&'s self, index: usize, scratch: &'s mut Vec<u8>) -> &'s [u8] {
+    /// Length of packet `index`, headers included.
+    pub fn len_of(&self, index: usize) -> usize {
         let Some(cut) = self.cut else {
-            return self.packet;
+            return self.packet.len();
+        };
+        let payload = self.packet.len() - cut.headers;
+        cut.headers + payload.saturating_sub(index * cut.size).min(cut.size)
+    }
+
+    /// Writes packet `index` into `out`, which is [`Self::len_of`] bytes long.
+    pub fn write(&self, index: usize, out: &mut [u8]) {
+        let Some(cut) = self.cut else {
+            return out.copy_from_slice(self.packet);
         };
         let (headers, payload) = self.packet.split_at(cut.headers);
         let start = index * cut.size;
         let end = (start + cut.size).min(payload.len());
-        scratch.clear();
-        scratch.extend_from_slice(headers);
-        scratch.extend_from_slice(payload.get(start..end).unwrap_or_default());
-        self.mend_ip(index, scratch);
-        self.mend_transport(cut, index, end == payload.len(), scratch);
-        scratch
+        let (to_headers, to_payload) = out.split_at_mut(cut.headers);
+        to_headers.copy_from_slice(headers);
+        to_payload.copy_from_slice(&payload[start..end]);
+        self.mend_ip(index, out);
+        self.mend_transport(cut, index, end == payload.len(), out);
     }
 
     fn mend_ip(&self, index: usize, segment: &mut [u8]) {

@@ -142,8 +142,7 @@ impl Node {
         let index = self
             .peers
             .insert((entry.node_id, entry.wireguard_key), |index| {
-                let session =
-                    Session::new(&self.keys, entry.wireguard_key, index, entry.psk, keepalive);
+                let session = Session::new(entry.wireguard_key, index, entry.psk, keepalive);
                 Peer::new(entry, session)
             });
         match index {

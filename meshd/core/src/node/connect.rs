@@ -11,11 +11,13 @@ use super::{
 use crate::{
     path::agent::{Agent, AgentEvent, is_never_a_peer},
     peer::{
-        session::{MAX_HANDSHAKE, Session},
+        Peer,
+        session::{Session, SessionDue},
         state::State,
         table::PeerIdx,
     },
     queue::transmit::{Route, TransmitQueue},
+    wireguard::keypair::OVERHEAD,
 };
 
 impl Node {
@@ -31,7 +33,7 @@ impl Node {
         let Some(peer) = self.peers.get(index) else {
             return;
         };
-        if peer.link.is_none() || peer.session.is_established() {
+        if peer.link.is_none() || peer.session.is_established(now) {
             return;
         }
         // A message of the peer may be all that ever spoke for this path, and no agent would notice its end.
@@ -51,7 +53,7 @@ impl Node {
         };
         let was_wanted = peer.link.is_some() || !peer.pending.is_empty();
         let entry = &peer.entry;
-        let session = Session::new(&self.keys, entry.wireguard_key, index, entry.psk, keepalive);
+        let session = Session::new(entry.wireguard_key, index, entry.psk, keepalive);
         peer.reset(session);
         self.stun.remove_peer(index);
         if was_wanted {
@@ -207,22 +209,17 @@ impl Node {
         };
         peer.link = Some(route);
         peer.state = State::Connected;
-        if peer.session.is_established() {
-            // Without a path its timers stood still: what expired meanwhile must not seal what waits.
-            peer.session_due = Some(now);
-            self.drive_session(index, now, transmit);
-        }
+        // Without a path its timers stood still: what expired meanwhile must not seal what waits.
+        self.drive_session(index, now, transmit);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if peer.session.is_established() {
+        if peer.session.is_established(now) {
             self.flush_pending(index, now, transmit);
         } else if controlling {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
-            // when its timers next run.
+            // for a path when it is nominated there.
             self.handshake(index, now, transmit);
-        } else {
-            peer.keep_ticking(now);
         }
     }
 
@@ -272,37 +269,29 @@ impl Node {
     }
 
     fn drive_session(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        if peer.session_due.is_none_or(|due| due > now) {
-            return;
-        }
-        peer.session_due = None;
-        let Some(route) = peer.link else { return };
-        peer.keep_ticking(now);
-        let had_session = peer.session.is_established();
-        transmit.push_with(route, MAX_HANDSHAKE, |buffer| {
-            peer.session.tick(now, buffer)
-        });
-        if !peer.session.is_established() && !peer.pending.is_empty() {
-            self.handshake(index, now, transmit);
-        } else if had_session && !peer.session.is_established() {
-            self.events
-                .push_back(Event::Disconnected { node: peer.node_id });
+        while let Some(peer) = self.peers.get_mut(index)
+            && let Some(route) = peer.link
+            && let Some(due) = peer.session.handle_timeout(now)
+        {
+            match due {
+                SessionDue::Keepalive => send_keepalive(peer, route, now, transmit),
+                SessionDue::Handshake => self.handshake(index, now, transmit),
+                SessionDue::Over => self
+                    .events
+                    .push_back(Event::Disconnected { node: peer.node_id }),
+            }
         }
     }
 
-    /// Starts a WireGuard handshake, unless one is under way.
-    fn handshake(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+    /// Sends a handshake initiation, unless one is under way.
+    pub(super) fn handshake(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         let Some(route) = peer.link else { return };
-        transmit.push_with(route, MAX_HANDSHAKE, |buffer| {
-            peer.session.initiate(now, false, buffer)
-        });
-        peer.keep_ticking(now);
+        if let Some(message) = peer.session.initiate(&mut self.keys, now) {
+            transmit.push(route, &message);
+        }
     }
 
     fn new_agent(&mut self, index: PeerIdx, now: Instant) {
@@ -338,4 +327,16 @@ impl Node {
             .get(index)
             .is_some_and(|peer| self.local.node_id < peer.node_id)
     }
+}
+
+/// An empty message: a sign of life, and the confirmation of new keys.
+pub(super) fn send_keepalive(
+    peer: &mut Peer,
+    route: Route,
+    now: Instant,
+    transmit: &mut TransmitQueue,
+) {
+    transmit.push_with(route, OVERHEAD, |buffer| {
+        peer.session.seal(buffer, (0, 0), now)
+    });
 }

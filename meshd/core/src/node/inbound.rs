@@ -1,15 +1,17 @@
-//! UDP -> TUN: tell the protocols apart, find the session, open the message, check that its sender may speak for the
-//! packet's source, queue the packet.
+//! UDP -> TUN: tell the protocols apart, find the session, open the message in place, check that its sender may speak
+//! for the packet's source, name the packet for the TUN.
 
 use std::{
     net::SocketAddr,
+    ops::Range,
     time::{Duration, Instant},
 };
 
 use is::stun::StunMessage;
 use mesh_wire::{
-    carrier::{Carrier, is_carrier},
+    carrier::{Carrier, FEATURE_AES_256_GCM, is_carrier},
     frame::{Frame, classify},
+    wireguard::{Cipher, Message},
 };
 
 use super::{
@@ -18,11 +20,7 @@ use super::{
 };
 use crate::{
     lan::ip::IpHeader,
-    peer::{
-        session::{Addressee, MAX_HANDSHAKE, Opened},
-        state::State,
-        table::PeerIdx,
-    },
+    peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
     queue::{
         packet::PacketQueue,
         transmit::{Route, TransmitQueue},
@@ -40,7 +38,7 @@ pub struct Arrival {
 
 impl Arrival {
     /// The way back.
-    fn reply(self) -> Route {
+    pub(super) fn reply(self) -> Route {
         Route {
             dst: self.from,
             src: Some(self.to.ip()),
@@ -49,30 +47,42 @@ impl Arrival {
 }
 
 impl Node {
-    /// One datagram from the UDP socket. Whatever it holds, it costs bounded work and at most one reply.
-    pub fn handle_datagram(
+    /// Datagrams from the UDP socket that came together: `stride` bytes each, the last one perhaps shorter. They are
+    /// opened in place; `packets` then says where in `train` the packets for the TUN stand. Whatever a datagram holds,
+    /// it costs bounded work and at most one reply.
+    pub fn handle_train(
         &mut self,
         arrival: Arrival,
-        datagram: &[u8],
+        (train, stride): (&mut [u8], usize),
         now: Instant,
         transmit: &mut TransmitQueue,
         packets: &mut PacketQueue,
     ) {
         // Our own messages, carried to us over the mesh, would move a path into the very tunnel that it carries.
-        if [arrival.from, arrival.to]
+        let inside = [arrival.from, arrival.to]
             .iter()
-            .any(|end| self.local.cidr.contains(&end.ip()))
-        {
-            return self.counters.count(DropReason::InsideTunnel, 1);
-        }
-        match classify(datagram) {
-            Frame::Stun => self.handle_stun(arrival, datagram, now, transmit),
-            Frame::WireGuard => {
-                if let Some(index) = self.addressee(arrival, datagram, transmit) {
-                    self.handle_message(index, (arrival, datagram), now, transmit, packets);
-                }
+            .any(|end| self.local.cidr.contains(&end.ip()));
+        let mut talking = None;
+        for (number, datagram) in train.chunks_mut(stride.max(1)).enumerate() {
+            if inside {
+                self.counters.count(DropReason::InsideTunnel, 1);
+                continue;
             }
-            Frame::Unknown => self.counters.count(DropReason::UnknownDatagram, 1),
+            match classify(datagram) {
+                Frame::Stun => self.handle_stun(arrival, datagram, now, transmit),
+                Frame::WireGuard => {
+                    let packet = self.handle_message((arrival, datagram), now, transmit);
+                    talking = packet.as_ref().map(|(index, _)| *index).or(talking);
+                    if let Some((_, packet)) = packet {
+                        let start = number * stride;
+                        packets.push(start + packet.start..start + packet.end);
+                    }
+                }
+                Frame::Unknown => self.counters.count(DropReason::UnknownDatagram, 1),
+            }
+        }
+        if let Some(index) = talking {
+            self.after_traffic(index, now, transmit);
         }
     }
 
@@ -113,84 +123,112 @@ impl Node {
         }
     }
 
-    /// Finds the session that a WireGuard message belongs to.
-    fn addressee(
-        &mut self,
-        arrival: Arrival,
-        datagram: &[u8],
-        transmit: &mut TransmitQueue,
-    ) -> Option<PeerIdx> {
-        let mut reply = [0; MAX_HANDSHAKE];
-        let found = match self.keys.addressee(arrival.from.ip(), datagram, &mut reply) {
-            Addressee::Initiator(key) => self.peers.by_key(&key),
-            Addressee::Session(index) => Some(index),
-            Addressee::Cookie(len) => {
-                transmit.push(arrival.reply(), &reply[..len]);
-                return None;
-            }
-            Addressee::Nobody => None,
-        };
-        if found.is_none() {
-            self.counters.count(DropReason::RefusedMessage, 1);
-        }
-        found
-    }
-
+    /// A WireGuard message; returns whose packet it held, and where in the datagram that stands now.
     fn handle_message(
         &mut self,
-        index: PeerIdx,
-        (arrival, datagram): (Arrival, &[u8]),
+        (arrival, datagram): (Arrival, &mut [u8]),
         now: Instant,
         transmit: &mut TransmitQueue,
-        packets: &mut PacketQueue,
-    ) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return self.counters.count(DropReason::RefusedMessage, 1);
+    ) -> Option<(PeerIdx, Range<usize>)> {
+        let Some(message) = Message::parse(datagram) else {
+            self.counters.count(DropReason::RefusedMessage, 1);
+            return None;
         };
-        let was_established = peer.session.is_established();
-        let buffer = packets.reserve(datagram.len().max(MAX_HANDSHAKE));
-        match peer.session.open(arrival.from.ip(), datagram, buffer) {
-            Opened::Refused => return self.counters.count(DropReason::RefusedMessage, 1),
-            Opened::Cookie => return,
-            Opened::Keepalive => {}
-            Opened::Reply(len) => transmit.push(arrival.reply(), &buffer[..len]),
-            Opened::Packet(len) => {
-                let deliver = self.judge(index, &buffer[..len]);
-                match deliver {
-                    Verdict::Deliver => packets.commit(0, len),
-                    Verdict::Carrier(message) => {
-                        self.on_carrier(index, message, arrival, now, transmit)
-                    }
-                    Verdict::Drop(reason) => self.counters.count(reason, 1),
-                }
-            }
+        if let Message::Data {
+            receiver,
+            counter,
+            cipher,
+        } = message
+        {
+            let name = Sealed {
+                receiver,
+                counter,
+                cipher,
+            };
+            return self.handle_data((arrival, datagram), name, now, transmit);
         }
-        self.on_authentic(index, arrival, (now, was_established), transmit);
+        let addressee = self.keys.addressee((arrival.from, datagram), &message, now);
+        let taken = match addressee {
+            Addressee::Initiator(responder, sender) => {
+                self.on_initiation((*responder, sender), arrival, now, transmit)
+            }
+            Addressee::Session(index) => self.on_answer(index, &message, arrival, (now, transmit)),
+            Addressee::Prove(reply) => {
+                transmit.push(arrival.reply(), &reply);
+                true
+            }
+            Addressee::Nobody => false,
+        };
+        if !taken {
+            self.counters.count(DropReason::RefusedMessage, 1);
+        }
+        None
+    }
+
+    fn handle_data(
+        &mut self,
+        (arrival, datagram): (Arrival, &mut [u8]),
+        name: Sealed,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) -> Option<(PeerIdx, Range<usize>)> {
+        let (index, _) = self.keys.receivers().decode(name.receiver);
+        let Some(peer) = self.peers.get_mut(index) else {
+            self.counters.count(DropReason::RefusedMessage, 1);
+            return None;
+        };
+        let was_established = peer.session.is_established(now);
+        let which = (name.counter, name.cipher);
+        let opened = peer.session.open(datagram, name.receiver, which, now);
+        let confirmed = peer.session.take_confirmed();
+        let packet = match opened {
+            Opened::Refused => {
+                self.counters.count(DropReason::RefusedMessage, 1);
+                return None;
+            }
+            Opened::Keepalive => None,
+            Opened::Packet(place) => match self.judge(index, &datagram[place.clone()]) {
+                Verdict::Deliver(len) => Some(place.start..place.start + len),
+                Verdict::Carrier(message) => {
+                    self.on_carrier(index, (message, name.receiver), arrival, now, transmit);
+                    None
+                }
+                Verdict::Drop(reason) => {
+                    self.counters.count(reason, 1);
+                    None
+                }
+            },
+        };
+        self.on_authentic(index, arrival, (now, was_established));
+        if confirmed {
+            self.on_new_keys(index, false, now, transmit);
+        }
+        if packet.is_none() {
+            self.after_traffic(index, now, transmit);
+        }
+        packet.map(|packet| (index, packet))
     }
 
     /// What a peer proves by an authentic message: that it is there, and where.
-    fn on_authentic(
+    pub(super) fn on_authentic(
         &mut self,
         index: PeerIdx,
         arrival: Arrival,
         (now, was_established): (Instant, bool),
-        transmit: &mut TransmitQueue,
     ) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         peer.traffic.last_rx = Some(now);
         let moved = peer.link.is_none_or(|link| link.dst != arrival.from);
-        let established = !was_established && peer.session.is_established();
-        let waiting = peer.session.has_queued() && peer.session.since_handshake().is_some();
+        let established = !was_established && peer.session.is_established(now);
         if moved {
             peer.link = Some(arrival.reply());
         }
-        if !moved && !established && !waiting && peer.session_due.is_some() {
+        if !moved && !established {
             return;
         }
         peer.state = State::Connected;
-        peer.keep_ticking(now);
         if established {
             let node = peer.node_id;
             self.events.push_back(Event::Connected {
@@ -198,11 +236,10 @@ impl Node {
                 endpoint: arrival.from,
             });
         }
-        self.flush_pending(index, now, transmit);
         self.schedule(index);
     }
 
-    /// May this peer send this packet to us?
+    /// May this peer send this packet to us? There may be padding behind the packet.
     fn judge(&mut self, index: PeerIdx, packet: &[u8]) -> Verdict {
         if is_carrier(packet) {
             return match Carrier::decode(packet) {
@@ -220,15 +257,15 @@ impl Node {
             return Verdict::Drop(DropReason::WrongDestination);
         }
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.traffic.rx_bytes += u64::try_from(packet.len()).unwrap_or(0);
+            peer.traffic.rx_bytes += u64::try_from(header.total_len).unwrap_or(0);
         }
-        Verdict::Deliver
+        Verdict::Deliver(header.total_len)
     }
 
     fn on_carrier(
         &mut self,
         index: PeerIdx,
-        message: Carrier,
+        (message, receiver): (Carrier, u32),
         arrival: Arrival,
         now: Instant,
         transmit: &mut TransmitQueue,
@@ -249,13 +286,29 @@ impl Node {
                     endpoint: arrival.from,
                 });
             }
+            Carrier::Features { bits } => {
+                if let Some(peer) = self.peers.get_mut(index)
+                    && bits & FEATURE_AES_256_GCM != 0
+                {
+                    peer.session.peer_opens_gcm(receiver);
+                }
+            }
         }
     }
 }
 
+/// How a data message names its session and itself.
+#[derive(Clone, Copy)]
+struct Sealed {
+    receiver: u32,
+    counter: u64,
+    cipher: Cipher,
+}
+
 /// What is to be done with an opened packet.
 enum Verdict {
-    Deliver,
+    /// The first bytes, this many, are for the TUN.
+    Deliver(usize),
     Carrier(Carrier),
     Drop(DropReason),
 }

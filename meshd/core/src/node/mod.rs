@@ -3,6 +3,7 @@
 pub mod command;
 mod connect;
 pub mod event;
+mod handshake;
 pub mod inbound;
 mod outbound;
 pub mod status;
@@ -16,6 +17,7 @@ use std::{
 
 use ipnet::IpNet;
 use mesh_wire::NodeId;
+use rand::RngExt as _;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
 use self::{
@@ -26,7 +28,7 @@ use crate::{
     lan::table::AddressTable,
     path::{gather::Gatherer, stun_index::StunIndex},
     peer::{
-        session::SessionKeys,
+        keys::{KeyConfig, SessionKeys},
         table::{PeerIdx, PeerTable},
     },
     queue::transmit::TransmitQueue,
@@ -45,16 +47,21 @@ pub struct NodeConfig {
     pub connect_timeout: Duration,
     /// Pause between keepalives of a live session; zero for none.
     pub keepalive: Duration,
+    /// The TUN's MTU: padding never makes a packet longer.
+    pub mtu: usize,
+    /// Whether sessions may use AES-256-GCM with peers that also want it: this machine has it in hardware.
+    pub allow_gcm: bool,
+    /// Time since 1970-01-01T00:00:00Z when the node is made; handshakes carry it.
+    pub unix_time: Duration,
 }
 
 /// A mesh node.
 ///
-/// Packets enter by [`Node::handle_tun`] and [`Node::handle_datagram`], time by [`Node::handle_timeout`], intent by
+/// Packets enter by [`Node::handle_tun`] and [`Node::handle_train`], time by [`Node::handle_timeout`], intent by
 /// [`Node::handle_command`]. Each may fill the queues that are lent to it and each may make news: afterwards send the
 /// queues, drain [`Node::poll_event`], and call `handle_timeout` no later than [`Node::poll_timeout`] says.
 ///
-/// `now` never goes backwards between calls. Nothing here reads a clock, but for the WireGuard library behind
-/// `peer::session`, which keeps its own.
+/// `now` never goes backwards between calls. Nothing here reads a clock.
 #[derive(Debug)]
 pub struct Node {
     local: NodeConfig,
@@ -68,16 +75,20 @@ pub struct Node {
     events: VecDeque<Event>,
     rng: ChaCha12Rng,
     started: Instant,
-    /// Where segments of super-packets are put together, and short replies are written.
-    scratch: Vec<u8>,
 }
 
 impl Node {
     /// A node without peers. `private` is its Curve25519 private key, `seed` feeds every random choice.
     pub fn new(config: NodeConfig, private: [u8; 32], seed: [u8; 32], now: Instant) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let keys = KeyConfig {
+            private,
+            allow_gcm: config.allow_gcm,
+            unix_time: config.unix_time,
+        };
         Self {
+            keys: SessionKeys::new(keys, rng.random(), now),
             local: config,
-            keys: SessionKeys::new(private),
             peers: PeerTable::default(),
             lan: AddressTable::default(),
             gatherer: Gatherer::default(),
@@ -85,9 +96,8 @@ impl Node {
             wakeups: Wakeups::default(),
             counters: Counters::default(),
             events: VecDeque::new(),
-            rng: ChaCha12Rng::from_seed(seed),
+            rng,
             started: now,
-            scratch: Vec::with_capacity(64 * 1024),
         }
     }
 
@@ -129,6 +139,21 @@ impl Node {
         const LEAST: Duration = Duration::from_millis(1);
         let due = self.peers.get_mut(index).and_then(|peer| peer.next_due());
         self.wakeups.set(index, due.map(|at| at.max(now + LEAST)));
+    }
+
+    /// After packets went to or from a peer: renews its keys when they are worn, and sees to it that a timer that these
+    /// packets started is not overslept.
+    fn after_traffic(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let due = peer.session.poll_timeout();
+        if peer.session.take_renewal() {
+            self.handshake(index, now, transmit);
+            self.schedule(index);
+        } else if due.is_some_and(|due| self.wakeups.due(index).is_none_or(|at| due < at)) {
+            self.schedule(index);
+        }
     }
 
     /// Microseconds since the node was made: the clock of our own pings.

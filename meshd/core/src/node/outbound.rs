@@ -1,21 +1,17 @@
-//! TUN -> UDP: look up the owner of the destination, cut super-packets, seal each packet in the owner's session, lay
-//! it into the train of datagrams for the owner's path.
+//! TUN -> UDP: look up the owner of the destination, then cut each packet of the frame straight into the train of
+//! datagrams for the owner's path and seal it there.
 
 use std::time::Instant;
+
+use mesh_wire::wireguard::DATA_HEADER;
 
 use super::{Node, event::DropReason};
 use crate::{
     lan::segment::Segments,
-    peer::{
-        Peer,
-        session::{MAX_HANDSHAKE, OVERHEAD, Sealed},
-        table::PeerIdx,
-    },
-    queue::transmit::TransmitQueue,
+    peer::{Peer, table::PeerIdx},
+    queue::transmit::{Route, TransmitQueue},
+    wireguard::keypair::{OVERHEAD, PADDING},
 };
-
-/// The longest message: a whole UDP payload.
-const MAX_PACKET: usize = crate::queue::transmit::MAX_TRAIN;
 
 impl Node {
     /// One read from the TUN: a `virtio_net_hdr` of 10 bytes and an IP packet or super-packet. The frame is only
@@ -27,12 +23,21 @@ impl Node {
         let Some(index) = self.lan.owner(segments.ip().destination) else {
             return self.counters.count(DropReason::NoSuchDestination, 1);
         };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        for number in 0..segments.count() {
-            let packet = segments.get(number, &mut scratch);
-            self.send_inner(index, packet, now, transmit);
+        let mtu = self.local.mtu;
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        match peer.link.filter(|_| peer.session.is_established(now)) {
+            Some(route) => {
+                for number in 0..segments.count() {
+                    let len = segments.len_of(number);
+                    let seal = Seal { len, mtu, now };
+                    seal.into_train(peer, route, transmit, |place| segments.write(number, place));
+                }
+                self.after_traffic(index, now, transmit);
+            }
+            None => self.keep(index, &segments, now, transmit),
         }
-        self.scratch = scratch;
     }
 
     /// Seals one inner packet for a peer, or keeps it and starts connecting.
@@ -43,68 +48,110 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
+        let mtu = self.local.mtu;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if seal_to(peer, packet, now, transmit) {
-            return;
-        }
-        let dropped = peer.pending.push(packet);
-        let may_dial = peer.state.may_dial(now);
-        self.counters.count(DropReason::Unreachable, dropped);
-        if may_dial {
-            self.dial(index, now);
-        } else {
-            self.nudge(index, now, transmit);
+        match peer.link.filter(|_| peer.session.is_established(now)) {
+            Some(route) => {
+                let seal = Seal {
+                    len: packet.len(),
+                    mtu,
+                    now,
+                };
+                seal.into_train(peer, route, transmit, |place| place.copy_from_slice(packet));
+                self.after_traffic(index, now, transmit);
+            }
+            None => {
+                let dropped = peer.pending.push(packet.to_vec());
+                self.counters.count(DropReason::Unreachable, dropped);
+                self.ask_for_session(index, now, transmit);
+            }
         }
     }
 
-    /// Sends what waited for the session.
-    pub(super) fn flush_pending(
+    /// Keeps the packets of a frame until there is a session.
+    fn keep(
         &mut self,
         index: PeerIdx,
+        segments: &Segments<'_>,
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        while let Some(route) = peer.link
-            && peer.session.has_queued()
+        for number in 0..segments.count() {
+            let mut packet = vec![0; segments.len_of(number)];
+            segments.write(number, &mut packet);
+            let dropped = peer.pending.push(packet);
+            self.counters.count(DropReason::Unreachable, dropped);
+        }
+        self.ask_for_session(index, now, transmit);
+    }
+
+    fn ask_for_session(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        if peer.state.may_dial(now) {
+            self.dial(index, now);
+        } else {
+            self.nudge(index, now, transmit);
+        }
+    }
+
+    /// Sends what waited for the session; returns whether there was anything.
+    pub(super) fn flush_pending(
+        &mut self,
+        index: PeerIdx,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) -> bool {
+        let mtu = self.local.mtu;
+        let mut sent = false;
+        while let Some(peer) = self.peers.get_mut(index)
+            && let Some(route) = peer.link.filter(|_| peer.session.is_established(now))
+            && let Some(packet) = peer.pending.pop()
         {
-            transmit.push_with(route, MAX_PACKET, |buffer| peer.session.next_queued(buffer));
-        }
-        while peer.session.is_established() && peer.link.is_some() {
-            let Some(packet) = peer.pending.pop() else {
-                break;
+            let seal = Seal {
+                len: packet.len(),
+                mtu,
+                now,
             };
-            if !seal_to(peer, &packet, now, transmit) {
-                self.counters.count(DropReason::Unreachable, 1);
-            }
+            seal.into_train(peer, route, transmit, |place| {
+                place.copy_from_slice(&packet)
+            });
+            sent = true;
         }
+        sent
     }
 }
 
-/// Seals `packet` into the train of the peer's path; false if there is no session or no path.
-fn seal_to(peer: &mut Peer, packet: &[u8], now: Instant, transmit: &mut TransmitQueue) -> bool {
-    let Some(route) = peer.link else { return false };
-    if !peer.session.is_established() {
-        return false;
-    }
-    let mut sealed = false;
-    let space = (packet.len() + OVERHEAD).max(MAX_HANDSHAKE);
-    transmit.push_with(route, space, |buffer| {
-        match peer.session.seal(packet, buffer) {
-            Sealed::Message(len) => {
-                sealed = true;
-                len
-            }
-            Sealed::NoSession => 0,
-        }
-    });
-    if sealed {
-        peer.traffic.tx_bytes += u64::try_from(packet.len()).unwrap_or(0);
+/// One packet that is about to be sealed.
+struct Seal {
+    len: usize,
+    mtu: usize,
+    now: Instant,
+}
+
+impl Seal {
+    /// Lets `write` put the packet where it will be sealed, in the train of the peer's path.
+    fn into_train(
+        self,
+        peer: &mut Peer,
+        route: Route,
+        transmit: &mut TransmitQueue,
+        write: impl FnOnce(&mut [u8]),
+    ) {
+        let Self { len, mtu, now } = self;
+        // Never longer than a full packet would be: the path is known to carry those.
+        let padded = len.next_multiple_of(PADDING).min(mtu.max(len));
+        transmit.push_with(route, padded + OVERHEAD, |buffer| {
+            write(&mut buffer[DATA_HEADER..DATA_HEADER + len]);
+            peer.session.seal(buffer, (len, padded), now)
+        });
+        peer.traffic.tx_bytes += u64::try_from(len).unwrap_or(0);
         peer.traffic.last_tx = Some(now);
     }
-    sealed
 }

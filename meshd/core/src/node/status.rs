@@ -49,13 +49,13 @@ impl Node {
             node_id: peer.node_id,
             endpoint: peer
                 .link
-                .filter(|_| peer.session.is_established())
+                .filter(|_| peer.session.is_established(now))
                 .map(|route| route.dst),
             connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,
             rx_bytes: peer.traffic.rx_bytes,
-            since_handshake: peer.session.since_handshake(),
+            since_handshake: peer.session.since_handshake(now),
             since_rx: peer
                 .traffic
                 .last_rx

@@ -4,8 +4,8 @@ use mesh_wire::{WireGuardKey, carrier::Carrier};
 
 use super::*;
 use crate::{
-    Arrival, Command, DropReason, PacketQueue, PeerEntry,
-    peer::session::{Session, SessionKeys},
+    Arrival, Command, DropReason, PacketQueue, PeerEntry, peer::session::Session,
+    wireguard::noise::public_key,
 };
 
 const PSK: [u8; 32] = [9; 32];
@@ -25,7 +25,7 @@ fn node_id(number: u8) -> NodeId {
 }
 
 fn public(number: u8) -> WireGuardKey {
-    SessionKeys::new([number; 32]).public()
+    public_key(&[number; 32])
 }
 
 fn entry(number: u8) -> PeerEntry {
@@ -64,6 +64,9 @@ impl Station {
             cidr: "10.100.0.0/16".parse().unwrap(),
             connect_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(25),
+            mtu: 1400,
+            allow_gcm: false,
+            unix_time: Duration::from_secs(1_700_000_000),
         };
         let mut station = Self {
             number,
@@ -90,9 +93,12 @@ impl Station {
             to: address(self.number),
         };
         let mut packets = PacketQueue::new();
+        let mut train = bytes.to_vec();
+        let whole = (&mut train[..], bytes.len());
         self.node
-            .handle_datagram(arrival, bytes, now, &mut self.transmit, &mut packets);
-        self.received.extend(packets.iter().map(<[u8]>::to_vec));
+            .handle_train(arrival, whole, now, &mut self.transmit, &mut packets);
+        self.received
+            .extend(packets.iter(&train).map(<[u8]>::to_vec));
     }
 
     fn sent(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
@@ -302,11 +308,15 @@ fn a_member_that_leaves_is_forgotten_with_its_session() {
 #[test]
 fn a_path_that_only_an_initiation_spoke_for_does_not_keep_us_from_dialling() {
     let mut pair = Pair::new();
-    let keys = SessionKeys::new([2; 32]);
-    let mut session = Session::new(&keys, public(1), PeerIdx::new(0), PSK, Duration::ZERO);
-    let mut initiation = [0; 256];
-    let len = session.initiate(pair.now, true, &mut initiation);
-    pair.a.datagram(2, &initiation[..len], pair.now);
+    let config = KeyConfig {
+        private: [2; 32],
+        allow_gcm: false,
+        unix_time: Duration::from_secs(1_700_000_000),
+    };
+    let mut keys = SessionKeys::new(config, [3; 32], pair.now);
+    let mut session = Session::new(public(1), PeerIdx::new(0), PSK, Duration::ZERO);
+    let initiation = session.initiate(&mut keys, pair.now).unwrap();
+    pair.a.datagram(2, &initiation, pair.now);
     assert_eq!(pair.a.sent().len(), 1, "the response, which is lost");
     pair.a.tun(frame(1, 2), pair.now);
     let kinds: Vec<_> = pair.a.sent().iter().map(|(_, bytes)| bytes[0]).collect();
@@ -319,14 +329,15 @@ fn a_path_that_only_an_initiation_spoke_for_does_not_keep_us_from_dialling() {
 fn a_message_that_comes_through_the_mesh_itself_moves_no_path() {
     let mut pair = connected();
     pair.b.tun(frame(2, 1), pair.now);
-    let (_, message) = pair.b.sent().remove(0);
+    let (_, mut message) = pair.b.sent().remove(0);
     let inside = Arrival {
         from: SocketAddr::new(virtual_ip(2), 9999),
         to: SocketAddr::new(virtual_ip(1), 7081),
     };
     let (a, mut packets) = (&mut pair.a, PacketQueue::new());
+    let whole = (&mut message[..], usize::MAX);
     a.node
-        .handle_datagram(inside, &message, pair.now, &mut a.transmit, &mut packets);
+        .handle_train(inside, whole, pair.now, &mut a.transmit, &mut packets);
     assert!(packets.is_empty());
     assert_eq!(a.drops(DropReason::InsideTunnel, pair.now), 1);
     assert_eq!(a.node.status(pair.now).peers[0].endpoint, Some(address(2)));

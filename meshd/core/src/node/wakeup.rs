@@ -26,6 +26,11 @@ impl Wakeups {
         }
     }
 
+    /// When `peer` is due.
+    pub(super) fn due(&self, peer: PeerIdx) -> Option<Instant> {
+        self.due.get(&peer).copied()
+    }
+
     /// The earliest time at which some peer is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(at, _)| *at)

@@ -1,11 +1,12 @@
 //! One other member: its identity, its session, the path to it, and what waits for it.
 
+pub mod keys;
 pub mod pending;
 pub mod session;
 pub mod state;
 pub mod table;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mesh_wire::NodeId;
 
@@ -15,10 +16,6 @@ use crate::{
     peer::{pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
-
-/// Timers of a live session are looked at this often. WireGuard's own are whole seconds; half of one keeps a lost
-/// handshake message from costing more than that on top.
-const SESSION_TICK: Duration = Duration::from_millis(500);
 
 /// Bytes and times that `status` shows.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,8 +49,6 @@ pub struct Peer {
     pub pending: Pending,
     /// For `status`.
     pub traffic: Traffic,
-    /// When [`Session::tick`] is next due, while the session is live.
-    pub session_due: Option<Instant>,
     /// When the node must next look at this peer; kept in step with `node::wakeup`.
     pub due: Option<Instant>,
 }
@@ -70,7 +65,6 @@ impl Peer {
             link: None,
             pending: Pending::default(),
             traffic: Traffic::default(),
-            session_due: None,
             due: None,
         }
     }
@@ -81,20 +75,13 @@ impl Peer {
         self.state = State::Idle;
         self.agent = None;
         self.link = None;
-        self.session_due = None;
     }
 
-    /// Starts or goes on ticking the session's timers.
-    pub fn keep_ticking(&mut self, now: Instant) {
-        if self.session_due.is_none_or(|due| due <= now) {
-            self.session_due = Some(now + SESSION_TICK);
-        }
-    }
-
-    /// The earliest time at which something of this peer is due.
+    /// The earliest time at which something of this peer is due. A session without a path has nowhere to send to, so
+    /// its timers wait for one.
     pub fn next_due(&mut self) -> Option<Instant> {
         [
-            self.session_due,
+            self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]

@@ -16,10 +16,10 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Adds a copy; returns how many older packets had to go.
-    pub fn push(&mut self, packet: &[u8]) -> u64 {
-        self.packets.push_back(packet.to_vec());
+    /// Adds one; returns how many older packets had to go.
+    pub fn push(&mut self, packet: Vec<u8>) -> u64 {
         self.bytes += packet.len();
+        self.packets.push_back(packet);
         let mut dropped = 0;
         while self.packets.len() > MAX_PACKETS || self.bytes > MAX_BYTES {
             if self.pop().is_none() {
@@ -59,12 +59,12 @@ mod tests {
     fn the_oldest_give_way() {
         let mut pending = Pending::default();
         for n in 0..=64_u8 {
-            pending.push(&[n; 10]);
+            pending.push(vec![n; 10]);
         }
         assert_eq!(pending.pop().unwrap()[0], 1);
         let mut pending = Pending::default();
-        pending.push(&[1; 60_000]);
-        assert_eq!(pending.push(&[2; 60_000]), 1);
+        pending.push(vec![1; 60_000]);
+        assert_eq!(pending.push(vec![2; 60_000]), 1);
         assert_eq!(pending.pop().unwrap()[0], 2);
         assert!(pending.is_empty());
     }

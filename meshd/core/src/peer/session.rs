@@ -1,314 +1,374 @@
-//! How is a packet sealed for a peer and opened from it? The only file that names boringtun.
-//!
-//! What the crate leaves to its caller, or gets wrong, is settled here: its queue stays empty, one limiter judges
-//! all handshakes before a peer's state is touched, counters that would overflow are refused.
+//! The WireGuard session with one peer: which keys are in use, which handshake is under way, what is due.
+//! The parts stand in [`crate::wireguard`].
 
 use std::{
     fmt,
-    net::IpAddr,
-    sync::Arc,
+    ops::Range,
     time::{Duration, Instant},
 };
 
-use boringtun::{
-    noise::{
-        Packet, Tunn, TunnResult, errors::WireGuardError, handshake::parse_handshake_anon,
-        rate_limiter::RateLimiter,
-    },
-    x25519::{PublicKey, StaticSecret},
+use mesh_wire::{
+    WireGuardKey,
+    wireguard::{Cipher, INITIATION, Message, RESPONSE, initiation, response},
 };
-use mesh_wire::WireGuardKey;
+use zeroize::Zeroizing;
 
-use super::table::PeerIdx;
+use super::{keys::SessionKeys, table::PeerIdx};
+use crate::wireguard::{
+    keypair::{Indices, Keypair},
+    keypairs::Keypairs,
+    mac::Stamp,
+    noise::{Initiator, Responder, TransportKeys},
+    timers::{Due, JITTER, KEEPALIVE, REJECT_AFTER, REKEY_ATTEMPT, REKEY_TIMEOUT, Timers},
+    timestamp::Timestamp,
+};
 
-/// The name under which the WireGuard library logs. It reports as errors what are everyday events here, such as a peer
-/// that went away; what matters of them is in the node's events and counters.
-pub const LIBRARY_LOG_TARGET: &str = "boringtun";
-
-/// What sealing adds to a packet: 16 bytes of header and 16 of tag.
-pub const OVERHEAD: usize = 32;
-/// The longest handshake message; every output buffer must hold it.
-pub const MAX_HANDSHAKE: usize = 148;
-/// Handshakes per second, of all peers together, from which on senders must prove their address with a cookie. A
-/// network of 1,000 peers that all come back at once is served within seconds even so.
-const HANDSHAKES_PER_SECOND: u64 = 200;
-/// Reject-After-Messages (WireGuard paper, section 6.1): 2^64 - 2^13 - 1.
-const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// The first handshake on a new path is repeated this soon; WireGuard's own 5 s are for a path that is known to work.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// How often it is repeated so soon.
 const QUICK_RETRIES: u8 = 4;
+/// Initiations of one peer that come faster than this are not answered (paper, section 5.4.2, as implementations do).
+const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Our own key and what guards its handshakes.
-pub struct SessionKeys {
-    private: StaticSecret,
-    public: PublicKey,
-    limiter: RateLimiter,
-    /// The crate wants a limiter per session as well; this one never limits.
-    unlimited: Arc<RateLimiter>,
-}
-
-/// Whom a WireGuard message is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addressee {
-    /// A handshake initiation from the owner of this key.
-    Initiator(WireGuardKey),
-    /// Any other message: it names the session's index.
-    Session(PeerIdx),
-    /// Too many handshakes: this many bytes of the buffer are a cookie reply to be sent back.
-    Cookie(usize),
-    /// Nobody: malformed, a wrong MAC, or not for our key.
-    Nobody,
-}
-
-impl SessionKeys {
-    /// From a Curve25519 private key.
-    pub fn new(private: [u8; 32]) -> Self {
-        let private = StaticSecret::from(private);
-        let public = PublicKey::from(&private);
-        Self {
-            limiter: RateLimiter::new(&public, HANDSHAKES_PER_SECOND),
-            unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
-            private,
-            public,
-        }
-    }
-
-    /// Our public key.
-    pub fn public(&self) -> WireGuardKey {
-        WireGuardKey::from_bytes(self.public.to_bytes())
-    }
-
-    /// Reads just enough of a message to know whose it is. `reply` holds at least [`MAX_HANDSHAKE`] bytes.
-    pub fn addressee(&self, from: IpAddr, datagram: &[u8], reply: &mut [u8]) -> Addressee {
-        let packet = match Tunn::parse_incoming_packet(datagram) {
-            Ok(Packet::HandshakeInit(_)) => {
-                self.limiter.reset_count();
-                match self.limiter.verify_packet(Some(from), datagram, reply) {
-                    Ok(packet) => packet,
-                    Err(TunnResult::WriteToNetwork(cookie)) => {
-                        return Addressee::Cookie(cookie.len());
-                    }
-                    Err(_) => return Addressee::Nobody,
-                }
-            }
-            Ok(packet) => packet,
-            Err(_) => return Addressee::Nobody,
-        };
-        let index = match packet {
-            Packet::HandshakeInit(init) => {
-                return match parse_handshake_anon(&self.private, &self.public, &init) {
-                    Ok(half) => {
-                        Addressee::Initiator(WireGuardKey::from_bytes(half.peer_static_public))
-                    }
-                    Err(_) => Addressee::Nobody,
-                };
-            }
-            Packet::HandshakeResponse(response) => response.receiver_idx,
-            Packet::PacketCookieReply(cookie) => cookie.receiver_idx,
-            Packet::PacketData(data) => data.receiver_idx,
-        };
-        Addressee::Session(PeerIdx::new(index >> 8))
-    }
-}
-
-impl fmt::Debug for SessionKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionKeys({})", self.public())
-    }
-}
-
-/// What became of a packet that was to be sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sealed {
-    /// This many bytes of the buffer are to be sent; 0 when the packet waits for new keys.
-    Message(usize),
-    /// There is no session; nothing was sealed, nothing kept.
-    NoSession,
-}
-
-/// What a message turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a data message turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
-    /// This many bytes at the start of the buffer are an IP packet.
-    Packet(usize),
+    /// Here in the message stands a packet, perhaps with padding behind it.
+    Packet(Range<usize>),
     /// Authentic, without a packet inside.
     Keepalive,
-    /// Authentic; this many bytes of the buffer are to be sent back.
-    Reply(usize),
-    /// A cookie: not authentic in itself, so it proves nothing about where the peer is.
-    Cookie,
-    /// Forged, replayed, damaged or too late.
+    /// Forged, replayed, damaged, too late, or of no session of ours.
     Refused,
 }
 
-/// The WireGuard session with one peer.
+/// What the passing of time asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionDue {
+    /// Send an empty message.
+    Keepalive,
+    /// Send a handshake initiation.
+    Handshake,
+    /// The keys are too old, and no new ones came.
+    Over,
+}
+
+/// The session with one peer.
 pub struct Session {
-    tunn: Tunn,
-    established: bool,
+    peer: WireGuardKey,
+    psk: Zeroizing<[u8; 32]>,
+    index: PeerIdx,
+    /// Of the next handshake; part of its index.
+    serial: u8,
+    stamp: Stamp,
+    attempt: Option<Attempt>,
+    keys: Keypairs,
+    /// The greatest timestamp that the peer has sent, and when.
+    latest: (Timestamp, Option<Instant>),
+    timers: Timers,
+    /// Something was sent or received under keys that should be replaced.
+    renew: bool,
+    /// The peer has begun to use the keys of a handshake that it began.
+    confirmed: bool,
+}
+
+/// A handshake that we began and that is not answered yet.
+struct Attempt {
+    handshake: Initiator,
+    local: u32,
+    began: Instant,
+    resend: Instant,
     quick_retries: u8,
-    next_quick: Option<Instant>,
-    /// How many packets the crate has kept; it drops them beyond 256.
-    queued: usize,
 }
 
 impl Session {
-    /// A session that has not begun. `psk` is this pair's preshared key.
-    pub fn new(
-        keys: &SessionKeys,
-        peer: WireGuardKey,
-        index: PeerIdx,
-        psk: [u8; 32],
-        keepalive: Duration,
-    ) -> Self {
-        let keepalive = u16::try_from(keepalive.as_secs())
-            .ok()
-            .filter(|secs| *secs > 0);
+    /// A session that has not begun. `psk` is this pair's preshared key; `keepalive` zero for none.
+    pub fn new(peer: WireGuardKey, index: PeerIdx, psk: [u8; 32], keepalive: Duration) -> Self {
         Self {
-            tunn: Tunn::new(
-                keys.private.clone(),
-                PublicKey::from(*peer.as_bytes()),
-                Some(psk),
-                keepalive,
-                index.get(),
-                Some(Arc::clone(&keys.unlimited)),
-            ),
-            established: false,
-            quick_retries: 0,
-            next_quick: None,
-            queued: 0,
+            peer,
+            psk: Zeroizing::new(psk),
+            index,
+            serial: 0,
+            stamp: Stamp::new(&peer),
+            attempt: None,
+            keys: Keypairs::default(),
+            latest: (Timestamp::default(), None),
+            timers: Timers::new(keepalive),
+            renew: false,
+            confirmed: false,
         }
     }
 
     /// Whether packets can be sealed.
-    pub fn is_established(&self) -> bool {
-        self.established
+    pub fn is_established(&self, now: Instant) -> bool {
+        self.keys.current().is_some_and(|keys| keys.is_usable(now))
+    }
+
+    /// What the next packet will be sealed with, once there are keys.
+    pub fn cipher(&self) -> Option<Cipher> {
+        self.keys.current().map(Keypair::cipher)
     }
 
     /// Time since the last completed handshake.
-    pub fn since_handshake(&self) -> Option<Duration> {
-        self.tunn.time_since_last_handshake()
+    pub fn since_handshake(&self, now: Instant) -> Option<Duration> {
+        let created = self.keys.current()?.created();
+        Some(now.saturating_duration_since(created))
     }
 
-    /// Seals `packet` into `out`, which holds at least `packet.len() + OVERHEAD` and [`MAX_HANDSHAKE`] bytes.
-    pub fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Sealed {
-        if !self.established {
-            return Sealed::NoSession;
-        }
-        match self.tunn.encapsulate(packet, out) {
-            // Without keys left the crate answers with a handshake initiation and keeps the packet itself until
-            // `next_queued` asks for it.
-            TunnResult::WriteToNetwork(message) => {
-                self.queued += usize::from(message.first() == Some(&1));
-                Sealed::Message(message.len())
-            }
-            TunnResult::Done => {
-                self.queued += 1;
-                Sealed::Message(0)
-            }
-            TunnResult::Err(_)
-            | TunnResult::WriteToTunnelV4(..)
-            | TunnResult::WriteToTunnelV6(..) => Sealed::NoSession,
-        }
-    }
-
-    /// Writes a handshake initiation into `out`; returns its length, 0 if one is under way already and `force` is off.
-    pub fn initiate(&mut self, now: Instant, force: bool, out: &mut [u8]) -> usize {
-        if self.next_quick.is_none() {
-            self.quick_retries = QUICK_RETRIES;
-        }
-        self.next_quick = Some(now + FIRST_RETRY);
-        match self.tunn.format_handshake_initiation(out, force) {
-            TunnResult::WriteToNetwork(message) => message.len(),
-            TunnResult::Done
-            | TunnResult::Err(_)
-            | TunnResult::WriteToTunnelV4(..)
-            | TunnResult::WriteToTunnelV6(..) => 0,
-        }
-    }
-
-    /// Opens a message into `out`, which is at least as long and holds [`MAX_HANDSHAKE`] bytes.
-    pub fn open(&mut self, from: IpAddr, datagram: &[u8], out: &mut [u8]) -> Opened {
-        let kind = datagram.first().copied().unwrap_or(0);
-        if kind == 4 && counter(datagram).is_none_or(|counter| counter >= REJECT_AFTER_MESSAGES) {
-            return Opened::Refused;
-        }
-        let opened = match self.tunn.decapsulate(Some(from), datagram, out) {
-            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                Opened::Packet(packet.len())
-            }
-            TunnResult::WriteToNetwork(reply) => Opened::Reply(reply.len()),
-            TunnResult::Done if kind == 3 => Opened::Cookie,
-            TunnResult::Done => Opened::Keepalive,
-            TunnResult::Err(WireGuardError::DuplicateCounter) => Opened::Refused,
-            TunnResult::Err(_) => Opened::Refused,
+    /// Seals the `len` bytes that stand at [`mesh_wire::wireguard::DATA_HEADER`] in `buffer`, padded to `padded`, in
+    /// place. Returns the message's length; 0 without usable keys.
+    pub fn seal(
+        &mut self,
+        buffer: &mut [u8],
+        (len, padded): (usize, usize),
+        now: Instant,
+    ) -> usize {
+        let Some(keys) = self.keys.current_mut().filter(|keys| keys.is_usable(now)) else {
+            return 0;
         };
-        // Data proves that the keys are confirmed both ways; so does the response to our own initiation.
-        let confirms = matches!(opened, Opened::Packet(_) | Opened::Keepalive)
-            || (kind == 2 && matches!(opened, Opened::Reply(_)));
-        if confirms && !self.established {
-            self.established = true;
-            self.next_quick = None;
+        let written = keys.seal(buffer, len, padded);
+        self.renew |= keys.is_worn(now);
+        self.timers.sent(len > 0, now);
+        written
+    }
+
+    /// Opens a data message in place. `receiver` is its index.
+    pub fn open(
+        &mut self,
+        message: &mut [u8],
+        receiver: u32,
+        (counter, cipher): (u64, Cipher),
+        now: Instant,
+    ) -> Opened {
+        let Some(keys) = self.keys.by_index(receiver) else {
+            return Opened::Refused;
+        };
+        let Some(packet) = keys.open(message, (counter, cipher), now) else {
+            return Opened::Refused;
+        };
+        // Whoever only receives must renew in time for the answer to come before the keys are rejected.
+        let age = now.saturating_duration_since(keys.created());
+        self.renew |= keys.is_initiator() && age >= REJECT_AFTER - KEEPALIVE - REKEY_TIMEOUT;
+        if self.keys.confirm(receiver) {
+            self.attempt = None;
+            self.confirmed = true;
         }
-        opened
-    }
-
-    /// Whether the crate keeps packets that met a session without keys.
-    pub fn has_queued(&self) -> bool {
-        self.queued > 0 && self.established
-    }
-
-    /// Takes one such packet, sealed; 0 when there is none. `out` holds any packet that was given to `seal`.
-    pub fn next_queued(&mut self, out: &mut [u8]) -> usize {
-        self.queued = self.queued.saturating_sub(1);
-        match self.tunn.decapsulate(None, &[], out) {
-            TunnResult::WriteToNetwork(message) => message.len(),
-            TunnResult::Done
-            | TunnResult::Err(_)
-            | TunnResult::WriteToTunnelV4(..)
-            | TunnResult::WriteToTunnelV6(..) => 0,
+        self.timers.received(!packet.is_empty(), now);
+        if packet.is_empty() {
+            Opened::Keepalive
+        } else {
+            Opened::Packet(packet)
         }
     }
 
-    /// Looks at the timers: re-keying, keepalives, expiry. Returns the length of a message to send, 0 for none.
-    pub fn tick(&mut self, now: Instant, out: &mut [u8]) -> usize {
-        if let Some(due) = self.next_quick
-            && !self.established
-            && due <= now
-            && self.quick_retries > 0
+    /// The peer said under the keys named `receiver` that it opens AES-256-GCM.
+    pub fn peer_opens_gcm(&mut self, receiver: u32) {
+        if let Some(keys) = self.keys.by_index(receiver) {
+            keys.peer_opens_gcm();
+        }
+    }
+
+    /// Whether new keys, of a handshake that the peer began, came into use.
+    pub fn take_confirmed(&mut self) -> bool {
+        std::mem::take(&mut self.confirmed)
+    }
+
+    /// Whether the keys should be replaced; asked once after each batch.
+    pub fn take_renewal(&mut self) -> bool {
+        std::mem::take(&mut self.renew) && self.attempt.is_none()
+    }
+
+    /// Begins a handshake, unless one is under way. `None` also if the peer's key is unusable.
+    pub fn initiate(&mut self, keys: &mut SessionKeys, now: Instant) -> Option<[u8; INITIATION]> {
+        match &self.attempt {
+            Some(attempt) if attempt.resend > now => None,
+            Some(attempt) => {
+                let (began, quick) = (attempt.began, attempt.quick_retries);
+                self.send_initiation(keys, (began, quick.saturating_sub(1)), now)
+            }
+            None => {
+                // On a path that has carried nothing yet the message may well have been the first to be lost.
+                let quick = if self.is_established(now) {
+                    0
+                } else {
+                    QUICK_RETRIES
+                };
+                self.send_initiation(keys, (now, quick), now)
+            }
+        }
+    }
+
+    fn send_initiation(
+        &mut self,
+        keys: &mut SessionKeys,
+        (began, quick_retries): (Instant, u8),
+        now: Instant,
+    ) -> Option<[u8; INITIATION]> {
+        let local = self.next_index(keys);
+        let timestamp = keys.timestamp(now);
+        let seed = keys.random();
+        // Should the key turn out to be unusable, nothing is left to be repeated.
+        self.attempt = None;
+        let (handshake, noise) =
+            Initiator::start(keys.private(), (&self.peer, &self.psk), timestamp, seed)?;
+        let pause = match quick_retries {
+            0 => REKEY_TIMEOUT + keys.random_below(JITTER),
+            _ => FIRST_RETRY,
+        };
+        self.attempt = Some(Attempt {
+            handshake,
+            local,
+            began,
+            resend: now + pause,
+            quick_retries,
+        });
+        let mut message = initiation(local, &noise);
+        self.stamp.stamp(&mut message, now);
+        Some(message)
+    }
+
+    /// Answers an initiation of this peer. `sender` is its index. `None` if it is old or comes too soon.
+    pub fn accept(
+        &mut self,
+        keys: &mut SessionKeys,
+        (responder, sender): (Responder, u32),
+        now: Instant,
+    ) -> Option<[u8; RESPONSE]> {
+        let (latest, at) = self.latest;
+        let soon = at.is_some_and(|at| now.saturating_duration_since(at) < INITIATION_INTERVAL);
+        if responder.timestamp <= latest || soon {
+            return None;
+        }
+        self.latest = (responder.timestamp, Some(now));
+        let local = self.next_index(keys);
+        let (noise, transport) = responder.respond(&self.psk)?;
+        let indices = Indices {
+            local,
+            remote: sender,
+        };
+        self.keys
+            .offer(keypair(keys, &transport, indices, (false, now)));
+        let mut message = response(local, sender, &noise);
+        self.stamp.stamp(&mut message, now);
+        Some(message)
+    }
+
+    /// Takes the response to our initiation; false if it is none.
+    pub fn finish(&mut self, keys: &SessionKeys, response: &Message<'_>, now: Instant) -> bool {
+        let Message::Response {
+            sender,
+            receiver,
+            noise,
+        } = *response
+        else {
+            return false;
+        };
+        let Some(attempt) = self
+            .attempt
+            .as_mut()
+            .filter(|attempt| attempt.local == receiver)
+        else {
+            return false;
+        };
+        let Some(transport) = attempt.handshake.finish(noise) else {
+            return false;
+        };
+        let indices = Indices {
+            local: receiver,
+            remote: sender,
+        };
+        self.keys
+            .begin(keypair(keys, &transport, indices, (true, now)));
+        self.attempt = None;
+        self.renew = false;
+        self.timers.received(false, now);
+        true
+    }
+
+    /// Takes a cookie; false if it answers nothing of ours. It proves nothing about where the peer is.
+    pub fn take_cookie(&mut self, reply: &Message<'_>, now: Instant) -> bool {
+        let Message::CookieReply {
+            receiver,
+            nonce,
+            sealed,
+        } = *reply
+        else {
+            return false;
+        };
+        let asked = self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.local == receiver);
+        asked && self.stamp.take_cookie(sealed, nonce, now)
+    }
+
+    /// When [`Self::handle_timeout`] is next due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let attempt = self.attempt.as_ref().map(|attempt| attempt.resend);
+        let expiry = self
+            .keys
+            .current()
+            .map(|keys| keys.created() + REJECT_AFTER);
+        [attempt, expiry, self.timers.next()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Lets time pass; to be called until it returns `None`.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<SessionDue> {
+        if self
+            .attempt
+            .take_if(|attempt| attempt.began + REKEY_ATTEMPT <= now)
+            .is_some()
         {
-            self.quick_retries -= 1;
-            return self.initiate(now, true, out);
+            self.timers.stop();
         }
-        match self.tunn.update_timers(out) {
-            TunnResult::WriteToNetwork(message) => message.len(),
-            TunnResult::Err(_) => {
-                self.established = false;
-                self.next_quick = None;
-                0
-            }
-            TunnResult::Done
-            | TunnResult::WriteToTunnelV4(..)
-            | TunnResult::WriteToTunnelV6(..) => {
-                self.established =
-                    self.established && self.tunn.time_since_last_handshake().is_some();
-                0
-            }
+        if self.keys.expire(now) {
+            self.timers.stop();
+            return Some(SessionDue::Over);
+        }
+        if self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.resend <= now)
+        {
+            return Some(SessionDue::Handshake);
+        }
+        match self.timers.take_due(now)? {
+            Due::Keepalive => Some(SessionDue::Keepalive),
+            // One that is under way is repeated by its own clock.
+            Due::Handshake if self.attempt.is_some() => self.handle_timeout(now),
+            Due::Handshake => Some(SessionDue::Handshake),
         }
     }
+
+    fn next_index(&mut self, keys: &SessionKeys) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        keys.receivers().encode(self.index, self.serial)
+    }
+}
+
+fn keypair(
+    keys: &SessionKeys,
+    transport: &TransportKeys,
+    indices: Indices,
+    (initiator, now): (bool, Instant),
+) -> Box<Keypair> {
+    Box::new(Keypair::new(
+        transport,
+        indices,
+        (initiator, keys.allows_gcm()),
+        now,
+    ))
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("established", &self.established)
+            .field("peer", &self.peer)
+            .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
-}
-
-/// The counter of a transport data message (WireGuard paper, section 5.4.6).
-fn counter(datagram: &[u8]) -> Option<u64> {
-    Some(u64::from_le_bytes(datagram.get(8..16)?.try_into().ok()?))
 }
 
 #[cfg(test)]

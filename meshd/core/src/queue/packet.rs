@@ -2,46 +2,30 @@
 
 use std::ops::Range;
 
-/// Opened IP packets in one contiguous buffer. The owner lends it to the node, writes what it holds, clears it and
-/// lends it again; no allocation after the buffer has grown to the size of one batch.
+/// Where in a received train the opened packets stand. The owner lends it to the node together with the train, writes
+/// what it names, clears it and lends it again with the next train.
 #[derive(Debug, Default)]
 pub struct PacketQueue {
-    bytes: Vec<u8>,
     packets: Vec<Range<usize>>,
 }
 
 impl PacketQueue {
-    /// An empty queue with room for one receive batch of 64 KiB.
+    /// An empty queue with room for the datagrams of one train.
     pub fn new() -> Self {
         Self {
-            bytes: Vec::with_capacity(128 * 1024),
-            packets: Vec::with_capacity(128),
+            packets: Vec::with_capacity(super::transmit::MAX_SEGMENTS),
         }
     }
 
-    /// Space for one packet of at most `len` bytes, to be filled before [`Self::commit`].
-    pub fn reserve(&mut self, len: usize) -> &mut [u8] {
-        let start = self.end();
-        let needed = start + len;
-        if self.bytes.len() < needed {
-            self.bytes.resize(needed, 0);
-        }
-        &mut self.bytes[start..needed]
+    /// Names a packet.
+    pub fn push(&mut self, place: Range<usize>) {
+        self.packets.push(place);
     }
 
-    /// Keeps the first `len` bytes of the last reservation, from `offset` on, as a packet.
-    pub fn commit(&mut self, offset: usize, len: usize) {
-        let start = self.end() + offset;
-        debug_assert!(
-            start + len <= self.bytes.len(),
-            "only what was reserved can be committed"
-        );
-        self.packets.push(start..start + len);
-    }
-
-    /// The packets, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.packets.iter().map(|range| &self.bytes[range.clone()])
+    /// The packets, oldest first. `train` is the one that the queue was filled from.
+    pub fn iter<'a>(&'a self, train: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let place = |range: &Range<usize>| train.get(range.clone()).unwrap_or_default();
+        self.packets.iter().map(place)
     }
 
     /// How many packets wait.
@@ -58,10 +42,6 @@ impl PacketQueue {
     pub fn clear(&mut self) {
         self.packets.clear();
     }
-
-    fn end(&self) -> usize {
-        self.packets.last().map_or(0, |range| range.end)
-    }
 }
 
 #[cfg(test)]
@@ -69,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_come_out_as_they_were_committed() {
+    fn packets_come_out_in_the_order_in_which_they_were_named() {
         let mut queue = PacketQueue::new();
-        queue.reserve(100)[16..20].copy_from_slice(b"abcd");
-        queue.commit(16, 4);
-        queue.reserve(8)[..2].copy_from_slice(b"xy");
-        queue.commit(0, 2);
-        queue.reserve(8);
-        assert_eq!(queue.iter().collect::<Vec<_>>(), [&b"abcd"[..], b"xy"]);
+        queue.push(2..4);
+        queue.push(7..8);
+        assert_eq!(
+            queue.iter(b"..ab...c").collect::<Vec<_>>(),
+            [&b"ab"[..], b"c"]
+        );
         queue.clear();
         assert!(queue.is_empty());
     }

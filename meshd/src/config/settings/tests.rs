@@ -28,9 +28,16 @@ fn an_empty_file_means_the_documented_defaults() {
         (settings.device.name.as_str(), settings.device.mtu),
         ("mesh0", 1400)
     );
-    assert_eq!(settings.timing.heartbeat_interval, Duration::from_secs(30));
-    assert_eq!(settings.timing.connect_timeout, Duration::from_secs(30));
-    assert_eq!(settings.timing.keepalive_interval, Duration::from_secs(25));
+    assert_eq!(
+        settings.connection.heartbeat_interval,
+        Duration::from_secs(30)
+    );
+    assert_eq!(settings.connection.connect_timeout, Duration::from_secs(30));
+    assert_eq!(
+        settings.connection.keepalive_interval,
+        Duration::from_secs(25)
+    );
+    assert_eq!(settings.connection.cipher, Cipher::ChaCha20Poly1305);
     assert!(settings.stun_servers.is_empty() && settings.shares.is_empty());
     assert_eq!(settings.api_listen, "127.0.0.1:7082".parse().unwrap());
     assert_eq!(settings.log.level, Level::INFO);
@@ -66,7 +73,7 @@ fn every_value_reaches_the_settings() {
     let settings = settings(
         "mesh:\n  enabled: false\n  network_id: home\n  network_cidr: 10.7.0.0/24\n  name: ann\n  listen_port: 0\n  \
          device: {name: lan0, mtu: 1280}\n  discovery: {server: 'https://d.example:8443', heartbeat_interval: 5s}\n  \
-         stun: {servers: ['stun:a.example:1']}\n  connection: {connect_timeout: 1m, keepalive_interval: 10s}\n\
+         stun: {servers: ['stun:a.example:1']}\n  connection: {connect_timeout: 1m, keepalive_interval: 10s, cipher: auto}\n\
          shares:\n  - {name: docs, path: /srv, to: [bob, 10.7.0.2], rw: false}\n\
          api: {listen: '[::1]:1'}\nlog: {level: debug, format: json}\n",
     );
@@ -80,9 +87,16 @@ fn every_value_reaches_the_settings() {
         (settings.device.name.as_str(), settings.device.mtu),
         ("lan0", 1280)
     );
-    assert_eq!(settings.timing.heartbeat_interval, Duration::from_secs(5));
-    assert_eq!(settings.timing.connect_timeout, Duration::from_secs(60));
-    assert_eq!(settings.timing.keepalive_interval, Duration::from_secs(10));
+    assert_eq!(
+        settings.connection.heartbeat_interval,
+        Duration::from_secs(5)
+    );
+    assert_eq!(settings.connection.connect_timeout, Duration::from_secs(60));
+    assert_eq!(
+        settings.connection.keepalive_interval,
+        Duration::from_secs(10)
+    );
+    assert_eq!(settings.connection.cipher, Cipher::Auto);
     assert_eq!(settings.stun_servers[0].port, 1);
     assert_eq!(settings.shares[0].path, Path::new("/srv"));
     assert_eq!(settings.shares[0].to, ["bob", "10.7.0.2"]);
@@ -169,6 +183,10 @@ fn every_key_judges_its_value() {
         (
             "mesh: {connection: {keepalive_interval: 3m}}",
             "mesh.connection.keepalive_interval",
+        ),
+        (
+            "mesh: {connection: {cipher: aes}}",
+            "mesh.connection.cipher",
         ),
         (
             "mesh: {routing: {route_timeout: 2}}",

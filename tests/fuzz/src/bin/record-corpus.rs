@@ -11,7 +11,7 @@ use std::{
 
 use fuzz::node::{PEER, SELF, address, connecting};
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
-use mesh_wire::{NodeId, carrier::Carrier, psk::NetworkPsk};
+use mesh_wire::{NodeId, carrier::Carrier, psk::NetworkPsk, wireguard::cookie_reply};
 
 fn main() -> io::Result<()> {
     let (datagrams, signals) = conversation();
@@ -19,7 +19,9 @@ fn main() -> io::Result<()> {
     for (number, (_, bytes)) in datagrams.iter().enumerate().take(12) {
         write("frame", &format!("recorded-{number:02}"), bytes)?;
         write("stun_answer", &format!("recorded-{number:02}"), bytes)?;
+        write("wireguard", &format!("recorded-{number:02}"), bytes)?;
     }
+    write("wireguard", "cookie", &cookie_reply(7, &[1; 24], &[2; 32]))?;
     for (number, (_, bytes)) in to_self.iter().enumerate().take(12) {
         write("node", &format!("recorded-{number:02}"), &framed(bytes))?;
     }
@@ -47,6 +49,7 @@ fn main() -> io::Result<()> {
                 sent: 1 << 40,
             },
         ),
+        ("features", Carrier::Features { bits: 1 }),
     ] {
         write("carrier", name, &message.encode())?;
         write("ip_header", name, &message.encode())?;
@@ -80,14 +83,15 @@ fn conversation() -> (Vec<(u8, Vec<u8>)>, Vec<String>) {
         while let Some((to, what)) = waiting.pop_front() {
             let (number, node) = &mut nodes[usize::from(to != SELF)];
             match what {
-                Message::Datagram(bytes) => {
+                Message::Datagram(mut bytes) => {
                     let arrival = Arrival {
                         from: address(SELF + PEER - to),
                         to: address(to),
                     };
                     let mut packets = PacketQueue::new();
-                    node.handle_datagram(arrival, &bytes, now, &mut transmit, &mut packets);
-                    datagrams.push((to, bytes));
+                    datagrams.push((to, bytes.clone()));
+                    let train = (&mut bytes[..], usize::MAX);
+                    node.handle_train(arrival, train, now, &mut transmit, &mut packets);
                 }
                 Message::Command(command) => node.handle_command(command, now, &mut transmit),
             }

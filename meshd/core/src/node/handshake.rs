@@ -1,0 +1,97 @@
+//! The messages that make and renew a session's keys, and what follows from them.
+
+use std::time::Instant;
+
+use mesh_wire::{
+    carrier::{Carrier, FEATURE_AES_256_GCM},
+    wireguard::Message,
+};
+
+use super::{Node, connect::send_keepalive, inbound::Arrival};
+use crate::{
+    peer::{state::State, table::PeerIdx},
+    queue::transmit::TransmitQueue,
+    wireguard::noise::Responder,
+};
+
+impl Node {
+    /// A peer begins a handshake. Returns false if it deserves no answer.
+    ///
+    /// An initiation can be recorded and sent again from elsewhere before the peer's next one, so it is answered where it
+    /// came from but moves no path; what the peer sends under the new keys does.
+    pub(super) fn on_initiation(
+        &mut self,
+        (responder, sender): (Responder, u32),
+        arrival: Arrival,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) -> bool {
+        let Some(index) = self.peers.by_key(&responder.peer) else {
+            return false;
+        };
+        let Some(peer) = self.peers.get_mut(index) else {
+            return false;
+        };
+        let Some(response) = peer
+            .session
+            .accept(&mut self.keys, (responder, sender), now)
+        else {
+            return false;
+        };
+        transmit.push(arrival.reply(), &response);
+        peer.traffic.last_rx = Some(now);
+        if peer.link.is_none() {
+            peer.link = Some(arrival.reply());
+            peer.state = State::Connected;
+        }
+        self.schedule(index);
+        true
+    }
+
+    /// A peer answers our initiation, by a response or a cookie. Returns false if it answers nothing of ours.
+    pub(super) fn on_answer(
+        &mut self,
+        index: PeerIdx,
+        message: &Message<'_>,
+        arrival: Arrival,
+        (now, transmit): (Instant, &mut TransmitQueue),
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return false;
+        };
+        if peer.session.take_cookie(message, now) {
+            return true;
+        }
+        let was_established = peer.session.is_established(now);
+        if !peer.session.finish(&self.keys, message, now) {
+            return false;
+        }
+        self.on_authentic(index, arrival, (now, was_established));
+        self.on_new_keys(index, true, now, transmit);
+        self.schedule(index);
+        true
+    }
+
+    /// New keys are in use: say what we can do, and send what waited. Whoever began the handshake must send something,
+    /// because the other side uses the keys only then.
+    pub(super) fn on_new_keys(
+        &mut self,
+        index: PeerIdx,
+        initiator: bool,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        if self.keys.allows_gcm() {
+            let bits = FEATURE_AES_256_GCM;
+            self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
+        }
+        let sent = self.flush_pending(index, now, transmit) || self.keys.allows_gcm();
+        if initiator
+            && !sent
+            && let Some(peer) = self.peers.get_mut(index)
+            && let Some(route) = peer.link
+        {
+            send_keepalive(peer, route, now, transmit);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! When must something be sent although nobody asked, and when is a session over? (Paper, section 6.)
+
+use std::time::{Duration, Instant};
+
+/// A session whose initiator we are is renewed when something is sent after this time.
+pub const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// No session is used longer than this.
+pub const REJECT_AFTER: Duration = Duration::from_secs(180);
+/// An initiation without an answer is repeated after this time and up to [`JITTER`] more.
+pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
+/// So that two peers that begin at the same time do not go on doing so.
+pub const JITTER: Duration = Duration::from_millis(333);
+/// Initiations are repeated for this long.
+pub const REKEY_ATTEMPT: Duration = Duration::from_secs(90);
+/// Whoever received something and had nothing to send for this long says so.
+pub const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// The timers that run while a session stands. Each packet only moves deadlines; [`Timers::next`] says when to look.
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// Pause between keepalives that are sent whatever happens.
+    interval: Option<Duration>,
+    /// The peer waits for a sign of life.
+    passive: Option<Instant>,
+    /// We wait for one.
+    answer: Option<Instant>,
+    /// The next of the keepalives that are sent whatever happens.
+    persistent: Option<Instant>,
+}
+
+/// What a timer asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Send an empty message.
+    Keepalive,
+    /// The peer does not answer: begin a new handshake.
+    Handshake,
+}
+
+impl Timers {
+    /// With a keepalive every `interval`, zero for none.
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval: (!interval.is_zero()).then_some(interval),
+            ..Self::default()
+        }
+    }
+
+    /// Something was sealed for the peer. `data` is false for an empty message.
+    pub fn sent(&mut self, data: bool, now: Instant) {
+        self.passive = None;
+        self.persistent = self.interval.map(|interval| now + interval);
+        if data && self.answer.is_none() {
+            self.answer = Some(now + KEEPALIVE + REKEY_TIMEOUT);
+        }
+    }
+
+    /// Something authentic came from the peer.
+    pub fn received(&mut self, data: bool, now: Instant) {
+        self.answer = None;
+        self.persistent = self.interval.map(|interval| now + interval);
+        if data && self.passive.is_none() {
+            self.passive = Some(now + KEEPALIVE);
+        }
+    }
+
+    /// Nothing runs any more.
+    pub fn stop(&mut self) {
+        (self.passive, self.answer, self.persistent) = (None, None, None);
+    }
+
+    /// The earliest time at which [`Self::take_due`] has something.
+    pub fn next(&self) -> Option<Instant> {
+        [self.passive, self.answer, self.persistent]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Takes what is due.
+    pub fn take_due(&mut self, now: Instant) -> Option<Due> {
+        if self.answer.take_if(|at| *at <= now).is_some() {
+            return Some(Due::Handshake);
+        }
+        let passive = self.passive.take_if(|at| *at <= now).is_some();
+        let persistent = self.persistent.take_if(|at| *at <= now).is_some();
+        (passive || persistent).then_some(Due::Keepalive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn whoever_only_receives_answers_once_in_ten_seconds() {
+        let (mut timers, now) = (Timers::new(Duration::ZERO), Instant::now());
+        timers.received(true, now);
+        timers.received(true, now + 5 * SECOND);
+        assert_eq!(timers.next(), Some(now + KEEPALIVE));
+        assert_eq!(timers.take_due(now + KEEPALIVE), Some(Due::Keepalive));
+        timers.sent(false, now + KEEPALIVE);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn two_idle_peers_do_not_answer_each_others_keepalives() {
+        let (mut timers, now) = (Timers::new(Duration::ZERO), Instant::now());
+        timers.received(false, now);
+        assert_eq!(timers.next(), None);
+        timers.sent(false, now);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn data_without_any_answer_asks_for_a_handshake() {
+        let (mut timers, now) = (Timers::new(Duration::ZERO), Instant::now());
+        timers.sent(true, now);
+        timers.sent(true, now + 14 * SECOND);
+        assert_eq!(timers.take_due(now + 14 * SECOND), None);
+        assert_eq!(timers.take_due(now + 15 * SECOND), Some(Due::Handshake));
+        timers.sent(true, now + 15 * SECOND);
+        timers.received(false, now + 16 * SECOND);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn keepalives_follow_the_last_packet() {
+        let (mut timers, now) = (Timers::new(25 * SECOND), Instant::now());
+        timers.sent(false, now);
+        timers.sent(false, now + 10 * SECOND);
+        assert_eq!(timers.next(), Some(now + 35 * SECOND));
+        assert_eq!(timers.take_due(now + 35 * SECOND), Some(Due::Keepalive));
+    }
+}
