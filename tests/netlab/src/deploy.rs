@@ -51,6 +51,7 @@ pub struct Daemon {
     pub virtual_ip: String,
     host: Host,
     state: PathBuf,
+    program: PathBuf,
 }
 
 impl Daemon {
@@ -63,8 +64,13 @@ impl Daemon {
 
     /// Starts it and returns at once.
     pub fn launch(host: &Host, args: &[&str]) -> Result<Self> {
+        Self::launch_program(&binary("meshd")?, host, args)
+    }
+
+    /// As [`Self::launch`], with the `meshd` of another build.
+    pub fn launch_program(program: &Path, host: &Host, args: &[&str]) -> Result<Self> {
         let state = host.dir().join("state");
-        let mut command = host.command(binary("meshd")?);
+        let mut command = host.command(program);
         command.args(["up", "--state-dir"]).arg(&state).args(args);
         // A file of the machine that runs the tests is none of the lab's.
         command
@@ -77,6 +83,7 @@ impl Daemon {
             virtual_ip: String::new(),
             host: host.clone(),
             state,
+            program: program.to_path_buf(),
         })
     }
 
@@ -106,7 +113,7 @@ impl Daemon {
 
     /// Runs a command of the command line against this daemon, whatever its exit status.
     pub fn cli(&self, args: &[&str]) -> Result<Output> {
-        let mut command = self.host.command(binary("meshd")?);
+        let mut command = self.host.command(&self.program);
         command.arg("--state-dir").arg(&self.state).args(args);
         self.host.run_command(command, START_LIMIT)
     }
