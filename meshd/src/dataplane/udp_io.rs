@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::{Arrival, Node, PacketQueue, TransmitQueue, queue::transmit::Train};
+use mesh_core::{
+    Arrival, Node, PacketQueue, TransmitQueue,
+    queue::{ecn::Ecn, transmit::Train},
+};
 use platform::udp::{RecvBuffers, UdpError, UdpSocket};
 use tokio::time::timeout;
 
@@ -86,6 +89,7 @@ impl UdpIo {
                     let arrival = Arrival {
                         from: meta.from,
                         to,
+                        ecn: Ecn::from_bits(meta.ecn),
                     };
                     node.handle_train(arrival, (train, meta.stride), now, transmit, packets);
                     if written.is_ok() {

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_core::queue::ecn::Ecn;
 use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
     lan::{ip::IpHeader, segment::Segments},
@@ -97,6 +98,7 @@ pub fn feed(bytes: &[u8]) -> Node {
         let arrival = Arrival {
             from: address(from),
             to: address(SELF),
+            ecn: Ecn::NotEct,
         };
         let mut train = datagram.to_vec();
         let stride = train.len();

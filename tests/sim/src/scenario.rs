@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, DropReason, NodeStatus, PeerEntry};
 use rand::RngExt;
 
@@ -130,6 +131,7 @@ impl World {
         let arrival = Arrival {
             from,
             to: self.hosts[to].address,
+            ecn: Ecn::NotEct,
         };
         let now = self.now();
         let action = Action::Arrive {

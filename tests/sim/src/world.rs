@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
     frame::{Frame, classify},
@@ -290,6 +291,7 @@ impl World {
         let arrival = Arrival {
             from: passage.source,
             to: passage.destination,
+            ecn: Ecn::NotEct,
         };
         let now = self.now();
         for at in self.hosts[to]

@@ -1,6 +1,7 @@
 //! The virtual LAN as the packets see it: who owns an address, and what a super-packet consists of.
 
 pub mod checksum;
+pub mod congestion;
 pub mod ip;
 pub mod segment;
 pub mod table;

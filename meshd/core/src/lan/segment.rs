@@ -3,7 +3,8 @@
 //! With offload the kernel hands over super-packets of up to 64 KiB behind a `virtio_net_hdr` (virtio specification
 //! 1.2, section 5.1.6). They are routed once and cut here, each segment with its headers and checksums mended.
 
-use super::{checksum::Sum, ip::IpHeader};
+use super::{checksum::Sum, congestion, ip::IpHeader};
+use crate::queue::ecn::Ecn;
 
 /// Length of `virtio_net_hdr` in front of each frame.
 pub const VNET_HEADER: usize = 10;
@@ -106,6 +107,11 @@ impl<'a> Segments<'a> {
     /// The header that all segments share in what matters for routing.
     pub fn ip(&self) -> IpHeader {
         self.ip
+    }
+
+    /// The congestion mark that all segments share.
+    pub fn mark(&self) -> Ecn {
+        congestion::mark(self.packet)
     }
 
     /// How many packets it makes.

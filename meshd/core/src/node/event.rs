@@ -66,11 +66,13 @@ pub enum DropReason {
     InsideTunnel,
     /// A message between daemons that this version does not know.
     UnknownCarrier,
+    /// A router marked the datagram for congestion, and the sender of the packet inside does not understand marks.
+    Congestion,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
@@ -83,6 +85,7 @@ impl DropReason {
         Self::RefusedCandidate,
         Self::InsideTunnel,
         Self::UnknownCarrier,
+        Self::Congestion,
     ];
 
     /// The name that `status` and metrics show.
@@ -100,6 +103,7 @@ impl DropReason {
             Self::RefusedCandidate => "refused_candidate",
             Self::InsideTunnel => "inside_tunnel",
             Self::UnknownCarrier => "unknown_carrier",
+            Self::Congestion => "congestion",
         }
     }
 }

@@ -19,9 +19,10 @@ use super::{
     event::{DropReason, Event},
 };
 use crate::{
-    lan::ip::IpHeader,
+    lan::{congestion, ip::IpHeader},
     peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
     queue::{
+        ecn::Ecn,
         packet::PacketQueue,
         transmit::{Route, TransmitQueue},
     },
@@ -34,6 +35,8 @@ pub struct Arrival {
     pub from: SocketAddr,
     /// Our own address and port.
     pub to: SocketAddr,
+    /// The congestion mark of the IP packet that carried it.
+    pub ecn: Ecn,
 }
 
 impl Arrival {
@@ -187,17 +190,19 @@ impl Node {
                 return None;
             }
             Opened::Keepalive => None,
-            Opened::Packet(place) => match self.judge(index, &datagram[place.clone()]) {
-                Verdict::Deliver(len) => Some(place.start..place.start + len),
-                Verdict::Carrier(message) => {
-                    self.on_carrier(index, (message, name.receiver), arrival, now, transmit);
-                    None
+            Opened::Packet(place) => {
+                match self.judge(index, &mut datagram[place.clone()], arrival.ecn) {
+                    Verdict::Deliver(len) => Some(place.start..place.start + len),
+                    Verdict::Carrier(message) => {
+                        self.on_carrier(index, (message, name.receiver), arrival, now, transmit);
+                        None
+                    }
+                    Verdict::Drop(reason) => {
+                        self.counters.count(reason, 1);
+                        None
+                    }
                 }
-                Verdict::Drop(reason) => {
-                    self.counters.count(reason, 1);
-                    None
-                }
-            },
+            }
         };
         self.on_authentic(index, arrival, (now, was_established));
         if confirmed {
@@ -240,7 +245,7 @@ impl Node {
     }
 
     /// May this peer send this packet to us? There may be padding behind the packet.
-    fn judge(&mut self, index: PeerIdx, packet: &[u8]) -> Verdict {
+    fn judge(&mut self, index: PeerIdx, packet: &mut [u8], outer: Ecn) -> Verdict {
         if is_carrier(packet) {
             return match Carrier::decode(packet) {
                 Ok(message) => Verdict::Carrier(message),
@@ -255,6 +260,13 @@ impl Node {
         }
         if !self.local.virtual_ips.contains(&header.destination) {
             return Verdict::Drop(DropReason::WrongDestination);
+        }
+        // The other two marks change nothing, whatever the inner one is.
+        if matches!(outer, Ecn::Ce | Ecn::Ect1) {
+            match congestion::combine(congestion::mark(packet), outer) {
+                Some(mark) => congestion::set_mark(packet, mark),
+                None => return Verdict::Drop(DropReason::Congestion),
+            }
         }
         if let Some(peer) = self.peers.get_mut(index) {
             peer.traffic.rx_bytes += u64::try_from(header.total_len).unwrap_or(0);

@@ -7,9 +7,12 @@ use mesh_wire::wireguard::DATA_HEADER;
 
 use super::{Node, event::DropReason};
 use crate::{
-    lan::segment::Segments,
+    lan::{congestion::mark, segment::Segments},
     peer::{Peer, table::PeerIdx},
-    queue::transmit::{Route, TransmitQueue},
+    queue::{
+        ecn::Ecn,
+        transmit::{Route, TransmitQueue},
+    },
     wireguard::keypair::{OVERHEAD, PADDING},
 };
 
@@ -29,9 +32,10 @@ impl Node {
         };
         match peer.link.filter(|_| peer.session.is_established(now)) {
             Some(route) => {
+                let ecn = segments.mark();
                 for number in 0..segments.count() {
                     let len = segments.len_of(number);
-                    let seal = Seal { len, mtu, now };
+                    let seal = Seal { len, ecn, mtu, now };
                     seal.into_train(peer, route, transmit, |place| segments.write(number, place));
                 }
                 self.after_traffic(index, now, transmit);
@@ -56,6 +60,7 @@ impl Node {
             Some(route) => {
                 let seal = Seal {
                     len: packet.len(),
+                    ecn: mark(packet),
                     mtu,
                     now,
                 };
@@ -116,6 +121,7 @@ impl Node {
         {
             let seal = Seal {
                 len: packet.len(),
+                ecn: mark(&packet),
                 mtu,
                 now,
             };
@@ -131,6 +137,8 @@ impl Node {
 /// One packet that is about to be sealed.
 struct Seal {
     len: usize,
+    /// Of the inner packet; the outer one shows the same (RFC 6040).
+    ecn: Ecn,
     mtu: usize,
     now: Instant,
 }
@@ -144,10 +152,10 @@ impl Seal {
         transmit: &mut TransmitQueue,
         write: impl FnOnce(&mut [u8]),
     ) {
-        let Self { len, mtu, now } = self;
+        let Self { len, ecn, mtu, now } = self;
         // Never longer than a full packet would be: the path is known to carry those.
         let padded = len.next_multiple_of(PADDING).min(mtu.max(len));
-        transmit.push_with(route, padded + OVERHEAD, |buffer| {
+        transmit.push_marked_with((route, ecn), padded + OVERHEAD, |buffer| {
             write(&mut buffer[DATA_HEADER..DATA_HEADER + len]);
             peer.session.seal(buffer, (len, padded), now)
         });

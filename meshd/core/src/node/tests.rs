@@ -4,7 +4,7 @@ use mesh_wire::{WireGuardKey, carrier::Carrier};
 
 use super::*;
 use crate::{
-    Arrival, Command, DropReason, PacketQueue, PeerEntry, peer::session::Session,
+    Arrival, Command, DropReason, PacketQueue, PeerEntry, peer::session::Session, queue::ecn::Ecn,
     wireguard::noise::public_key,
 };
 
@@ -88,9 +88,14 @@ impl Station {
     }
 
     fn datagram(&mut self, from: u8, bytes: &[u8], now: Instant) {
+        self.marked_datagram(from, Ecn::NotEct, bytes, now);
+    }
+
+    fn marked_datagram(&mut self, from: u8, ecn: Ecn, bytes: &[u8], now: Instant) {
         let arrival = Arrival {
             from: address(from),
             to: address(self.number),
+            ecn,
         };
         let mut packets = PacketQueue::new();
         let mut train = bytes.to_vec();
@@ -333,6 +338,7 @@ fn a_message_that_comes_through_the_mesh_itself_moves_no_path() {
     let inside = Arrival {
         from: SocketAddr::new(virtual_ip(2), 9999),
         to: SocketAddr::new(virtual_ip(1), 7081),
+        ecn: Ecn::NotEct,
     };
     let (a, mut packets) = (&mut pair.a, PacketQueue::new());
     let whole = (&mut message[..], usize::MAX);
@@ -352,4 +358,42 @@ fn one_member_comes_and_goes_without_touching_the_others() {
     pair.a.tun(frame(1, 2), pair.now);
     pair.run(Duration::from_millis(5));
     assert_eq!(pair.b.received.len(), 2);
+}
+
+#[test]
+fn a_congestion_mark_goes_out_with_the_packet_and_one_from_the_network_comes_in() {
+    for (inner, outer, comes_in) in [
+        (Ecn::Ect0, Ecn::Ce, Some(Ecn::Ce)),
+        (Ecn::Ect1, Ecn::Ect0, Some(Ecn::Ect1)),
+        (Ecn::NotEct, Ecn::Ce, None),
+    ] {
+        let mut pair = connected();
+        let mut marked = frame(1, 2);
+        marked[VNET + 1] = 0xB8 | inner.bits();
+        pair.a.tun(marked, pair.now);
+        let train = &pair.a.transmit.trains()[0];
+        assert_eq!(train.ecn(), inner);
+        let (_, bytes) = pair.a.sent().remove(0);
+        pair.b.marked_datagram(1, outer, &bytes, pair.now);
+        let arrived = pair.b.received.get(1).map(|packet| packet[1]);
+        assert_eq!(arrived, comes_in.map(|mark| 0xB8 | mark.bits()));
+        let dropped = pair.b.drops(DropReason::Congestion, pair.now);
+        assert_eq!(dropped, u64::from(comes_in.is_none()));
+    }
+}
+
+#[test]
+fn padding_never_makes_a_packet_longer_than_the_mtu_allows() {
+    for (len, sealed) in [(40, 48), (1396, 1400), (1400, 1400), (1408, 1408)] {
+        let mut pair = connected();
+        let mut packet = frame(1, 2);
+        packet.resize(VNET + len, 0xAB);
+        let [high, low] = u16::try_from(len).unwrap().to_be_bytes();
+        packet[VNET + 2..VNET + 4].copy_from_slice(&[high, low]);
+        pair.a.tun(packet.clone(), pair.now);
+        let (_, bytes) = pair.a.sent().remove(0);
+        assert_eq!(bytes.len(), sealed + 32, "{len}");
+        pair.b.datagram(1, &bytes, pair.now);
+        assert_eq!(pair.b.received.last(), Some(&packet[VNET..].to_vec()));
+    }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use fuzz::node::{PEER, SELF, address, connecting};
+use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{NodeId, carrier::Carrier, psk::NetworkPsk, wireguard::cookie_reply};
 
@@ -87,6 +88,7 @@ fn conversation() -> (Vec<(u8, Vec<u8>)>, Vec<String>) {
                     let arrival = Arrival {
                         from: address(SELF + PEER - to),
                         to: address(to),
+                        ecn: Ecn::NotEct,
                     };
                     let mut packets = PacketQueue::new();
                     datagrams.push((to, bytes.clone()));
