@@ -1,0 +1,156 @@
+//! How do two nodes come together in one process?
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use mesh_core::{
+    Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
+    queue::ecn::Ecn, wireguard::noise::public_key,
+};
+use mesh_wire::NodeId;
+
+use crate::frames::{MTU, datagram};
+
+/// One node with what its daemon would hold for it.
+pub struct Station {
+    /// The last byte of all its addresses.
+    pub number: u8,
+    /// The node.
+    pub node: Node,
+    /// Lent to it.
+    pub transmit: TransmitQueue,
+    /// Lent to it.
+    pub packets: PacketQueue,
+}
+
+/// Two nodes with a session between them.
+pub struct Pair {
+    /// Stands still while walks are timed.
+    pub now: Instant,
+    /// Number 1.
+    pub a: Station,
+    /// Number 2.
+    pub b: Station,
+}
+
+impl Station {
+    fn new(number: u8, peer: u8, allow_gcm: bool, now: Instant) -> Self {
+        let config = NodeConfig {
+            node_id: NodeId::from_bytes([number; 32]),
+            virtual_ips: vec![virtual_ip(number)],
+            cidr: "10.100.0.0/16".parse().expect("the constant is a range"),
+            connect_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(25),
+            mtu: MTU,
+            allow_gcm,
+            unix_time: Duration::from_secs(1_700_000_000),
+        };
+        let mut station = Self {
+            number,
+            node: Node::new(config, [number; 32], [number; 32], now),
+            transmit: TransmitQueue::new(),
+            packets: PacketQueue::new(),
+        };
+        let entry = PeerEntry {
+            node_id: NodeId::from_bytes([peer; 32]),
+            wireguard_key: public_key(&[peer; 32]),
+            virtual_ips: vec![virtual_ip(peer)],
+            instance: 1,
+            online: true,
+            psk: [9; 32],
+        };
+        for command in [
+            Command::SetHosts(vec![address(number)]),
+            Command::SetPeers(vec![entry]),
+        ] {
+            station
+                .node
+                .handle_command(command, now, &mut station.transmit);
+        }
+        station
+    }
+
+    /// What it wants sent, one datagram after the other.
+    fn sent(&mut self) -> Vec<Vec<u8>> {
+        let trains = self.transmit.trains().iter();
+        let sent = trains
+            .flat_map(|train| train.datagrams().map(<[u8]>::to_vec))
+            .collect();
+        self.transmit.clear();
+        sent
+    }
+
+    /// Opens a train that came from `from`; the packets are in `self.packets` afterwards.
+    pub fn receive(&mut self, from: u8, (train, stride): (&mut [u8], usize), now: Instant) {
+        let arrival = Arrival {
+            from: address(from),
+            to: address(self.number),
+            ecn: Ecn::NotEct,
+        };
+        let queues = (&mut self.transmit, &mut self.packets);
+        self.node
+            .handle_train(arrival, (train, stride), now, queues.0, queues.1);
+    }
+}
+
+impl Pair {
+    /// Links two nodes; with `allow_gcm` they seal with AES-256-GCM.
+    ///
+    /// # Panics
+    /// If they do not come together.
+    pub fn linked(allow_gcm: bool) -> Self {
+        let now = Instant::now();
+        let [a, b] =
+            [(1, 2), (2, 1)].map(|(number, peer)| Station::new(number, peer, allow_gcm, now));
+        let mut pair = Self { now, a, b };
+        let mut first = datagram(1, 2, 100);
+        pair.a
+            .node
+            .handle_tun(&mut first, now, &mut pair.a.transmit);
+        let arrived = (0..400).any(|_| pair.exchange());
+        assert!(arrived, "the first packet never arrived");
+        // What follows the first packet: keepalives, features.
+        while pair.exchange() {}
+        pair
+    }
+
+    /// Passes datagrams and signals both ways, then five milliseconds. True if a packet came out at `b`.
+    fn exchange(&mut self) -> bool {
+        let mut out = false;
+        for _ in 0..8 {
+            pass(&mut self.a, &mut self.b, self.now);
+            pass(&mut self.b, &mut self.a, self.now);
+            out |= !self.b.packets.is_empty();
+            self.b.packets.clear();
+        }
+        self.now += Duration::from_millis(5);
+        for station in [&mut self.a, &mut self.b] {
+            station.node.handle_timeout(self.now, &mut station.transmit);
+        }
+        out
+    }
+}
+
+fn pass(from: &mut Station, to: &mut Station, now: Instant) {
+    for mut datagram in from.sent() {
+        let stride = datagram.len();
+        to.receive(from.number, (&mut datagram, stride), now);
+    }
+    while let Some(event) = from.node.poll_event() {
+        if let Event::Signal { signal, .. } = event {
+            let from = NodeId::from_bytes([from.number; 32]);
+            let command = Command::Signal { from, signal };
+            to.node.handle_command(command, now, &mut to.transmit);
+        }
+    }
+}
+
+fn virtual_ip(number: u8) -> IpAddr {
+    IpAddr::from([10, 100, 0, number])
+}
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, number], 7081))
+}
