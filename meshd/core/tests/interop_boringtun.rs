@@ -22,7 +22,10 @@ use mesh_core::{
         session::{Opened, Session},
         table::PeerIdx,
     },
-    wireguard::{keypair::OVERHEAD, noise::public_key},
+    wireguard::{
+        keypair::{OVERHEAD, Uses},
+        noise::public_key,
+    },
 };
 use mesh_wire::wireguard::{DATA_HEADER, Message};
 
@@ -44,7 +47,10 @@ impl Both {
         let now = Instant::now();
         let config = KeyConfig {
             private: OURS,
-            allow_gcm: true,
+            uses: Uses {
+                gcm: true,
+                relay: true,
+            },
             unix_time: Duration::from_secs(1_700_000_000),
         };
         let public = PublicKey::from(&StaticSecret::from(THEIRS));

@@ -3,6 +3,8 @@
 //! STUN is told apart first by its magic cookie, because its first byte overlaps WireGuard's message types
 //! (RFC 7983 section 7 and RFC 8489 section 5).
 
+use crate::relay;
+
 /// The protocols that share the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frame {
@@ -10,6 +12,8 @@ pub enum Frame {
     Stun,
     /// A WireGuard message: type 1 to 4, then three reserved bytes (see [`crate::wireguard`]).
     WireGuard,
+    /// A message that a neighbour asks us to carry, or has carried to us (see [`crate::relay`]).
+    Relay,
     /// None of ours.
     Unknown,
 }
@@ -23,6 +27,7 @@ pub fn classify(datagram: &[u8]) -> Frame {
             Frame::Stun
         }
         [1..=4, _, 0, 0, rest @ ..] if rest.len() >= 28 => Frame::WireGuard,
+        [relay::FIRST, ..] => Frame::Relay,
         _ => Frame::Unknown,
     }
 }

@@ -4,7 +4,7 @@
 //! * [`peer_info`]: what members know of each other. [`discovery`]: the JSON that the discovery server speaks.
 //! * [`signal`]: ICE credentials and candidates between two peers. [`join_link`]: the invitation.
 //! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
-//! * [`wireguard`]: the messages of the session protocol.
+//! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry.
 //! * [`problem`]: errors over HTTP (RFC 9457).
 #![warn(missing_docs)]
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -18,6 +18,7 @@ pub mod join_link;
 pub mod peer_info;
 pub mod problem;
 pub mod psk;
+pub mod relay;
 pub mod signal;
 pub mod wireguard;
 

@@ -11,13 +11,14 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("frame", wire::frame),
     ("signal", wire::signal),
     ("join_link", wire::join_link),
     ("server_address", wire::server_address),
     ("carrier", wire::carrier),
     ("wireguard", wire::wireguard),
+    ("relay", wire::relay),
     ("peer_record", wire::peer_record),
     ("server_message", wire::server_message),
     ("client_message", wire::client_message),

@@ -161,6 +161,7 @@ pub fn connecting(number: u8, peer: u8, now: Instant) -> Node {
         keepalive: Duration::from_secs(25),
         mtu: 1400,
         allow_gcm: true,
+        relay: true,
         unix_time: Duration::from_secs(1_700_000_000),
     };
     let mut node = Node::new(config, [number; 32], [number; 32], now);

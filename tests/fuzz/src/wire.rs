@@ -9,6 +9,7 @@ use mesh_wire::{
     join_link::{JoinLink, parse_server},
     peer_info::{PeerInfo, PeerRecord},
     psk::NetworkPsk,
+    relay::{RelayFrame, TAG},
     signal::{MAX_CANDIDATES, Signal},
     wireguard::{Message, cookie_reply, data_header, initiation, response},
 };
@@ -19,7 +20,7 @@ pub fn frame(bytes: &[u8]) {
         // A STUN header has 20 bytes, the shortest WireGuard message 32.
         Frame::Stun => assert!(bytes.len() >= 20),
         Frame::WireGuard => assert!(bytes.len() >= 32),
-        Frame::Unknown => {}
+        Frame::Relay | Frame::Unknown => {}
     }
 }
 
@@ -45,6 +46,19 @@ pub fn wireguard(bytes: &[u8]) {
         }) => data_header(receiver, counter, cipher).to_vec(),
     };
     assert!(bytes.starts_with(&again));
+}
+
+/// `RelayFrame::parse`: what it reads is written again as it was.
+pub fn relay(bytes: &[u8]) {
+    let Some(frame) = RelayFrame::parse(bytes) else {
+        return;
+    };
+    let mut again = vec![0; frame.header.frame_len(frame.message.len())];
+    let covered = frame.header.write(frame.message, &mut again);
+    assert_eq!(covered, Some(frame.covered.len()));
+    let end = again.len() - TAG;
+    again[end..].copy_from_slice(&frame.tag.encode());
+    assert_eq!(again, bytes);
 }
 
 /// `Signal::decode`.

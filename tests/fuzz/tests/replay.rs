@@ -16,6 +16,7 @@ use mesh_wire::{
     join_link::JoinLink,
     peer_info::PeerRecord,
     psk::NetworkPsk,
+    relay::RelayFrame,
     signal::Signal,
     wireguard::Message,
 };
@@ -95,6 +96,7 @@ fn the_corpus_holds_what_is_accepted() {
         from_utf8(b).is_ok_and(|t| NetworkPsk::from_text(t).is_ok())
     });
     accepted("carrier", |b| Carrier::decode(b).is_ok());
+    accepted("relay", |b| RelayFrame::parse(b).is_some());
     for kind in 1..=4 {
         let read = corpus("wireguard");
         let mut read = read.iter().filter(|b| b.first() == Some(&kind));
@@ -153,6 +155,7 @@ replayed! {
     any_server_address_is_read_or_refused: "server_address",
     any_carrier_is_read_or_refused: "carrier",
     any_wireguard_message_is_read_or_refused: "wireguard",
+    any_relay_frame_is_read_or_refused: "relay",
     any_peer_record_is_read_or_refused: "peer_record",
     any_server_message_is_read_or_refused: "server_message",
     any_client_message_is_read_or_refused: "client_message",

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use clap::Parser;
-use hotpath::walks::{Load, Timing, out_and_in};
+use hotpath::walks::{Load, Timing, out_and_in, relay};
 
 /// Nanoseconds per packet of each walk beside the bare cipher.
 #[derive(Parser)]
@@ -18,6 +18,7 @@ fn main() -> serde_json::Result<()> {
         for gcm in [false, true] {
             timings.extend(out_and_in(load, gcm));
         }
+        timings.push(relay(load));
     }
     if Options::parse().json {
         println!("{}", serde_json::to_string_pretty(&timings)?);

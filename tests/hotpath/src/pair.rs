@@ -9,7 +9,7 @@ use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
     queue::ecn::Ecn, wireguard::noise::public_key,
 };
-use mesh_wire::NodeId;
+use mesh_wire::{NodeId, relay::RelayHeader};
 
 use crate::frames::{MTU, datagram};
 
@@ -35,16 +35,29 @@ pub struct Pair {
     pub b: Station,
 }
 
+/// Three nodes: `relay` has sessions with both others, which have none with each other.
+pub struct Line {
+    /// Stands still while walks are timed.
+    pub now: Instant,
+    /// Number 1.
+    pub a: Station,
+    /// Number 2.
+    pub relay: Station,
+    /// Number 3.
+    pub c: Station,
+}
+
 impl Station {
-    fn new(number: u8, peer: u8, allow_gcm: bool, now: Instant) -> Self {
+    fn new(number: u8, allow_gcm: bool, now: Instant) -> Self {
         let config = NodeConfig {
-            node_id: NodeId::from_bytes([number; 32]),
+            node_id: node_id(number),
             virtual_ips: vec![virtual_ip(number)],
             cidr: "10.100.0.0/16".parse().expect("the constant is a range"),
             connect_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(25),
             mtu: MTU,
             allow_gcm,
+            relay: true,
             unix_time: Duration::from_secs(1_700_000_000),
         };
         let mut station = Self {
@@ -53,28 +66,31 @@ impl Station {
             transmit: TransmitQueue::new(),
             packets: PacketQueue::new(),
         };
+        let hosts = Command::SetHosts(vec![address(number)]);
+        station.tell(hosts, now);
+        station
+    }
+
+    fn tell(&mut self, command: Command, now: Instant) {
+        self.node.handle_command(command, now, &mut self.transmit);
+    }
+
+    fn meet(&mut self, peer: u8, now: Instant) {
         let entry = PeerEntry {
-            node_id: NodeId::from_bytes([peer; 32]),
+            node_id: node_id(peer),
             wireguard_key: public_key(&[peer; 32]),
             virtual_ips: vec![virtual_ip(peer)],
             instance: 1,
             online: true,
             psk: [9; 32],
         };
-        for command in [
-            Command::SetHosts(vec![address(number)]),
-            Command::SetPeers(vec![entry]),
-        ] {
-            station
-                .node
-                .handle_command(command, now, &mut station.transmit);
-        }
-        station
+        self.tell(Command::SetPeer(entry), now);
     }
 
-    /// What it wants sent, one datagram after the other.
-    fn sent(&mut self) -> Vec<Vec<u8>> {
+    /// What it wants sent to `to`, one datagram after the other; the rest is lost.
+    fn sent(&mut self, to: u8) -> Vec<Vec<u8>> {
         let trains = self.transmit.trains().iter();
+        let trains = trains.filter(|train| train.route().dst == address(to));
         let sent = trains
             .flat_map(|train| train.datagrams().map(<[u8]>::to_vec))
             .collect();
@@ -102,10 +118,16 @@ impl Pair {
     /// If they do not come together.
     pub fn linked(allow_gcm: bool) -> Self {
         let now = Instant::now();
-        let [a, b] =
-            [(1, 2), (2, 1)].map(|(number, peer)| Station::new(number, peer, allow_gcm, now));
+        let [a, b] = [1, 2].map(|number| Station::new(number, allow_gcm, now));
+        Self::link(a, b, now)
+    }
+
+    fn link(a: Station, b: Station, now: Instant) -> Self {
         let mut pair = Self { now, a, b };
-        let mut first = datagram(1, 2, 100);
+        let (from, to) = (pair.a.number, pair.b.number);
+        pair.a.meet(to, now);
+        pair.b.meet(from, now);
+        let mut first = datagram(from, to, 100);
         pair.a
             .node
             .handle_tun(&mut first, now, &mut pair.a.transmit);
@@ -133,18 +155,54 @@ impl Pair {
     }
 }
 
+impl Line {
+    /// Links three nodes.
+    ///
+    /// # Panics
+    /// If they do not come together.
+    pub fn linked() -> Self {
+        let Pair { a, b, now } = Pair::linked(false);
+        let c = Station::new(3, false, now);
+        let Pair {
+            a: c,
+            b: relay,
+            now,
+        } = Pair::link(c, b, now);
+        Self { now, a, relay, c }
+    }
+
+    /// Lets `a` send a sealed message of `len` bytes to the relay, to be carried to `c`.
+    pub fn send(&mut self, len: usize) {
+        let header = RelayHeader {
+            hop_limit: 8,
+            source: u32::from_be_bytes([10, 100, 0, 1]),
+            destination: u32::from_be_bytes([10, 100, 0, 3]),
+            frame: 1,
+            path: None,
+        };
+        let message = [0x5A; MTU + 32];
+        let frame = (&header, &message[..len]);
+        let transmit = &mut self.a.transmit;
+        self.a.node.relay(&node_id(2), frame, self.now, transmit);
+    }
+}
+
 fn pass(from: &mut Station, to: &mut Station, now: Instant) {
-    for mut datagram in from.sent() {
+    for mut datagram in from.sent(to.number) {
         let stride = datagram.len();
         to.receive(from.number, (&mut datagram, stride), now);
     }
     while let Some(event) = from.node.poll_event() {
         if let Event::Signal { signal, .. } = event {
-            let from = NodeId::from_bytes([from.number; 32]);
+            let from = node_id(from.number);
             let command = Command::Signal { from, signal };
-            to.node.handle_command(command, now, &mut to.transmit);
+            to.tell(command, now);
         }
     }
+}
+
+fn node_id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 32])
 }
 
 fn virtual_ip(number: u8) -> IpAddr {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     frames::{MTU, datagram, super_packet},
-    pair::Pair,
+    pair::{Line, Pair},
 };
 
 /// Frames whose packets fill one train: what one system call carries.
@@ -61,6 +61,14 @@ impl Load {
         }
     }
 
+    /// Frames of a relay that fill one train: they are longer by header and tag.
+    fn relayed(self) -> u32 {
+        match self {
+            Self::Bulk => 44,
+            Self::Small => 64,
+        }
+    }
+
     /// Bytes that are sealed per packet.
     fn sealed(self) -> usize {
         match self {
@@ -109,6 +117,37 @@ pub fn out_and_in(load: Load, gcm: bool) -> [Timing; 2] {
         cipher_ns: per_packet(bare),
     };
     [timing("out", out, seal), timing("in", back, open)]
+}
+
+/// Times the walk of sealed messages through a node that carries them. Beside the cipher's sealing, although nothing is
+/// sealed here: what it costs to carry shall be a fraction of what it costs to seal.
+pub fn relay(load: Load) -> Timing {
+    let mut line = Line::linked();
+    let mut cipher = BareCipher::new(false, load);
+    let (mut carry, mut seal) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        for _ in 0..load.relayed() {
+            line.send(load.sealed() + DATA_HEADER + TAG);
+        }
+        let train = &line.a.transmit.trains()[0];
+        let (mut bytes, stride) = (train.contents().to_vec(), train.segment_size());
+        let start = Instant::now();
+        line.relay.receive(1, (&mut bytes, stride), line.now);
+        carry = carry.min(start.elapsed());
+        seal = seal.min(cipher.seal());
+        let carried = &line.relay.transmit.trains()[0];
+        assert_eq!(carried.datagrams().count(), load.relayed() as usize);
+        line.a.transmit.clear();
+        line.relay.transmit.clear();
+    }
+    let per_packet = |time: Duration, packets| time.as_secs_f64() * 1e9 / f64::from(packets);
+    Timing {
+        walk: "relay",
+        load,
+        cipher: "chacha20-poly1305",
+        walk_ns: per_packet(carry, load.relayed()),
+        cipher_ns: per_packet(seal, load.packets()),
+    }
 }
 
 /// The cipher without anything around it, over a train of the same shape.

@@ -11,7 +11,7 @@ use std::{
 
 use hotpath::{
     frames::{datagram, super_packet},
-    pair::Pair,
+    pair::{Line, Pair},
 };
 
 /// The system's allocator; counts what the current thread asks for.
@@ -106,6 +106,32 @@ fn ten_thousand_packets_out_and_in_allocate_nothing() {
 #[test]
 fn nor_do_they_under_the_other_cipher() {
     assert_eq!(out_and_in(true), [0, 0]);
+}
+
+#[test]
+fn nor_do_they_on_their_way_through_a_relay() {
+    let mut line = Line::linked();
+    let mut counted = 0;
+    for batch in 0..200 {
+        for len in [1432, 128] {
+            for _ in 0..40 {
+                line.send(len);
+            }
+        }
+        for train in line.a.transmit.trains() {
+            let (mut bytes, stride) = (train.contents().to_vec(), train.segment_size());
+            let carried = allocations(|| line.relay.receive(1, (&mut bytes, stride), line.now));
+            counted += if batch > 0 { carried } else { 0 };
+        }
+        let trains = line.relay.transmit.trains().iter();
+        assert_eq!(
+            trains.map(|train| train.datagrams().count()).sum::<usize>(),
+            80
+        );
+        line.a.transmit.clear();
+        line.relay.transmit.clear();
+    }
+    assert_eq!(counted, 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Do the walks keep their budget? In multiples of the bare cipher, measured in the same run, so that a slow or busy
 //! machine judges both alike.
 
-use hotpath::walks::{Load, out_and_in};
+use hotpath::walks::{Load, out_and_in, relay};
 
 /// How often a measurement over budget is taken again before it counts: another program may have had the core.
 const TRIES: usize = 5;
@@ -40,4 +40,16 @@ fn small_packets_under_chacha20_poly1305() {
 #[test]
 fn small_packets_under_aes_256_gcm() {
     holds(Load::Small, true, [1.78, 1.77]);
+}
+
+#[test]
+fn carrying_for_others_costs_a_fraction_of_sealing() {
+    for (load, once) in [(Load::Bulk, 0.2), (Load::Small, 0.6)] {
+        let ratios: Vec<f64> = (0..TRIES).map(|_| relay(load).ratio()).collect();
+        let best = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(
+            best <= once * 1.25,
+            "{load:?}: {ratios:.2?}, measured once {once}"
+        );
+    }
 }

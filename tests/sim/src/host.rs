@@ -124,6 +124,7 @@ impl SimNode {
             keepalive: KEEPALIVE,
             mtu: 1400,
             allow_gcm: self.identity.allow_gcm,
+            relay: true,
             unix_time,
         };
         self.node = Some(Node::new(config, self.identity.private, seed, now));

@@ -411,6 +411,7 @@ fn eavesdrop(host: HostId, datagram: &[u8]) {
     );
     match classify(datagram) {
         Frame::Stun | Frame::WireGuard => {}
+        Frame::Relay => panic!("host {host} relays, and no scenario asks for that"),
         Frame::Unknown => panic!("host {host} sends what nobody can read: {datagram:?}"),
     }
 }

@@ -68,11 +68,17 @@ pub enum DropReason {
     UnknownCarrier,
     /// A router marked the datagram for congestion, and the sender of the packet inside does not understand marks.
     Congestion,
+    /// A relay frame that is malformed, forged, replayed or too late, or came to a node that carries nothing.
+    RefusedFrame,
+    /// A relay frame that has crossed as many links as it may.
+    HopLimit,
+    /// A relay frame whose next member is unknown, not linked to us, or the one that it came from.
+    NoRoute,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
@@ -86,6 +92,9 @@ impl DropReason {
         Self::InsideTunnel,
         Self::UnknownCarrier,
         Self::Congestion,
+        Self::RefusedFrame,
+        Self::HopLimit,
+        Self::NoRoute,
     ];
 
     /// The name that `status` and metrics show.
@@ -104,6 +113,9 @@ impl DropReason {
             Self::InsideTunnel => "inside_tunnel",
             Self::UnknownCarrier => "unknown_carrier",
             Self::Congestion => "congestion",
+            Self::RefusedFrame => "refused_frame",
+            Self::HopLimit => "hop_limit",
+            Self::NoRoute => "no_route",
         }
     }
 }

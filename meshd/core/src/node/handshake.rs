@@ -81,11 +81,11 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        if self.keys.allows_gcm() {
+        if self.keys.uses().gcm {
             let bits = FEATURE_AES_256_GCM;
             self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
         }
-        let sent = self.flush_pending(index, now, transmit) || self.keys.allows_gcm();
+        let sent = self.flush_pending(index, now, transmit) || self.keys.uses().gcm;
         if initiator
             && !sent
             && let Some(peer) = self.peers.get_mut(index)

@@ -81,6 +81,7 @@ impl Node {
                         packets.push(start + packet.start..start + packet.end);
                     }
                 }
+                Frame::Relay => self.handle_frame((arrival, datagram), now, transmit),
                 Frame::Unknown => self.counters.count(DropReason::UnknownDatagram, 1),
             }
         }

@@ -3,6 +3,7 @@
 pub mod command;
 mod connect;
 pub mod event;
+mod forward;
 mod handshake;
 pub mod inbound;
 mod outbound;
@@ -32,6 +33,7 @@ use crate::{
         table::{PeerIdx, PeerTable},
     },
     queue::transmit::TransmitQueue,
+    wireguard::keypair::Uses,
 };
 
 /// What a node is born with.
@@ -51,6 +53,8 @@ pub struct NodeConfig {
     pub mtu: usize,
     /// Whether sessions may use AES-256-GCM with peers that also want it: this machine has it in hardware.
     pub allow_gcm: bool,
+    /// Whether frames are carried for others.
+    pub relay: bool,
     /// Time since 1970-01-01T00:00:00Z when the node is made; handshakes carry it.
     pub unix_time: Duration,
 }
@@ -83,7 +87,10 @@ impl Node {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let keys = KeyConfig {
             private,
-            allow_gcm: config.allow_gcm,
+            uses: Uses {
+                gcm: config.allow_gcm,
+                relay: config.relay,
+            },
             unix_time: config.unix_time,
         };
         Self {

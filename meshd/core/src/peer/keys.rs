@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::table::PeerIdx;
 use crate::wireguard::{
     guard::{Guard, Verdict},
+    keypair::Uses,
     noise::{Responder, public_key},
     receiver::ReceiverIndices,
     timestamp::Timestamp,
@@ -28,7 +29,7 @@ pub struct SessionKeys {
     public: WireGuardKey,
     guard: Guard,
     receivers: ReceiverIndices,
-    allow_gcm: bool,
+    uses: Uses,
     rng: ChaCha20Rng,
     /// The time since 1970 at some instant.
     clock: (Duration, Instant),
@@ -40,8 +41,8 @@ pub struct SessionKeys {
 pub struct KeyConfig {
     /// Curve25519 private key.
     pub private: [u8; 32],
-    /// Whether AES-256-GCM may be used with peers that also allow it: this machine has it in hardware.
-    pub allow_gcm: bool,
+    /// What sessions are used for beside plain WireGuard.
+    pub uses: Uses,
     /// Time since 1970-01-01T00:00:00Z at `now` of [`SessionKeys::new`].
     pub unix_time: Duration,
 }
@@ -69,7 +70,7 @@ impl SessionKeys {
             public,
             guard: Guard::new(&public),
             receivers: ReceiverIndices::new(&mut rng),
-            allow_gcm: config.allow_gcm,
+            uses: config.uses,
             rng,
             clock: (config.unix_time, now),
             last: Timestamp::default(),
@@ -126,9 +127,9 @@ impl SessionKeys {
         &self.private
     }
 
-    /// Whether new sessions may use AES-256-GCM.
-    pub fn allows_gcm(&self) -> bool {
-        self.allow_gcm
+    /// What new sessions are used for beside plain WireGuard.
+    pub fn uses(&self) -> Uses {
+        self.uses
     }
 
     /// For the next initiation: later than all before it.

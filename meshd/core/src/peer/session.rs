@@ -9,6 +9,7 @@ use std::{
 
 use mesh_wire::{
     WireGuardKey,
+    relay::RelayTag,
     wireguard::{Cipher, INITIATION, Message, RESPONSE, initiation, response},
 };
 use zeroize::Zeroizing;
@@ -158,6 +159,21 @@ impl Session {
         } else {
             Opened::Packet(packet)
         }
+    }
+
+    /// The tag of a frame that goes to the peer, to be carried on. `None` without usable keys.
+    pub fn tag_frame(&mut self, covered: &[u8], now: Instant) -> Option<RelayTag> {
+        let keys = self.keys.current_mut().filter(|keys| keys.is_usable(now))?;
+        let tag = keys.tag_frame(covered);
+        self.renew |= keys.is_worn(now);
+        self.timers.sent(true, now);
+        tag
+    }
+
+    /// Whether the peer sent this frame, and not before.
+    pub fn check_frame(&mut self, tag: &RelayTag, covered: &[u8], now: Instant) -> bool {
+        let keys = self.keys.by_index(tag.receiver);
+        keys.is_some_and(|keys| keys.check_frame(tag, covered, now))
     }
 
     /// The peer said under the keys named `receiver` that it opens AES-256-GCM.
@@ -357,7 +373,7 @@ fn keypair(
     Box::new(Keypair::new(
         transport,
         indices,
-        (initiator, keys.allows_gcm()),
+        (initiator, keys.uses()),
         now,
     ))
 }

@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_wire::wireguard::{Cipher, DATA_HEADER, TAG, data_header};
+use mesh_wire::{
+    relay::RelayTag,
+    wireguard::{Cipher, DATA_HEADER, TAG, data_header},
+};
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::{
+    hop::HopKeys,
     noise::TransportKeys,
     replay::ReplayWindow,
     timers::{REJECT_AFTER, REKEY_AFTER},
@@ -39,12 +43,23 @@ pub struct Indices {
     pub remote: u32,
 }
 
+/// What the keys of a session are used for beside plain WireGuard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Sealing with AES-256-GCM, if the peer agrees.
+    pub gcm: bool,
+    /// Carrying frames for others.
+    pub relay: bool,
+}
+
 /// One session.
 pub struct Keypair {
     indices: Indices,
     chacha: Aead,
     /// Present where this machine has AES in hardware and our configuration allows it.
     gcm: Option<Aead>,
+    /// Present where we carry frames for others.
+    hop: Option<Box<HopKeys>>,
     /// The peer said in this session that it opens AES-256-GCM.
     peer_opens_gcm: bool,
     counter: u64,
@@ -54,19 +69,21 @@ pub struct Keypair {
 }
 
 impl Keypair {
-    /// From a handshake that we began (`initiator`) or answered. `gcm` allows AES-256-GCM.
+    /// From a handshake that we began (`initiator`) or answered.
     pub fn new(
         keys: &TransportKeys,
         indices: Indices,
-        (initiator, gcm): (bool, bool),
+        (initiator, uses): (bool, Uses),
         now: Instant,
     ) -> Self {
         let derived = |key: &[u8; 32]| super::mac::derive(key, GCM_LABEL);
         Self {
             indices,
             chacha: Aead::new(&CHACHA20_POLY1305, &keys.send, &keys.receive),
-            gcm: gcm
+            gcm: uses
+                .gcm
                 .then(|| Aead::new(&AES_256_GCM, &derived(&keys.send), &derived(&keys.receive))),
+            hop: uses.relay.then(|| Box::new(HopKeys::new(keys))),
             peer_opens_gcm: false,
             counter: 0,
             window: ReplayWindow::default(),
@@ -173,6 +190,17 @@ impl Keypair {
             .then_some(DATA_HEADER..DATA_HEADER + len)
     }
 
+    /// The tag of a frame that goes to the peer, to be carried on; it covers `covered`.
+    pub fn tag_frame(&mut self, covered: &[u8]) -> Option<RelayTag> {
+        self.hop.as_mut()?.tag(self.indices.remote, covered)
+    }
+
+    /// Whether the peer sent this frame, and not before.
+    pub fn check_frame(&mut self, tag: &RelayTag, covered: &[u8], now: Instant) -> bool {
+        let fresh = self.age(now) < REJECT_AFTER;
+        fresh && self.hop.as_mut().is_some_and(|hop| hop.check(tag, covered))
+    }
+
     fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.created)
     }
@@ -232,9 +260,10 @@ mod tests {
             receive: [receive; 32],
         };
         let indices = |local, remote| Indices { local, remote };
+        let uses = |gcm| Uses { gcm, relay: false };
         [
-            Keypair::new(&keys(1, 2), indices(5, 6), (true, gcm[0]), now),
-            Keypair::new(&keys(2, 1), indices(6, 5), (false, gcm[1]), now),
+            Keypair::new(&keys(1, 2), indices(5, 6), (true, uses(gcm[0])), now),
+            Keypair::new(&keys(2, 1), indices(6, 5), (false, uses(gcm[1])), now),
         ]
     }
 

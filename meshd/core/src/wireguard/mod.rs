@@ -5,9 +5,11 @@
 //! * [`guard`]: which handshakes are worth an answer. [`mac`]: the authenticators that it looks at.
 //! * [`keypair`]: the keys of one handshake and their use. [`replay`]: which numbers they have seen. [`keypairs`]: which
 //!   of them are in use.
+//! * [`hop`]: the tags of frames that neighbours carry for each other.
 //! * [`receiver`]: what the index in a message means. [`timers`]: when something must be sent again or forgotten.
 
 pub mod guard;
+pub mod hop;
 pub mod keypair;
 pub mod keypairs;
 pub mod mac;

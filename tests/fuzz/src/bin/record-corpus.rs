@@ -12,7 +12,13 @@ use std::{
 use fuzz::node::{PEER, SELF, address, connecting};
 use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
-use mesh_wire::{NodeId, carrier::Carrier, psk::NetworkPsk, wireguard::cookie_reply};
+use mesh_wire::{
+    NodeId,
+    carrier::Carrier,
+    psk::NetworkPsk,
+    relay::{Path as RelayPath, RelayHeader},
+    wireguard::cookie_reply,
+};
 
 fn main() -> io::Result<()> {
     let (datagrams, signals) = conversation();
@@ -55,6 +61,7 @@ fn main() -> io::Result<()> {
         write("carrier", name, &message.encode())?;
         write("ip_header", name, &message.encode())?;
     }
+    relay_frames()?;
     let psk = NetworkPsk::from_bytes([42; 32]);
     write("network_psk", "plain", psk.to_text().as_bytes())?;
     let link = format!(
@@ -63,6 +70,25 @@ fn main() -> io::Result<()> {
         psk.to_text()
     );
     write("join_link", "plain", link.as_bytes())
+}
+
+/// Frames for a relay, with and without an explicit path.
+fn relay_frames() -> io::Result<()> {
+    for (name, path) in [("routed", None), ("explicit", RelayPath::new(&[7, 8]))] {
+        let header = RelayHeader {
+            hop_limit: 8,
+            source: 1,
+            destination: 2,
+            frame: 3,
+            path,
+        };
+        let mut frame = vec![0; header.frame_len(48)];
+        header.write(&[4; 48], &mut frame);
+        write("relay", name, &frame)?;
+        write("frame", name, &frame)?;
+        write("node", name, &framed(&frame))?;
+    }
+    Ok(())
 }
 
 /// All that two nodes send each other until an echo has passed, each datagram with its receiver, and their signals.

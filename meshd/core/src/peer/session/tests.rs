@@ -5,7 +5,7 @@ use mesh_wire::wireguard::{DATA_HEADER, TAG};
 use super::*;
 use crate::{
     peer::keys::{Addressee, KeyConfig},
-    wireguard::keypair::OVERHEAD,
+    wireguard::keypair::{OVERHEAD, Uses},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,9 +18,9 @@ struct End {
 
 impl End {
     fn new(private: u8, peer: u8, psk: u8, now: Instant) -> Self {
-        let config = |private, allow_gcm| KeyConfig {
+        let config = |private, gcm| KeyConfig {
             private: [private; 32],
-            allow_gcm,
+            uses: Uses { gcm, relay: false },
             unix_time: Duration::from_secs(1_700_000_000),
         };
         let peer = SessionKeys::new(config(peer, false), [0; 32], now).public();
