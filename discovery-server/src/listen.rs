@@ -9,11 +9,8 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -84,11 +81,7 @@ pub(crate) async fn serve_http(
     shutdown: CancellationToken,
     grace: Duration,
 ) {
-    let (graceful, connections, cut) = (
-        GracefulShutdown::new(),
-        TaskTracker::new(),
-        CancellationToken::new(),
-    );
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let slots = Slots::new(slots::limit(platform::limits::open_files()));
     let mut warned = None;
     loop {
@@ -116,7 +109,7 @@ pub(crate) async fn serve_http(
                 continue;
             }
         };
-        let connection = graceful.watch(connection(stream, remote, slot, router.clone()));
+        let connection = serve_connection(stream, (remote, slot), router.clone(), shutdown.clone());
         let cut = cut.clone();
         connections.spawn(async move {
             tokio::select! {
@@ -128,13 +121,15 @@ pub(crate) async fn serve_http(
         });
     }
     drop(listener);
-    let finished = tokio::time::timeout(grace, graceful.shutdown()).await;
-    if finished.is_err() {
-        tracing::warn!("cutting off requests that did not finish in time");
-    }
-    cut.cancel();
     connections.close();
-    connections.wait().await;
+    if tokio::time::timeout(grace, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("cutting off requests that did not finish in time");
+        cut.cancel();
+        connections.wait().await;
+    }
 }
 
 /// Whether a warning is due again; if so, it counts as given.
@@ -146,17 +141,14 @@ fn is_due(warned: &mut Option<Instant>, now: Instant) -> bool {
     due
 }
 
-/// One connection as a future that owns all it needs. Its requests carry `slot`, so that what they turn the connection
-/// into keeps it.
-fn connection(
+/// One connection, until its end; after `shutdown` until the answer to its present request. Its requests carry `slot`,
+/// so that what they turn the connection into keeps it.
+async fn serve_connection(
     stream: TcpStream,
-    remote: SocketAddr,
-    slot: Arc<Slot>,
+    (remote, slot): (SocketAddr, Arc<Slot>),
     router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<
-    Error = Box<dyn std::error::Error + Send + Sync>,
-> + Send
-+ 'static {
+    shutdown: CancellationToken,
+) -> hyper::Result<()> {
     let socket = SockRef::from(&stream);
     // Both only tune: without them the connection works, more slowly or with more memory.
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
@@ -169,14 +161,19 @@ fn connection(
         let answer = router.clone().oneshot(request);
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
-    builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .into_owned()
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ use discovery_server::{
 use mesh_wire::problem::Problem;
 use platform::signals;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Registry of mesh networks and peers, signalling between peers, and STUN.
 #[derive(Debug, Parser)]
@@ -142,18 +145,23 @@ fn refused_database(url: &str, error: DatabaseUrlError) -> Problem {
         .fix("use --database sqlite://PATH, or leave it out")
 }
 
-/// Logs to standard error, by default what an operator should read; `RUST_LOG` changes it.
+/// Logs to standard error, by default what an operator should read; `RUST_LOG`, levels by target such as
+/// `info,discovery_server=debug`, changes it.
 fn init_log() {
-    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let parsed = wanted
+        .parse::<Targets>()
+        .ok()
+        .filter(|_| !wanted.is_empty());
+    let filter = parsed.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     // These would log message contents, which hold ICE passwords, or requests with their tokens.
-    for quiet in ["tungstenite=info", "tokio_tungstenite=info", "hyper=info"] {
-        if let Ok(directive) = quiet.parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let quiet =
+        ["tungstenite", "tokio_tungstenite", "hyper"].map(|target| (target, LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_writer(io::stderr);
+    tracing_subscriber::registry()
+        .with(filter.with_targets(quiet))
+        .with(lines)
         .init();
 }

@@ -91,7 +91,7 @@ async fn live(
         });
     }
     let mut meeting = lobby::open(&prepared, tasks, shutdown).await?;
-    let rest = prepared.membership.rest()?;
+    let rest = prepared.membership.rest();
     if prepared.membership.network().virtual_ips.is_empty() {
         let established = tokio::select! {
             established = prepared.membership.establish(&rest, &meeting.server, &prepared.settings.device.name) => established?,

@@ -2,21 +2,22 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Whatever is asked for: at `trace` this module prints requests with their `Authorization` header.
-const TELLS_A_SECRET: &str = "tungstenite::handshake=warn";
-
-/// Sets the log up, once per process. `MESHD_LOG` (in `tracing-subscriber`'s filter language) wins over the settings.
+/// Sets the log up, once per process. `MESHD_LOG`, levels by target such as `info,meshd::discovery=debug`, wins over the
+/// settings.
 pub fn init(settings: &LogSettings) {
     let level = settings.level.to_string().to_lowercase();
     // Libraries speak when something is wrong, or not at all.
     let default = format!("{level},sqlx=warn,hyper=warn,tungstenite=warn,is=warn");
-    let filter = EnvFilter::try_from_env("MESHD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let secretive = TELLS_A_SECRET.parse();
-    let filter = filter.add_directive(secretive.expect("the constant is a directive"));
+    let wanted = std::env::var("MESHD_LOG").unwrap_or_default();
+    let parsed = wanted
+        .parse::<Targets>()
+        .ok()
+        .filter(|_| !wanted.is_empty());
+    let filter = parsed.unwrap_or_else(|| default.parse().expect("our own levels are well-formed"));
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match settings.format {
         LogFormat::Text => registry

@@ -16,7 +16,12 @@ use url::Url;
 
 use crate::{
     config::Settings,
-    discovery::{ServerError, client::whole_seconds, rest::Rest, scope::Scope},
+    discovery::{
+        ServerError,
+        client::whole_seconds,
+        rest::{Conversation, Rest},
+        scope::Scope,
+    },
     prepare::refuse_overlap,
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
@@ -149,10 +154,11 @@ impl Membership {
     }
 
     /// A client for the network's server.
-    pub fn rest(&self) -> Result<Rest, Problem> {
-        let server = self.network.server.clone();
-        Rest::new(server.clone(), self.network.psk.admission_token())
-            .map_err(|error| problem::server_unreachable(&server, &error))
+    pub fn rest(&self) -> Rest {
+        Rest::new(
+            self.network.server.clone(),
+            self.network.psk.admission_token(),
+        )
     }
 
     /// Sees to it that the network exists and that we have an address in it. Tries until it works; only a refusal
@@ -204,7 +210,11 @@ impl Membership {
         rest: &Rest,
         interface: &str,
     ) -> Result<Result<Established, ServerError>, Problem> {
-        let network = match self.find_or_create(rest).await {
+        let mut conversation = match rest.converse().await {
+            Ok(conversation) => conversation,
+            Err(error) => return Ok(Err(error)),
+        };
+        let network = match self.find_or_create(&mut conversation).await {
             Ok(network) => network,
             Err(error) => return Ok(Err(error)),
         };
@@ -217,7 +227,7 @@ impl Membership {
         }
         refuse_overlap(network.cidr, interface).await?;
         let registration = self.registration()?;
-        let own = match rest.register(&network.id, &registration).await {
+        let own = match conversation.register(&network.id, &registration).await {
             Ok(own) => own,
             Err(error) => return Ok(Err(error)),
         };
@@ -230,7 +240,7 @@ impl Membership {
         }
         self.network.cidr = network.cidr;
         self.registered(&own)?;
-        let members = match rest.peers(&network.id).await {
+        let members = match conversation.peers(&network.id).await {
             Ok(members) => members,
             Err(error) => return Ok(Err(error)),
         };
@@ -257,9 +267,12 @@ impl Membership {
     }
 
     /// The network on the server, made there if it is ours and missing.
-    pub async fn find_or_create(&self, rest: &Rest) -> Result<Network, ServerError> {
+    pub async fn find_or_create(
+        &self,
+        conversation: &mut Conversation<'_>,
+    ) -> Result<Network, ServerError> {
         let Some(key) = &self.network.creator_key else {
-            return rest.network(&self.network.id).await;
+            return conversation.network(&self.network.id).await;
         };
         let create = CreateNetwork {
             id: self.network.id.clone(),
@@ -267,12 +280,13 @@ impl Membership {
             network_key: NodeId::of(key),
             admission_token: self.network.psk.admission_token(),
         };
-        match rest.create(&create).await {
+        match conversation.create(&create).await {
             Ok(network) => Ok(network),
             // An earlier start may have created it and died before it could note that.
-            Err(exists @ ServerError::Refused(_)) => {
-                rest.network(&self.network.id).await.map_err(|_| exists)
-            }
+            Err(exists @ ServerError::Refused(_)) => conversation
+                .network(&self.network.id)
+                .await
+                .map_err(|_| exists),
             Err(error) => Err(error),
         }
     }

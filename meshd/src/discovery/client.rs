@@ -105,17 +105,18 @@ impl DiscoveryClient {
         let own_trouble = |problem: Problem| ServerError::Unreachable(problem.to_string());
         let registration = self.membership.registration().map_err(own_trouble)?;
         let network = self.membership.network().id.clone();
-        let own = match self.rest.register(&network, &registration).await {
+        let mut conversation = self.rest.converse().await?;
+        let own = match conversation.register(&network, &registration).await {
             // The server has lost the network. Whoever made it can make it again.
             Err(ServerError::Refused(refusal))
                 if refusal.status == 401 && self.membership.is_creator() =>
             {
-                self.membership.find_or_create(&self.rest).await?;
-                self.rest.register(&network, &registration).await?
+                self.membership.find_or_create(&mut conversation).await?;
+                conversation.register(&network, &registration).await?
             }
             answer => answer?,
         };
-        let described = self.rest.network(&network).await?;
+        let described = conversation.network(&network).await?;
         let scope = self.membership.scope();
         let objection = scope
             .object_to_network(&described, true)
@@ -128,7 +129,7 @@ impl DiscoveryClient {
         self.membership.registered(&own).map_err(own_trouble)?;
         self.outlets.network.send_replace(Arc::new(described));
         self.outlets.own.send_replace(Some(own));
-        let mut events = Events::open(&self.rest, &network, &self.key, self.heartbeat).await?;
+        let mut events = Events::open(conversation, &network, &self.key, self.heartbeat).await?;
         tracing::info!(server = %self.rest.server(), "connected to the discovery server");
         self.outlets.server.send_modify(|status| {
             status.connected = true;

@@ -4,28 +4,24 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use futures::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use mesh_wire::{
     NetworkId,
     discovery::{ClientMessage, ServerMessage, hello},
-    problem::Problem,
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    WebSocketStream,
     tungstenite::{
-        self, Message,
-        client::IntoClientRequest,
-        http::{HeaderValue, header::AUTHORIZATION},
-        protocol::WebSocketConfig,
+        Message,
+        protocol::{Role, WebSocketConfig},
     },
 };
 
-use super::{ServerError, rest::Rest};
+use super::{ServerError, rest::Conversation};
 
-/// Connecting and the challenge must be done in this time.
+/// The upgrade and the challenge must be done in this time.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A snapshot of the greatest directory; single messages are far smaller.
 const MAX_FRAME: usize = 8 * 1024 * 1024;
@@ -33,21 +29,22 @@ const MAX_FRAME: usize = 8 * 1024 * 1024;
 /// A live connection on which the server knows who we are.
 #[derive(Debug)]
 pub struct Events {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TokioIo<Upgraded>>,
     heartbeat: Duration,
     next_heartbeat: Instant,
     heard: Instant,
 }
 
 impl Events {
-    /// Opens the connection and answers the challenge.
+    /// Makes the event connection of `conversation` and answers the challenge.
     pub async fn open(
-        rest: &Rest,
+        conversation: Conversation<'_>,
         network: &NetworkId,
         key: &SigningKey,
         heartbeat: Duration,
     ) -> Result<Self, ServerError> {
-        match timeout(OPEN_TIMEOUT, Self::connect(rest, network, key, heartbeat)).await {
+        let opening = Self::upgrade(conversation, network, key, heartbeat);
+        match timeout(OPEN_TIMEOUT, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(ServerError::Unreachable(format!(
                 "no answer within {} s",
@@ -56,27 +53,17 @@ impl Events {
         }
     }
 
-    async fn connect(
-        rest: &Rest,
+    async fn upgrade(
+        conversation: Conversation<'_>,
         network: &NetworkId,
         key: &SigningKey,
         heartbeat: Duration,
     ) -> Result<Self, ServerError> {
-        let mut request = rest
-            .events_url(network)?
-            .as_str()
-            .into_client_request()
-            .map_err(|error| ServerError::unreachable(&error))?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", rest.token()))
-            .map_err(|error| ServerError::unreachable(&error))?;
-        bearer.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, bearer);
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
-        let (socket, _response) = connect_async_with_config(request, Some(limits), true)
-            .await
-            .map_err(refusal)?;
+        let stream = conversation.events(network).await?;
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits)).await;
         let now = Instant::now();
         let mut events = Self {
             socket,
@@ -166,16 +153,4 @@ impl Events {
             .await
             .map_err(|error| ServerError::unreachable(&error))
     }
-}
-
-/// The server answers the upgrade like any request: a refusal has a problem document.
-fn refusal(error: tungstenite::Error) -> ServerError {
-    if let tungstenite::Error::Http(response) = &error
-        && let Some(body) = response.body()
-        && let Ok(mut problem) = serde_json::from_slice::<Problem>(body)
-    {
-        problem.status = response.status().as_u16();
-        return ServerError::refused(problem);
-    }
-    ServerError::unreachable(&error)
 }

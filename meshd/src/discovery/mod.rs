@@ -1,9 +1,10 @@
 //! How does the daemon talk to the discovery server?
 //!
-//! [`rest`] makes single requests, [`events`] holds one event connection, [`directory`] turns what the server says
-//! into what we believe, [`scope`] what it may decide at all, [`client`] keeps it all going.
+//! [`dial`] reaches it, [`rest`] makes requests, [`events`] holds one event connection, [`directory`] turns what the
+//! server says into what we believe, [`scope`] what it may decide at all, [`client`] keeps it all going.
 
 pub mod client;
+pub mod dial;
 pub mod directory;
 pub mod events;
 pub mod rest;

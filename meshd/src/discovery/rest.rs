@@ -1,157 +1,258 @@
-//! Which single requests are made of the discovery server?
+//! Which requests are made of the discovery server? A conversation is one connection: requests one after the other,
+//! and at its end, if wanted, the upgrade to the event connection.
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header::{self, HeaderValue},
+    upgrade::{self, Upgraded},
+};
+use hyper_util::rt::TokioIo;
 use mesh_wire::{
     NetworkId,
     discovery::{CreateNetwork, Network, RegisterPeer},
     peer_info::{Directory, PeerInfo},
     problem::Problem,
 };
-use reqwest::{Client, Method, RequestBuilder, Response, redirect};
-use serde::de::DeserializeOwned;
-use url::Url;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+use url::{Position, Url};
 
-use super::ServerError;
+use super::{ServerError, dial::Dialer};
 
 /// A request that takes longer than this is as good as lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The greatest answer that is read, in bytes: a list of 10,000 members.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// A request without a body.
+const NOTHING: Option<&()> = None;
 
 /// A client for one server.
 #[derive(Clone)]
 pub struct Rest {
-    client: Client,
-    server: Url,
+    dialer: Dialer,
     /// Proves that we may join; never logged, never part of a URL.
     token: String,
 }
 
 impl Rest {
-    /// A client for `server` that shows the admission `token`. Redirects are refused: the link named this server.
-    pub fn new(server: Url, token: String) -> Result<Self, ServerError> {
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            // A kept connection dies unnoticed when this host moves to another network, and requests are rare.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| ServerError::unreachable(&error))?;
-        Ok(Self {
-            client,
-            server,
+    /// A client for `server` that shows the admission `token`.
+    pub fn new(server: Url, token: String) -> Self {
+        Self {
+            dialer: Dialer::new(server),
             token,
-        })
+        }
     }
 
     /// The server's URL.
     pub fn server(&self) -> &Url {
-        &self.server
+        self.dialer.server()
     }
 
-    /// The token to show.
-    pub fn token(&self) -> &str {
-        &self.token
+    /// Connects.
+    pub async fn converse(&self) -> Result<Conversation<'_>, ServerError> {
+        Ok(Conversation {
+            rest: self,
+            sender: self.connect().await?,
+        })
     }
 
-    /// `POST /api/v1/mesh/networks`
-    pub async fn create(&self, network: &CreateNetwork) -> Result<Network, ServerError> {
-        let request = self
-            .client
-            .request(Method::POST, self.url("api/v1/mesh/networks")?);
-        answer(request.json(network)).await
-    }
-
-    /// `GET /api/v1/mesh/networks/{id}`
-    pub async fn network(&self, id: &NetworkId) -> Result<Network, ServerError> {
-        let url = self.url(&format!("api/v1/mesh/networks/{id}"))?;
-        answer(self.client.get(url).bearer_auth(&self.token)).await
-    }
-
-    /// `POST /api/v1/mesh/networks/{id}/peers`
-    pub async fn register(
-        &self,
-        id: &NetworkId,
-        peer: &RegisterPeer,
-    ) -> Result<PeerInfo, ServerError> {
-        let url = self.url(&format!("api/v1/mesh/networks/{id}/peers"))?;
-        answer(self.client.post(url).bearer_auth(&self.token).json(peer)).await
-    }
-
-    /// `GET /api/v1/mesh/networks/{id}/peers`
-    pub async fn peers(&self, id: &NetworkId) -> Result<Directory, ServerError> {
-        let url = self.url(&format!("api/v1/mesh/networks/{id}/peers"))?;
-        answer(self.client.get(url).bearer_auth(&self.token)).await
-    }
-
-    /// Where the event connection is.
-    pub fn events_url(&self, id: &NetworkId) -> Result<Url, ServerError> {
-        let mut url = self.url(&format!("api/v1/mesh/networks/{id}/events"))?;
-        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-        url.set_scheme(scheme).map_err(|()| {
-            ServerError::Unreachable("the server's URL is neither http nor https".to_owned())
-        })?;
-        Ok(url)
-    }
-
-    fn url(&self, path: &str) -> Result<Url, ServerError> {
-        self.server
-            .join(path)
-            .map_err(|error| ServerError::unreachable(&error))
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ServerError> {
+        let stream = TokioIo::new(self.dialer.dial().await?);
+        let (sender, connection) = http1::handshake(stream)
+            .await
+            .map_err(|error| ServerError::unreachable(&error))?;
+        // Ends when the sender is dropped, or hands the stream on when it is upgraded. Errors reach the requests.
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
     }
 }
 
 impl std::fmt::Debug for Rest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rest")
-            .field("server", &self.server.as_str())
+            .field("server", &self.server().as_str())
             .finish_non_exhaustive()
     }
 }
 
-async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ServerError> {
-    let response = request
-        .send()
-        .await
-        .map_err(|error| ServerError::unreachable(&error))?;
-    let status = response.status();
-    let body = read_bounded(response).await?;
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|_| {
+/// A connection to the server. Redirects are not followed: the join link named this server.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    rest: &'a Rest,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Conversation<'_> {
+    /// `POST /api/v1/mesh/networks`
+    pub async fn create(&mut self, network: &CreateNetwork) -> Result<Network, ServerError> {
+        self.ask(Method::POST, "networks", Some(network)).await
+    }
+
+    /// `GET /api/v1/mesh/networks/{id}`
+    pub async fn network(&mut self, id: &NetworkId) -> Result<Network, ServerError> {
+        self.ask(Method::GET, &format!("networks/{id}"), NOTHING)
+            .await
+    }
+
+    /// `POST /api/v1/mesh/networks/{id}/peers`
+    pub async fn register(
+        &mut self,
+        id: &NetworkId,
+        peer: &RegisterPeer,
+    ) -> Result<PeerInfo, ServerError> {
+        self.ask(Method::POST, &format!("networks/{id}/peers"), Some(peer))
+            .await
+    }
+
+    /// `GET /api/v1/mesh/networks/{id}/peers`
+    pub async fn peers(&mut self, id: &NetworkId) -> Result<Directory, ServerError> {
+        self.ask(Method::GET, &format!("networks/{id}/peers"), NOTHING)
+            .await
+    }
+
+    /// `GET /api/v1/mesh/networks/{id}/events`, which turns the connection into a WebSocket (RFC 6455, 4.1).
+    pub async fn events(mut self, id: &NetworkId) -> Result<TokioIo<Upgraded>, ServerError> {
+        let key = generate_key();
+        let mut request = self.request(Method::GET, &format!("networks/{id}/events"), NOTHING)?;
+        let headers = request.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+        headers.insert(header::SEC_WEBSOCKET_KEY, header_value(&key)?);
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = response.status();
+            return Err(refusal(status, &whole(response).await?));
+        }
+        let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+        if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
+            return Err(ServerError::Unreachable(
+                "did not accept the event connection as a WebSocket".to_owned(),
+            ));
+        }
+        upgrade::on(response)
+            .await
+            .map(TokioIo::new)
+            .map_err(|error| ServerError::unreachable(&error))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ServerError> {
+        let request = self.request(method, path, body)?;
+        let response = self.send(request).await?;
+        let status = response.status();
+        let body = whole(response).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &body));
+        }
+        serde_json::from_slice(&body).map_err(|_| {
             ServerError::Unreachable(format!(
                 "answered {status} with something else than expected"
             ))
-        });
+        })
     }
-    match serde_json::from_slice::<Problem>(&body) {
-        Ok(mut problem) => {
-            problem.status = status.as_u16();
-            Err(ServerError::refused(problem))
-        }
-        // A proxy in between, or no discovery server at all.
-        Err(_) => Err(ServerError::Unreachable(format!(
-            "answered {status}, but not as a discovery server does"
-        ))),
+
+    /// `path` is relative to `/api/v1/mesh/` of the server's URL.
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Request<Full<Bytes>>, ServerError> {
+        let server = self.rest.server();
+        let url = server
+            .join(&format!("api/v1/mesh/{path}"))
+            .map_err(|error| ServerError::unreachable(&error))?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.path())
+            .header(
+                header::HOST,
+                &url[Position::BeforeHost..Position::AfterPort],
+            )
+            .header(header::ACCEPT, "application/json");
+        let mut bearer = header_value(&format!("Bearer {}", self.rest.token))?;
+        bearer.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, bearer);
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                serde_json::to_vec(body).map_err(|error| ServerError::unreachable(&error))?
+            }
+            None => Vec::new(),
+        };
+        request
+            .body(Full::from(body))
+            .map_err(|error| ServerError::unreachable(&error))
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ServerError> {
+        let answer = async {
+            // A server may close behind each answer (RFC 9112, 9.6).
+            if self.sender.ready().await.is_err() {
+                self.sender = self.rest.connect().await?;
+            }
+            let response = self.sender.send_request(request).await;
+            response.map_err(|error| ServerError::unreachable(&error))
+        };
+        in_time(answer).await
     }
 }
 
 /// A hostile server must not fill our memory.
-async fn read_bounded(mut response: Response) -> Result<Vec<u8>, ServerError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| ServerError::unreachable(&error))?
-    {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER {
-            return Err(ServerError::Unreachable(
-                "sent a longer answer than the protocol allows".to_owned(),
-            ));
-        }
-    }
-    Ok(body)
+async fn whole(response: Response<Incoming>) -> Result<Bytes, ServerError> {
+    let body = async {
+        Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| ServerError::unreachable(&*error))
+    };
+    Ok(in_time(body).await?.to_bytes())
 }
+
+fn refusal(status: StatusCode, body: &[u8]) -> ServerError {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(mut problem) => {
+            problem.status = status.as_u16();
+            ServerError::refused(problem)
+        }
+        // A proxy in between, or no discovery server at all.
+        Err(_) => ServerError::Unreachable(format!(
+            "answered {status}, but not as a discovery server does"
+        )),
+    }
+}
+
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, ServerError>>,
+) -> Result<T, ServerError> {
+    timeout(TIMEOUT, answer).await.map_err(|_| {
+        let seconds = TIMEOUT.as_secs();
+        ServerError::Unreachable(format!("no answer within {seconds} s"))
+    })?
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, ServerError> {
+    HeaderValue::from_str(text).map_err(|error| ServerError::unreachable(&error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! How is the discovery server reached? A TCP connection to the first of its addresses that answers, under TLS when its
+//! URL says https. The system decides which certificates are trusted.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use rustls::{ClientConfig, pki_types::ServerName};
+use rustls_platform_verifier::ConfigVerifierExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+use super::ServerError;
+
+/// Reaching the server, TLS included, takes no longer than this.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An address that has not answered by then gets company by the next one (RFC 8305, 5: "Connection Attempt Delay").
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// A connection to the server, plain or under TLS.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Makes connections to one server.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    server: Url,
+    /// The system's certificates take long to read, and a server on the local network has none.
+    tls: Arc<OnceCell<Arc<ClientConfig>>>,
+}
+
+impl Dialer {
+    /// A dialer for the server at `server`, whose scheme is `http` or `https`.
+    pub fn new(server: Url) -> Self {
+        Self {
+            server,
+            tls: Arc::default(),
+        }
+    }
+
+    /// The server's URL.
+    pub fn server(&self) -> &Url {
+        &self.server
+    }
+
+    /// A new connection.
+    pub async fn dial(&self) -> Result<Box<dyn Duplex>, ServerError> {
+        timeout(TIMEOUT, self.connect()).await.map_err(|_| {
+            let seconds = TIMEOUT.as_secs();
+            ServerError::Unreachable(format!("no connection within {seconds} s"))
+        })?
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Duplex>, ServerError> {
+        let unreachable = |error: io::Error| ServerError::unreachable(&error);
+        let addresses = self.addresses().await.map_err(unreachable)?;
+        let stream = first_to_answer(addresses).await.map_err(unreachable)?;
+        // Every message is written whole; none has to wait for the next.
+        stream.set_nodelay(true).map_err(unreachable)?;
+        if self.server.scheme() != "https" {
+            return Ok(Box::new(stream));
+        }
+        let connector = TlsConnector::from(self.tls().await?);
+        let stream = connector.connect(self.name()?, stream).await;
+        Ok(Box::new(stream.map_err(unreachable)?))
+    }
+
+    /// In the order in which they are to be tried.
+    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let port = self.server.port_or_known_default().unwrap_or(80);
+        match self.server.host() {
+            Some(Host::Ipv4(ip)) => Ok(vec![SocketAddr::from((ip, port))]),
+            Some(Host::Ipv6(ip)) => Ok(vec![SocketAddr::from((ip, port))]),
+            Some(Host::Domain(name)) => Ok(in_turn(lookup_host((name, port)).await?)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The name that the server's certificate must have.
+    fn name(&self) -> Result<ServerName<'static>, ServerError> {
+        let name = match self.server.host() {
+            Some(Host::Ipv4(ip)) => ServerName::from(IpAddr::V4(ip)),
+            Some(Host::Ipv6(ip)) => ServerName::from(IpAddr::V6(ip)),
+            Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())
+                .map_err(|error| ServerError::unreachable(&error))?,
+            None => return Err(ServerError::Unreachable("the URL names no host".to_owned())),
+        };
+        Ok(name)
+    }
+
+    async fn tls(&self) -> Result<Arc<ClientConfig>, ServerError> {
+        let config = self.tls.get_or_try_init(|| async {
+            let mut config = tokio::task::spawn_blocking(ClientConfig::with_platform_verifier)
+                .await
+                .map_err(|error| ServerError::unreachable(&error))?
+                .map_err(|error| ServerError::unreachable(&error))?;
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Ok(Arc::new(config))
+        });
+        config.await.cloned()
+    }
+}
+
+/// The system's order, the IP versions taking turns, so that a version that leads nowhere costs one delay (RFC 8305, 4).
+fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let addresses: Vec<_> = addresses.collect();
+    let v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == v6_first);
+    let mut ordered = Vec::with_capacity(first.len() + second.len());
+    let (mut first, mut second) = (first.drain(..), second.drain(..));
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return ordered;
+        }
+        ordered.extend(pair.into_iter().flatten());
+    }
+}
+
+/// Tries one address after the other, the next one when the last has failed or has been silent for
+/// [`ATTEMPT_DELAY`]. The error is that of the last one that failed.
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    loop {
+        match waiting.next() {
+            Some(address) => attempts.push(TcpStream::connect(address)),
+            None if attempts.is_empty() => return Err(failure),
+            None => {}
+        }
+        let others = waiting.len() > 0;
+        tokio::select! {
+            Some(connected) = attempts.next() => match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            },
+            () = sleep(ATTEMPT_DELAY), if others => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ip_versions_take_turns_and_the_systems_first_choice_stays_first() {
+        let system = ["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1"].map(at);
+        let expected = ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1"].map(at);
+        assert_eq!(in_turn(system.into_iter()), expected);
+        assert_eq!(in_turn(std::iter::empty()), []);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_gives_way_to_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        // Nobody listens on a port that was just given back.
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bad = gone.local_addr().unwrap();
+        drop(gone);
+        let stream = first_to_answer(vec![bad, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = first_to_answer(vec![bad]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = first_to_answer(Vec::new()).await.unwrap_err();
+        assert!(error.to_string().contains("no address"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn certificates_are_read_for_https_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = Url::parse(&format!("http://{address}/")).unwrap();
+        let dialer = Dialer::new(url);
+        dialer.dial().await.map(drop).unwrap();
+        assert!(!dialer.tls.initialized());
+    }
+}
