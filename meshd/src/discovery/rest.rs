@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -223,7 +223,12 @@ async fn whole(response: Response<Incoming>) -> Result<Bytes, ServerError> {
         Limited::new(response.into_body(), MAX_ANSWER)
             .collect()
             .await
-            .map_err(|error| ServerError::unreachable(&*error))
+            .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                Some(_) => ServerError::Unreachable(
+                    "sent a longer answer than the protocol allows".to_owned(),
+                ),
+                None => ServerError::unreachable(&*error),
+            })
     };
     Ok(in_time(body).await?.to_bytes())
 }

@@ -122,7 +122,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
     let (rest, served) = serve(vec![vec![long]]).await;
     let mut conversation = rest.converse().await.unwrap();
     let error = conversation.network(&home()).await.unwrap_err();
-    assert!(error.to_string().contains("length limit"), "{error}");
+    assert!(error.to_string().contains("longer answer"), "{error}");
     drop(conversation);
     served.await.unwrap();
 }
