@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -218,19 +218,24 @@ impl Conversation<'_> {
 }
 
 /// A hostile server must not fill our memory.
-async fn whole(response: Response<Incoming>) -> Result<Bytes, ServerError> {
-    let body = async {
-        Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => ServerError::Unreachable(
-                    "sent a longer answer than the protocol allows".to_owned(),
-                ),
-                None => ServerError::unreachable(&*error),
-            })
+async fn whole(response: Response<Incoming>) -> Result<Vec<u8>, ServerError> {
+    let mut body = response.into_body();
+    let read = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ServerError::unreachable(&error))?;
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
+            if bytes.len() + data.len() > MAX_ANSWER {
+                let why = "sent a longer answer than the protocol allows";
+                return Err(ServerError::Unreachable(why.to_owned()));
+            }
+            bytes.extend_from_slice(data);
+        }
+        Ok(bytes)
     };
-    Ok(in_time(body).await?.to_bytes())
+    in_time(read).await
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ServerError {
