@@ -89,6 +89,13 @@ impl Variant {
             .split_once(':')
             .filter(|(name, pairs)| !name.is_empty() && !pairs.is_empty())
             .ok_or("a variant is written NAME:KEY=VALUE,...")?;
+        // It becomes part of the laboratory's path.
+        if !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
+            return Err(format!("{name:?} is not made of letters, digits and -_."));
+        }
         let mut variant = Self {
             name: Some(name.to_owned()),
             ..Self::default()

@@ -32,7 +32,7 @@ const GROUPS: &[Group] = &[
             ("x gotatun", Ratio("tcp1.gbps", "gotatun")),
             ("daemons CPU s/GB", Figure("tcp1.daemons_s_per_gb", 2)),
             ("machine CPU s/GB", Figure("tcp1.busy_s_per_gb", 2)),
-            ("x gotatun", Ratio("tcp1.busy_s_per_gb", "gotatun")),
+            ("CPU x gotatun", Ratio("tcp1.busy_s_per_gb", "gotatun")),
             ("retransmits", Figure("tcp1.retransmits", 0)),
         ],
     ),

@@ -175,17 +175,24 @@ fn build_meshd() -> Result<()> {
         return Ok(());
     }
     let mut command = cargo();
-    command.current_dir(workspace()).args([
-        "build",
-        "--release",
-        "--package=meshd",
-        "--package=discovery-server",
-    ]);
+    // The whole workspace, as for users: with fewer packages libraries have fewer features.
+    command
+        .current_dir(workspace())
+        .args(["build", "--release", "--workspace"]);
     run(command)
 }
 
 fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // `cargo run` describes this package to this program; build scripts that look at such
+    // variables would take a nested build for another one and start from nothing.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 fn apt_get(program: &str, package: &str) -> Result<()> {
