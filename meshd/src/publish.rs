@@ -1,7 +1,12 @@
 //! What does the daemon look like right now? Puts together what the data plane, the discovery client and the directory
 //! know into the one snapshot that `status`, the API and the metrics show.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use mesh_core::{DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer};
 use mesh_wire::{
@@ -127,15 +132,18 @@ impl Sources {
     }
 
     fn peers(&self, directory: &Directory, core: Option<&CoreStatus>) -> Vec<PeerStatus> {
+        let states: HashMap<NodeId, &CorePeer> = core
+            .iter()
+            .flat_map(|core| &core.peers)
+            .map(|peer| (peer.node_id, peer))
+            .collect();
         let others = directory
             .peers
             .iter()
             .filter(|peer| peer.record.node_id != self.identity.node_id);
         others
             .map(|info| {
-                let node = info.record.node_id;
-                let state =
-                    core.and_then(|core| core.peers.iter().find(|peer| peer.node_id == node));
+                let state = states.get(&info.record.node_id).copied();
                 peer(info, state, self.identity.mtu)
             })
             .collect()
