@@ -11,7 +11,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use mesh_core::{Command, NodeConfig};
+use mesh_core::NodeConfig;
 use mesh_wire::peer_info::Directory;
 use platform::{limits, signals, tun::TunConfig};
 use tokio::{
@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::UpOptions,
     config::Cipher,
-    dataplane::{self, DataPlane, DataPlaneConfig},
+    dataplane::{self, Commands, DataPlane, DataPlaneConfig},
     discovery::{client::DiscoveryClient, directory::Believed, rest::Rest},
     feed,
     lobby::{self, Meeting},
@@ -144,6 +144,8 @@ async fn start_data_plane(
             mtu: device.mtu,
             addresses: interface_addresses(network.cidr, &network.virtual_ips),
             offload: true,
+            super_packet_segments: super_packet_segments(device.mtu),
+            multi_queue: false,
         },
         listen_port: prepared.settings.listen_port,
     };
@@ -156,6 +158,12 @@ fn interface_addresses(cidr: Ipv4Net, addresses: &[std::net::IpAddr]) -> Vec<IpN
         .iter()
         .filter_map(|address| IpNet::new(*address, cidr.prefix_len()).ok())
         .collect()
+}
+
+/// As many segments as fit one train of datagrams, so that the system's super-packets need one each.
+fn super_packet_segments(mtu: u16) -> Option<u16> {
+    let datagram = usize::from(mtu) + mesh_core::wireguard::keypair::OVERHEAD;
+    u16::try_from((mesh_core::queue::transmit::MAX_TRAIN / datagram).max(1)).ok()
 }
 
 async fn serve_shares(
@@ -284,7 +292,7 @@ async fn connect(
 async fn feed_data_plane(
     prepared: &Prepared,
     meeting: &Meeting,
-    commands: &mpsc::Sender<Command>,
+    commands: &Commands,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> feed::Roster {

@@ -13,13 +13,13 @@ use mesh_wire::{
 use platform::net::{addresses, monitor};
 use tokio::{
     net::lookup_host,
-    sync::{mpsc, watch},
+    sync::watch,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{config::StunServer, state::StateDir};
+use crate::{config::StunServer, dataplane::Commands, state::StateDir};
 
 /// How often the host's addresses are looked at when nothing reports a change.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(30);
@@ -102,7 +102,7 @@ pub async fn cache(
 /// Keeps the node informed of the host's addresses, and whoever watches `moved` of their changes.
 pub async fn hosts(
     (interface, port): (String, u16),
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     moved: watch::Sender<u64>,
     shutdown: CancellationToken,
 ) {
@@ -159,7 +159,7 @@ pub struct StunFeed {
     /// Says at which port.
     pub network: watch::Receiver<Arc<Network>>,
     /// To the data plane.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: Commands,
 }
 
 impl StunFeed {
@@ -227,7 +227,7 @@ mod tests {
             configured: Vec::new(),
             server: server.map(|url| Url::parse(url).unwrap()),
             network: watch::channel(Arc::new(network)).1,
-            commands: mpsc::channel(1).0,
+            commands: Commands::unheard(),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use mesh_core::Command;
 use mesh_wire::{
     discovery::Network,
     peer_info::{Directory, PeerInfo},
@@ -17,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, ApiContext, ApiListeners},
     control::{CONTROL_QUEUE, Control, PingFailure},
+    dataplane::Commands,
     discovery::client::Outlets,
     prepare::Prepared,
     problem::{self, Problem},
@@ -44,7 +44,7 @@ pub struct Meeting {
 
 impl Meeting {
     /// Hands the channels on: to the discovery client, and to whoever answers the local API.
-    pub fn part(self, commands: mpsc::Sender<Command>) -> (Outlets, mpsc::Receiver<Control>) {
+    pub fn part(self, commands: Commands) -> (Outlets, mpsc::Receiver<Control>) {
         let outlets = Outlets {
             directory: self.directory,
             network: self.network,

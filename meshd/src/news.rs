@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::{Control, PING_TIMEOUT, PingFailure, Pong},
+    dataplane::Commands,
     prepare::Invitation,
     status::PathKind,
 };
@@ -22,7 +23,7 @@ type PingReply = oneshot::Sender<Result<Pong, PingFailure>>;
 /// The daemon's switchboard.
 pub struct Switchboard {
     /// To the data plane.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: Commands,
     /// To the discovery client.
     pub signals: mpsc::Sender<(NodeId, Signal)>,
     /// The members.

@@ -12,6 +12,7 @@ pub mod listen;
 pub mod local_socket;
 pub mod net;
 pub mod privilege;
+pub mod readiness;
 pub mod signals;
 pub mod tun;
 pub mod udp;

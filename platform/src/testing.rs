@@ -39,6 +39,15 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
+/// Waits until `fd` can be read. A fresh registration tells what is there already.
+pub(crate) async fn readable(fd: std::os::fd::BorrowedFd<'_>) {
+    let wakes = tokio::io::Interest::READABLE.add(tokio::io::Interest::ERROR);
+    // SAFETY: a borrowed descriptor is the same open one for as long as it is borrowed.
+    let watched = unsafe { tokio::io::unix::AsyncFd::register_with_interest(fd, wakes) };
+    let watched = watched.map_err(std::io::Error::from).expect("watch");
+    let _ready = watched.ready(wakes).await.expect("wait");
+}
+
 /// An rtnetlink handle in the current thread's namespace. Keep it until the answer is there: the
 /// connection ends with its last handle.
 pub(crate) fn netlink() -> rtnetlink::Handle {

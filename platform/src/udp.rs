@@ -1,18 +1,13 @@
 //! How do datagrams go out and come in by the train? One UDP socket with segmentation offload on
 //! send, receive offload and several messages per system call, as far as the system has them.
 
-use quinn_udp::{Transmit, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
+mod bind;
+
+use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
 use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicUsize, Ordering},
 };
-use tokio::io::Interest;
-
-/// Kernel buffer asked for in each direction: a quarter of a second at 128 Mbit/s, about 60 full
-/// trains, so that a busy moment of ours costs no packets.
-const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Most bytes in one train: 65,535 less the IPv6 header (40) and the UDP header (8), which is also
 /// right for IPv4.
@@ -21,8 +16,8 @@ const MAX_TRAIN: usize = 65_535 - 48;
 /// One message slot; a received train is one IP packet to the system, so it always fits.
 const SLOT: usize = 65_536;
 
-/// Messages taken by one system call. Pages of slots that stay empty are never touched.
-const SLOTS: usize = 16;
+/// Messages taken by one system call at most. Pages of slots that stay empty are never touched.
+pub const SLOTS: usize = 16;
 
 /// A UDP socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +55,25 @@ pub enum UdpError {
 /// A bound, unconnected UDP socket of one IP version.
 #[derive(Debug)]
 pub struct UdpSocket {
-    socket: tokio::net::UdpSocket,
+    socket: std::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
     /// Segments per send. Kept apart from `state`, which gives offload up for good after any
     /// `EINVAL`, although a bad destination causes that too.
-    gso_segments: AtomicUsize,
+    gso_segments: usize,
+    /// What `state` gave at first.
+    library_segments: usize,
+}
+
+/// Where a train goes, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// The receiver.
+    pub address: SocketAddr,
+    /// Our address to send from; `None` leaves it to the system.
+    pub source_ip: Option<IpAddr>,
+    /// ECN field of the IP header (RFC 3168), 0 to 3.
+    pub ecn: u8,
 }
 
 /// Where a received train came from and how it divides.
@@ -109,7 +117,6 @@ impl std::fmt::Debug for RecvBuffers {
 
 impl UdpSocket {
     /// Binds `address` (port 0 = any) with large kernel buffers. An IPv6 socket takes IPv6 only.
-    /// Must be called inside a tokio runtime with I/O enabled.
     pub fn bind(address: SocketAddr) -> Result<Self, UdpError> {
         let system = |operation| {
             move |source| UdpError::System {
@@ -118,27 +125,12 @@ impl UdpSocket {
                 source,
             }
         };
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )
-        .map_err(|source| bind_error(address, source))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true).map_err(system("restrict"))?;
-        }
-        enlarge_buffers(&socket).map_err(system("set the buffers of"))?;
-        socket
-            .set_nonblocking(true)
-            .map_err(system("set non-blocking"))?;
-        socket
-            .bind(&address.into())
-            .map_err(|source| bind_error(address, source))?;
-        let socket = tokio::net::UdpSocket::from_std(socket.into()).map_err(system("register"))?;
-        let state = UdpSocketState::new((&socket).into()).map_err(system("configure"))?;
+        let socket = bind::open(address)?;
+        let state = bind::state(&socket).map_err(system("configure"))?;
         let local = socket.local_addr().map_err(system("read the address of"))?;
         Ok(Self {
-            gso_segments: AtomicUsize::new(state.max_gso_segments().max(1)),
+            gso_segments: state.max_gso_segments().max(1),
+            library_segments: state.max_gso_segments(),
             socket,
             state,
             local,
@@ -150,10 +142,15 @@ impl UdpSocket {
         self.local
     }
 
+    /// For whoever waits for it.
+    pub(crate) fn std(&self) -> &std::net::UdpSocket {
+        &self.socket
+    }
+
     /// Datagrams that one system call sends; 1 without segmentation offload. Falls to 1 when the
     /// network device turns out not to do it.
     pub fn max_gso_segments(&self) -> usize {
-        self.gso_segments.load(Ordering::Relaxed)
+        self.gso_segments
     }
 
     /// Datagrams that one received train may hold; 1 without receive offload.
@@ -161,25 +158,14 @@ impl UdpSocket {
         self.state.gro_segments()
     }
 
-    /// Waits until [`UdpSocket::try_recv`] may succeed.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
-    }
-
-    /// Waits until [`UdpSocket::try_send`] may succeed after a `WouldBlock`.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
-    }
-
-    /// Sends `contents` to one destination as datagrams of `segment_size` bytes, the last one
-    /// perhaps shorter, from `source_ip` if given. Returns how many bytes went out, always whole
-    /// datagrams; fewer than all only when the rest met an error, which the next call on the
-    /// rest reports. `WouldBlock`: nothing went out, wait for [`UdpSocket::writable`]. Any other
-    /// error concerns this destination only, the socket stays usable.
+    /// Sends `contents` as datagrams of `segment_size` bytes, the last one perhaps shorter. Returns
+    /// how many bytes went out, always whole datagrams; fewer than all only when the rest met an
+    /// error, which the next call on the rest reports. `WouldBlock`: nothing went out, wait until
+    /// the socket is writable. Any other error concerns this destination only, the socket stays
+    /// usable.
     pub fn try_send(
-        &self,
-        destination: SocketAddr,
-        source_ip: Option<IpAddr>,
+        &mut self,
+        to: Destination,
         contents: &[u8],
         segment_size: usize,
     ) -> io::Result<usize> {
@@ -191,7 +177,7 @@ impl UdpSocket {
             let rest = &contents[sent..];
             let segments = (MAX_TRAIN / segment_size).min(self.max_gso_segments());
             let train = &rest[..rest.len().min(segments * segment_size)];
-            match self.send_train(destination, source_ip, train, segment_size) {
+            match self.send_train(to, train, segment_size) {
                 Ok(length) => sent += length,
                 Err(_) if sent > 0 => return Ok(sent),
                 Err(error) => return Err(error),
@@ -202,24 +188,24 @@ impl UdpSocket {
         }
     }
 
-    /// Receives several trains and calls `each` with every one and its bytes, which it may change
-    /// in place. Returns how many there were; 0 means that only empty datagrams or a late ICMP
-    /// error were met. `WouldBlock` when there is nothing.
+    /// Receives at most `most` trains, and no more than `buffers` hold, and calls `each` with every
+    /// one and its bytes, which it may change in place. Returns how many there were; 0 means
+    /// that only empty datagrams or a late ICMP error were met. `WouldBlock` when there is nothing.
     pub fn try_recv(
         &self,
         buffers: &mut RecvBuffers,
+        most: usize,
         mut each: impl FnMut(RecvMeta, &mut [u8]),
     ) -> io::Result<usize> {
+        let most = most.clamp(1, SLOTS);
         let mut metas = [quinn_udp::RecvMeta::default(); SLOTS];
         let received = {
             let mut slots = buffers.storage.chunks_exact_mut(SLOT);
             let mut slices: [IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| {
                 IoSliceMut::new(slots.next().expect("the storage has SLOTS slots"))
             });
-            self.socket.try_io(Interest::READABLE, || {
-                self.state
-                    .recv((&self.socket).into(), &mut slices, &mut metas)
-            })
+            let into = (&mut slices[..most], &mut metas[..most]);
+            self.state.recv((&self.socket).into(), into.0, into.1)
         };
         let received = match received {
             Ok(count) => count,
@@ -248,58 +234,49 @@ impl UdpSocket {
     /// Sends one train by one system call. If offload could be what the system dislikes, sends
     /// its first datagram alone and gives up offload only if that one passes.
     fn send_train(
-        &self,
-        destination: SocketAddr,
-        source_ip: Option<IpAddr>,
+        &mut self,
+        to: Destination,
         train: &[u8],
         segment_size: usize,
     ) -> io::Result<usize> {
-        let transmit = |contents| Transmit {
-            destination,
-            ecn: None,
-            contents,
-            segment_size: Some(segment_size),
-            src_ip: source_ip,
+        let send = |contents| {
+            let transmit = Transmit {
+                destination: to.address,
+                ecn: EcnCodepoint::from_bits(to.ecn),
+                contents,
+                segment_size: Some(segment_size),
+                src_ip: to.source_ip,
+            };
+            self.state.try_send((&self.socket).into(), &transmit)
         };
-        let error = match self.transmit(&transmit(train)) {
-            Ok(()) => return Ok(train.len()),
+        let error = match send(train) {
+            Ok(()) => {
+                self.forget_trouble();
+                return Ok(train.len());
+            }
             Err(error) => error,
         };
         if train.len() <= segment_size || !may_blame_offload(&error) {
             return Err(error);
         }
-        self.transmit(&transmit(&train[..segment_size]))?;
+        send(&train[..segment_size])?;
         if !quinn_udp::is_msg_size_err(&error) {
-            self.gso_segments.store(1, Ordering::Relaxed);
+            self.gso_segments = 1;
         }
+        self.forget_trouble();
         Ok(segment_size)
     }
 
-    fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let send = || self.state.try_send((&self.socket).into(), transmit);
-        // First without asking tokio, which knows a new socket as writable only after its first
-        // turn; then through it, so that a full buffer clears the readiness.
-        match send() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.socket.try_io(Interest::WRITABLE, send)
-            }
-            result => result,
+    /// After one refused message, such as that of an address that is gone, the library sends no
+    /// congestion mark over IPv4 any more. It shows that by a second thing that it gives up.
+    fn forget_trouble(&mut self) {
+        if self.state.max_gso_segments() >= self.library_segments {
+            return;
         }
-    }
-}
-
-fn bind_error(address: SocketAddr, source: io::Error) -> UdpError {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => UdpError::PortInUse { address },
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-            UdpError::AddressNotAvailable { address }
+        match bind::state(&self.socket) {
+            Ok(state) => self.state = state,
+            Err(error) => tracing::debug!(%error, "congestion marks may be lost"),
         }
-        io::ErrorKind::PermissionDenied => UdpError::PermissionDenied { address },
-        _ => UdpError::System {
-            operation: "bind",
-            address,
-            source,
-        },
     }
 }
 
@@ -322,53 +299,6 @@ fn is_late_icmp(error: &io::Error) -> bool {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
     )
-}
-
-/// Asks for large buffers, beyond the administrator's limit where we have the right to.
-fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        let receive = force_buffer(socket, libc::SO_RCVBUFFORCE);
-        let send = force_buffer(socket, libc::SO_SNDBUFFORCE);
-        if receive.is_ok() && send.is_ok() {
-            return Ok(());
-        }
-    }
-    // Linux cuts the request to its limit without an error; BSD refuses it, so ask for less.
-    largest_accepted(|size| socket.set_recv_buffer_size(size))?;
-    largest_accepted(|size| socket.set_send_buffer_size(size))
-}
-
-fn largest_accepted(set: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
-    let mut size = SOCKET_BUFFER;
-    loop {
-        match set(size) {
-            Ok(()) => return Ok(()),
-            Err(error) if size <= SLOT => return Err(error),
-            Err(_) => size /= 2,
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn force_buffer(socket: &Socket, option: libc::c_int) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let size = SOCKET_BUFFER as libc::c_int;
-    // SAFETY: the option reads one int of the given length, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const size).cast(),
-            size_of_val(&size) as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! How do packets come from the TUN and go back into it?
 
-use std::{io, time::Instant};
+use std::io;
 
-use mesh_core::{Node, TransmitQueue};
-use platform::tun::{Coalescer, MAX_FRAME, Tun};
+use platform::tun::{Coalescer, MAX_FRAME, Tun, WriteReport};
 
 use crate::problem::{self, Problem};
 
-/// Reads per turn. With offload one read is up to 64 KiB, so this is 1 MiB of bulk before the sockets are served.
-const READS_PER_TURN: usize = 16;
+/// Reads per turn: small packets fill one or a few trains.
+const READS_PER_TURN: usize = 64;
+/// Bytes after which a turn reads no more: two super-packets, so that what comes in never waits long behind bulk.
+const BYTES_PER_TURN: usize = 96 << 10;
 
 /// The interface with its buffers.
 pub(super) struct TunIo {
@@ -26,43 +27,51 @@ impl TunIo {
         }
     }
 
-    /// Waits for a packet.
-    pub(super) async fn readable(&self) {
-        // An error is met again by the read that follows, which reports it.
-        let _later = self.tun.readable().await;
+    /// For whoever waits for it.
+    pub(super) fn device(&self) -> &Tun {
+        &self.tun
     }
 
-    /// Gives the node what waits, within the budget.
-    pub(super) fn read(
-        &mut self,
-        node: &mut Node,
-        now: Instant,
-        transmit: &mut TransmitQueue,
-    ) -> Result<(), Problem> {
+    /// Gives `each` what waits, within the budget.
+    pub(super) fn read(&mut self, mut each: impl FnMut(&mut [u8])) -> Result<(), Problem> {
+        let mut bytes = 0;
         for _ in 0..READS_PER_TURN {
             match self.tun.try_read(&mut self.frame) {
-                Ok(len) => node.handle_tun(&mut self.frame[..len], now, transmit),
+                Ok(len) => {
+                    each(&mut self.frame[..len]);
+                    bytes += len;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(self.lost(&error)),
+            }
+            if bytes >= BYTES_PER_TURN {
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Writes all packets.
-    pub(super) fn write<'a>(
+    /// Takes packets to be written by the next [`Self::flush`], or earlier.
+    pub(super) fn put<'a>(
         &mut self,
         packets: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), Problem> {
-        match self.tun.write_batch(packets, &mut self.coalescer) {
-            Ok(report) => {
-                if let Some(error) = report.refusal {
-                    tracing::debug!(%error, refused = report.refused, "the interface refused packets");
-                }
-                Ok(())
-            }
-            Err(error) => Err(self.lost(&error)),
+        let written = self.tun.put(packets, &mut self.coalescer);
+        self.report(written)
+    }
+
+    /// Writes what was put.
+    pub(super) fn flush(&mut self) -> Result<(), Problem> {
+        let written = self.tun.flush(&mut self.coalescer);
+        self.report(written)
+    }
+
+    fn report(&self, written: io::Result<WriteReport>) -> Result<(), Problem> {
+        let report = written.map_err(|error| self.lost(&error))?;
+        if let Some(error) = report.refusal {
+            tracing::debug!(%error, refused = report.refused, "the interface refused packets");
         }
+        Ok(())
     }
 
     fn lost(&self, error: &io::Error) -> Problem {

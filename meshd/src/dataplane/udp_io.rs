@@ -2,148 +2,166 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    time::{Duration, Instant},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use mesh_core::{
-    Arrival, Node, PacketQueue, TransmitQueue,
+    Arrival, TransmitQueue,
     queue::{ecn::Ecn, transmit::Train},
 };
-use platform::udp::{RecvBuffers, UdpError, UdpSocket};
-use tokio::time::timeout;
+use platform::{
+    readiness::Watch,
+    udp::{Destination, RecvBuffers, SLOTS, UdpError, UdpSocket},
+};
 
-use super::{any, tun_io::TunIo};
 use crate::problem::{self, Listener, Problem};
 
-/// Receive calls per socket and turn; one call takes up to 16 trains of 64 KiB.
-const RECEIVES_PER_TURN: usize = 4;
+/// Trains taken by one receive call while they are long: what was received is then still in the cache of the core when
+/// it is opened, and the first of it is soon with its reader.
+const BULK_TRAINS: usize = 2;
+/// From this average on trains are long.
+const BULK: usize = 16 << 10;
 /// A socket that takes nothing for this long has lost its network; what was to be sent is dropped as on any full link.
 const SEND_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The mesh's sockets.
 pub(super) struct UdpIo {
-    v4: UdpSocket,
-    /// Absent on a host without IPv6.
-    v6: Option<UdpSocket>,
+    /// IPv4, then IPv6, which is absent on a host without it.
+    sockets: [Option<UdpSocket>; 2],
+    port: u16,
     buffers: RecvBuffers,
+    /// Trains to take by the next receive call.
+    most: usize,
 }
 
 impl UdpIo {
     /// Binds the port for both IP versions.
     pub(super) fn bind(port: u16) -> Result<Self, Problem> {
-        let bound = |address| match UdpSocket::bind(address) {
-            Ok(socket) => Ok(socket),
-            Err(UdpError::PortInUse { .. }) => Err(problem::port_in_use(Listener::Mesh, address)),
-            Err(error) => Err(problem::operation_failed("open the mesh socket", &error)),
-        };
-        let v4 = bound(any(port, false))?;
-        let v6 = match UdpSocket::bind(any(v4.local_addr().port(), true)) {
-            Ok(socket) => Some(socket),
-            Err(error) => {
-                tracing::info!(%error, "no IPv6 socket");
-                None
-            }
-        };
+        let any = |ip: IpAddr, port| SocketAddr::new(ip, port);
+        let address = any(Ipv4Addr::UNSPECIFIED.into(), port);
+        let v4 = UdpSocket::bind(address).map_err(|error| match error {
+            UdpError::PortInUse { .. } => problem::port_in_use(Listener::Mesh, address),
+            error @ (UdpError::AddressNotAvailable { .. }
+            | UdpError::PermissionDenied { .. }
+            | UdpError::System { .. }) => problem::operation_failed("open the mesh socket", &error),
+        })?;
+        let port = v4.local_addr().port();
+        let v6 = UdpSocket::bind(any(Ipv6Addr::UNSPECIFIED.into(), port))
+            .inspect_err(|error| tracing::info!(%error, "no IPv6 socket"))
+            .ok();
         Ok(Self {
-            v4,
-            v6,
+            sockets: [Some(v4), v6],
+            port,
             buffers: RecvBuffers::new(),
+            most: SLOTS,
         })
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.v4.local_addr().port()
+        self.port
     }
 
-    /// Waits for a datagram.
-    pub(super) async fn readable(&self) {
-        let v6 = async {
-            match &self.v6 {
-                Some(socket) => socket.readable().await,
-                None => std::future::pending().await,
-            }
-        };
-        // An error is met again, and counted, by the receive call that follows.
-        tokio::select! {
-            _ = self.v4.readable() => {}
-            _ = v6 => {}
-        }
+    /// For whoever waits for them.
+    pub(super) fn sockets(&self) -> [Option<&UdpSocket>; 2] {
+        self.sockets.each_ref().map(Option::as_ref)
     }
 
-    /// Gives all that waits to the node, within the budget, and what it opens to the TUN.
+    /// Gives the trains that one receive call takes from a socket, with their strides, to `each`.
     pub(super) fn receive(
         &mut self,
-        node: &mut Node,
-        now: Instant,
-        (transmit, packets): (&mut TransmitQueue, &mut PacketQueue),
-        tun: &mut TunIo,
-    ) -> Result<(), Problem> {
-        let mut written = Ok(());
-        for socket in [Some(&self.v4), self.v6.as_ref()].into_iter().flatten() {
-            let local = socket.local_addr();
-            for _ in 0..RECEIVES_PER_TURN {
-                let received = socket.try_recv(&mut self.buffers, |meta, train| {
-                    let to =
-                        SocketAddr::new(meta.to_ip.unwrap_or_else(|| local.ip()), local.port());
-                    let arrival = Arrival {
-                        from: meta.from,
-                        to,
-                        ecn: Ecn::from_bits(meta.ecn),
-                    };
-                    node.handle_train(arrival, (train, meta.stride), now, transmit, packets);
-                    if written.is_ok() {
-                        written = tun.write(packets.iter(train));
-                    }
-                    packets.clear();
-                });
-                match received {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        // An ICMP error for something that we sent; the socket goes on.
-                        tracing::debug!(%error, "receive");
-                    }
-                }
+        socket: usize,
+        mut each: impl FnMut(Arrival, (&mut [u8], usize)),
+    ) {
+        let Some(socket) = &self.sockets[socket] else {
+            return;
+        };
+        let local = socket.local_addr();
+        let mut bytes = 0;
+        let received = socket.try_recv(&mut self.buffers, self.most, |meta, train| {
+            bytes += train.len();
+            let to = meta.to_ip.unwrap_or_else(|| local.ip());
+            let arrival = Arrival {
+                from: meta.from,
+                to: SocketAddr::new(to, local.port()),
+                ecn: Ecn::from_bits(meta.ecn),
+            };
+            each(arrival, (train, meta.stride));
+        });
+        match received {
+            Ok(trains) => {
+                let long = bytes >= BULK * trains.max(1);
+                self.most = if long { BULK_TRAINS } else { SLOTS };
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // An ICMP error for something that we sent; the socket goes on.
+            Err(error) => tracing::debug!(%error, "receive"),
         }
-        written
     }
 
-    /// Sends all trains and empties the queue.
-    pub(super) async fn send(&self, transmit: &mut TransmitQueue) {
-        for train in transmit.trains() {
-            let socket = if train.route().dst.is_ipv4() {
-                Some(&self.v4)
-            } else {
-                self.v6.as_ref()
-            };
-            if let Some(socket) = socket
-                && let Err(error) = send_train(socket, train).await
-            {
-                tracing::debug!(%error, "send");
-            }
-        }
-        transmit.clear();
+    /// Sends the trains that can grow no more.
+    pub(super) fn send_closed(&mut self, transmit: &mut TransmitQueue, watch: &Watch) {
+        let mut sender = Sender::new(self, watch);
+        transmit.send_closed(|train| sender.send(train));
+    }
+
+    /// Sends all trains.
+    pub(super) fn send_all(&mut self, transmit: &mut TransmitQueue, watch: &Watch) {
+        let mut sender = Sender::new(self, watch);
+        transmit.send_all(|train| sender.send(train));
     }
 }
 
-async fn send_train(socket: &UdpSocket, train: &Train) -> io::Result<()> {
-    let route = train.route();
-    let mut source = route.src.filter(|ip| !ip.is_unspecified());
-    let mut rest = train.contents();
-    while !rest.is_empty() {
-        match socket.try_send(route.dst, source, rest, train.segment_size()) {
-            Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                timeout(SEND_PATIENCE, socket.writable())
-                    .await
-                    .map_err(io::Error::other)??;
-            }
-            // The address that this path began with may be gone; the system knows a better one.
-            Err(_) if source.is_some() => source = None,
-            Err(error) => return Err(error),
+/// Sends trains, and has patience once.
+struct Sender<'a> {
+    udp: &'a mut UdpIo,
+    watch: &'a Watch,
+    patience: Duration,
+}
+
+impl<'a> Sender<'a> {
+    fn new(udp: &'a mut UdpIo, watch: &'a Watch) -> Self {
+        Self {
+            udp,
+            watch,
+            patience: SEND_PATIENCE,
         }
     }
-    Ok(())
+
+    /// Returns how many bytes are done with: all of them, for what cannot be sent is lost.
+    fn send(&mut self, train: &Train) -> usize {
+        if let Err(error) = self.send_all(train) {
+            tracing::debug!(%error, "send");
+        }
+        train.contents().len()
+    }
+
+    fn send_all(&mut self, train: &Train) -> io::Result<()> {
+        let route = train.route();
+        let version = usize::from(route.dst.is_ipv6());
+        let Some(socket) = self.udp.sockets[version].as_mut() else {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        };
+        let mut to = Destination {
+            address: route.dst,
+            source_ip: route.src.filter(|ip| !ip.is_unspecified()),
+            ecn: train.ecn().bits(),
+        };
+        let mut rest = train.contents();
+        while !rest.is_empty() {
+            match socket.try_send(to, rest, train.segment_size()) {
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.watch.wait_writable(socket, self.patience)? {
+                        self.patience = Duration::ZERO;
+                        return Err(error);
+                    }
+                }
+                // The address that this path began with may be gone; the system knows a better one.
+                Err(_) if to.source_ip.is_some() => to.source_ip = None,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }

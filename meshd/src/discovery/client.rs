@@ -18,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ServerError, directory::Believed, events::Events, rest::Rest};
-use crate::{feed::Roster, membership::Membership, problem::Problem, status::ServerStatus};
+use crate::{
+    dataplane::Commands, feed::Roster, membership::Membership, problem::Problem,
+    status::ServerStatus,
+};
 
 /// The first pause after a failure. A server that is being restarted is back within a second or two.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -59,7 +62,7 @@ pub struct Outlets {
     /// Ourselves, as the server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
     /// To the data plane: the members, then their signals, in this order.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: Commands,
 }
 
 impl DiscoveryClient {

@@ -23,6 +23,16 @@ impl Device {
         match self.0 {}
     }
 
+    pub(super) fn another_queue(&self) -> io::Result<Self> {
+        match self.0 {}
+    }
+
+    #[cfg(unix)]
+    pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self.0 {}
+    }
+
+    #[cfg(not(unix))]
     #[allow(clippy::unused_async, reason = "the same signature on all systems")]
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self.0 {}

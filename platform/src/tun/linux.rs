@@ -1,26 +1,22 @@
-//! The Linux TUN device: `/dev/net/tun` driven by ioctl, read and written through epoll, its
-//! addresses set by rtnetlink. Never persistent, so the kernel removes it with the last file
-//! descriptor, `kill -9` included.
+//! The Linux TUN device: `/dev/net/tun` driven by ioctl, its addresses set by rtnetlink. Never
+//! persistent, so the kernel removes it with the last file descriptor, `kill -9` included.
 
 use super::{Merge, TunConfig, TunError, VNET_HEADER, error::check_name};
+use netlink_packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
 use std::{
     ffi::CStr,
     fs::OpenOptions,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     os::unix::fs::OpenOptionsExt,
 };
-use tokio::io::{Interest, unix::AsyncFd};
 
 const NODE: &str = "/dev/net/tun";
 
-/// An interface that was deleted shows an error only.
-const WAKES: Interest = Interest::READABLE.add(Interest::ERROR);
-
 /// One attached queue of one interface.
 pub(super) struct Device {
-    fd: AsyncFd<OwnedFd>,
+    fd: OwnedFd,
     name: String,
     /// The kernel puts a virtio header in front of each packet.
     vnet_header: bool,
@@ -38,11 +34,6 @@ impl Device {
         };
         let name = interface_name(&fd).map_err(|source| system("name", config, source))?;
         configure(config).await?;
-        // Readable only: a TUN write never waits.
-        // SAFETY: an `OwnedFd` gives the same open descriptor until it is dropped, which
-        // `AsyncFd` does itself after deregistering.
-        let fd = unsafe { AsyncFd::register_with_interest(fd, WAKES) }
-            .map_err(|error| system("watch", config, error.into()))?;
         Ok(Self {
             fd,
             name,
@@ -51,21 +42,31 @@ impl Device {
         })
     }
 
+    pub(super) fn another_queue(&self) -> io::Result<Self> {
+        let fd = open()?;
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
+        set_interface(&fd, &self.name, flags | vnet_flag(self.vnet_header))?;
+        if self.vnet_header {
+            set_header_size(&fd)?;
+        }
+        Ok(Self {
+            fd,
+            name: self.name.clone(),
+            vnet_header: self.vnet_header,
+            merge: self.merge,
+        })
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     pub(super) fn merge(&self) -> Merge {
         self.merge
-    }
-
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        // Nothing is cleared here: `try_read` clears readiness when the queue is dry.
-        let guard = self.fd.ready(WAKES).await?;
-        if guard.ready().is_error() {
-            return Err(io::Error::from_raw_os_error(libc::ENODEV));
-        }
-        Ok(())
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -85,16 +86,14 @@ impl Device {
     pub(super) fn try_write(&self, frame: &[u8]) -> io::Result<()> {
         let skip = if self.vnet_header { 0 } else { VNET_HEADER };
         let bytes = frame.get(skip..).ok_or(io::ErrorKind::InvalidInput)?;
-        rustix::io::retry_on_intr(|| rustix::io::write(self.fd.get_ref(), bytes))?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, bytes))?;
         Ok(())
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.fd.try_io(Interest::READABLE, |fd| {
-            Ok(rustix::io::retry_on_intr(|| {
-                rustix::io::read(fd, &mut *buffer)
-            })?)
-        })
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::io::read(&self.fd, &mut *buffer)
+        })?)
     }
 }
 
@@ -109,19 +108,14 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 /// Opens the node and creates the interface on it; the flag tells whether it has virtio headers.
 fn attach(config: &TunConfig) -> Result<(OwnedFd, bool), TunError> {
     let name = || config.name.clone();
-    let fd: OwnedFd = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(NODE)
-        .map_err(|source| match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice { name: name() },
-            Some(libc::EACCES | libc::EPERM) => TunError::PermissionDenied { name: name() },
-            _ => system("open /dev/net/tun for", config, source),
-        })?
-        .into();
+    let fd = open().map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice { name: name() },
+        Some(libc::EACCES | libc::EPERM) => TunError::PermissionDenied { name: name() },
+        _ => system("open /dev/net/tun for", config, source),
+    })?;
     // EXCL: without it an interface left by another program would be adopted with all its settings.
-    let plain = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    let exclusive = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    let plain = exclusive | queues_flag(config.multi_queue);
     let mut vnet_header = config.offload;
     let mut result = set_interface(&fd, &config.name, plain | vnet_flag(vnet_header));
     if vnet_header && matches!(&result, Err(e) if e.raw_os_error() == Some(libc::EINVAL)) {
@@ -138,15 +132,26 @@ fn attach(config: &TunConfig) -> Result<(OwnedFd, bool), TunError> {
     }
 }
 
+fn open() -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(NODE)?;
+    Ok(file.into())
+}
+
+fn queues_flag(many: bool) -> libc::c_int {
+    if many { libc::IFF_MULTI_QUEUE } else { 0 }
+}
+
 fn vnet_flag(wanted: bool) -> libc::c_int {
     if wanted { libc::IFF_VNET_HDR } else { 0 }
 }
 
 /// Agrees on the most offload that the kernel has: TCP and UDP, TCP only, or none.
 fn negotiate(fd: &OwnedFd) -> io::Result<Merge> {
-    let size = VNET_HEADER as libc::c_int;
-    // SAFETY: TUNSETVNETHDRSZ reads one int through the pointer, which outlives the call.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &raw const size) })?;
+    set_header_size(fd)?;
     let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
     let udp = libc::TUN_F_USO4 | libc::TUN_F_USO6;
     if set_offload(fd, tcp | udp).is_ok() {
@@ -164,6 +169,12 @@ fn negotiate(fd: &OwnedFd) -> io::Result<Merge> {
     // Headers without any offload: every packet comes complete.
     set_offload(fd, 0)?;
     Ok(Merge::default())
+}
+
+fn set_header_size(fd: &OwnedFd) -> io::Result<()> {
+    let size = VNET_HEADER as libc::c_int;
+    // SAFETY: TUNSETVNETHDRSZ reads one int through the pointer, which outlives the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &raw const size) })
 }
 
 fn set_offload(fd: &OwnedFd, features: libc::c_uint) -> io::Result<()> {
@@ -225,6 +236,7 @@ async fn configure(config: &TunConfig) -> Result<(), TunError> {
             mtu: config.mtu,
             source: crate::net::netlink_error(error),
         })?;
+    limit_super_packets(config, &handle, index).await;
     add_addresses(config, &handle, index).await?;
     handle
         .link()
@@ -232,6 +244,19 @@ async fn configure(config: &TunConfig) -> Result<(), TunError> {
         .execute()
         .await
         .map_err(|error| system("set up", config, crate::net::netlink_error(error)))
+}
+
+/// Without it all works, with super-packets that may need two trains.
+async fn limit_super_packets(config: &TunConfig, handle: &Handle, index: u32) {
+    let Some(most) = config.super_packet_segments else {
+        return;
+    };
+    let limit = LinkUnspec::new_with_index(index)
+        .append_extra_attribute(LinkAttribute::GsoMaxSegs(most.into()));
+    if let Err(error) = handle.link().set(limit.build()).execute().await {
+        let error = crate::net::netlink_error(error);
+        tracing::debug!(%error, "the kernel does not limit super-packets");
+    }
 }
 
 async fn add_addresses(config: &TunConfig, handle: &Handle, index: u32) -> Result<(), TunError> {

@@ -51,9 +51,13 @@ pub struct TunConfig {
     pub addresses: Vec<IpNet>,
     /// Ask for segmentation offload. The kernel may have less: see [`Tun::offload`].
     pub offload: bool,
+    /// Segments of one super-packet that the system should make at most, where it can be told.
+    pub super_packet_segments: Option<u16>,
+    /// Whether [`Tun::another_queue`] will be called. Linux only.
+    pub multi_queue: bool,
 }
 
-/// What became of the packets of one [`Tun::write_batch`] or [`Tun::flush`].
+/// What became of the packets of one [`Tun::put`] or [`Tun::flush`].
 #[derive(Debug, Default)]
 pub struct WriteReport {
     /// IP packets (before merging) that the system accepted.
@@ -74,11 +78,26 @@ pub struct Tun {
 
 impl Tun {
     /// Creates the interface, gives it MTU and addresses and sets it up. Must be called inside a
-    /// tokio runtime with I/O enabled, to which the device then belongs.
+    /// tokio runtime with I/O enabled.
     pub async fn create(config: &TunConfig) -> Result<Self, TunError> {
         Ok(Self {
             device: Device::create(config).await?,
         })
+    }
+
+    /// One more queue of the same interface, for another thread. The system gives packets of one
+    /// flow to the queue into which the flow's other direction was last written. The interface
+    /// lives until the last one is dropped.
+    pub fn another_queue(&self) -> io::Result<Self> {
+        Ok(Self {
+            device: self.device.another_queue()?,
+        })
+    }
+
+    /// For whoever waits for it.
+    #[cfg(unix)]
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.device.descriptor()
     }
 
     /// The interface's name as the system knows it.
@@ -96,8 +115,9 @@ impl Tun {
         Coalescer::new(self.device.merge())
     }
 
-    /// Waits until [`Tun::try_read`] may succeed. Fails if somebody deleted the interface.
-    pub async fn readable(&self) -> io::Result<()> {
+    /// Waits until [`Tun::try_read`] may succeed.
+    #[cfg(not(unix))]
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         self.device.readable().await
     }
 
@@ -108,10 +128,10 @@ impl Tun {
         self.device.try_read(buffer)
     }
 
-    /// Writes plain IP packets in order, neighbours of one flow merged. Whatever `coalescer` held
-    /// before goes first; afterwards it is empty. Fails only if the device is gone; a packet
-    /// that the system refuses is counted in the report.
-    pub fn write_batch<'a>(
+    /// Takes plain IP packets in order to write them, neighbours of one flow merged, with the next
+    /// [`Tun::flush`]; writes only what `coalescer` has no room for. Fails only if the device is
+    /// gone; a packet that the system refuses is counted in the report.
+    pub fn put<'a>(
         &self,
         packets: impl IntoIterator<Item = &'a [u8]>,
         coalescer: &mut Coalescer,
@@ -124,11 +144,10 @@ impl Tun {
                 debug_assert!(taken, "an empty coalescer takes any packet");
             }
         }
-        self.flush_into(coalescer, &mut report)?;
         Ok(report)
     }
 
-    /// Writes what `coalescer` holds and empties it; errors as [`Tun::write_batch`].
+    /// Writes what `coalescer` holds and empties it; errors as [`Tun::put`].
     pub fn flush(&self, coalescer: &mut Coalescer) -> io::Result<WriteReport> {
         let mut report = WriteReport::default();
         self.flush_into(coalescer, &mut report)?;

@@ -4,11 +4,16 @@
 use super::{Merge, TunConfig, TunError, VNET_HEADER, error::check_name};
 use ipnet::IpNet;
 use std::io;
-use tun_rs::{AsyncDevice, DeviceBuilder};
+use tun_rs::DeviceBuilder;
+
+#[cfg(not(unix))]
+use tun_rs::AsyncDevice as Inner;
+#[cfg(unix)]
+use tun_rs::SyncDevice as Inner;
 
 /// One interface of the system's own kind.
 pub(super) struct Device {
-    inner: AsyncDevice,
+    inner: Inner,
     name: String,
 }
 
@@ -16,9 +21,7 @@ impl Device {
     #[allow(clippy::unused_async, reason = "the same signature on all systems")]
     pub(super) async fn create(config: &TunConfig) -> Result<Self, TunError> {
         check_name(&config.name)?;
-        let inner = builder(config)
-            .build_async()
-            .map_err(|source| create_error(config, source))?;
+        let inner = build(config).map_err(|source| create_error(config, source))?;
         let name = inner.name().map_err(|source| TunError::System {
             operation: "read the name of",
             name: config.name.clone(),
@@ -38,6 +41,16 @@ impl Device {
         }
     }
 
+    pub(super) fn another_queue(&self) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(unix)]
+    pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.inner)
+    }
+
+    #[cfg(not(unix))]
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.inner.readable().await
     }
@@ -47,14 +60,14 @@ impl Device {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         header.fill(0);
-        Ok(VNET_HEADER + self.inner.try_recv(packet)?)
+        Ok(VNET_HEADER + receive(&self.inner, packet)?)
     }
 
     pub(super) fn try_write(&self, frame: &[u8]) -> io::Result<()> {
         let packet = frame
             .get(VNET_HEADER..)
             .ok_or(io::ErrorKind::InvalidInput)?;
-        self.inner.try_send(packet).map(drop)
+        send(&self.inner, packet).map(drop)
     }
 }
 
@@ -64,6 +77,38 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
     )
+}
+
+#[cfg(unix)]
+fn build(config: &TunConfig) -> io::Result<Inner> {
+    let device = builder(config).build_sync()?;
+    device.set_nonblocking(true)?;
+    Ok(device)
+}
+
+#[cfg(unix)]
+fn receive(device: &Inner, buffer: &mut [u8]) -> io::Result<usize> {
+    device.recv(buffer)
+}
+
+#[cfg(unix)]
+fn send(device: &Inner, packet: &[u8]) -> io::Result<usize> {
+    device.send(packet)
+}
+
+#[cfg(not(unix))]
+fn build(config: &TunConfig) -> io::Result<Inner> {
+    builder(config).build_async()
+}
+
+#[cfg(not(unix))]
+fn receive(device: &Inner, buffer: &mut [u8]) -> io::Result<usize> {
+    device.try_recv(buffer)
+}
+
+#[cfg(not(unix))]
+fn send(device: &Inner, packet: &[u8]) -> io::Result<usize> {
+    device.try_send(packet)
 }
 
 fn builder(config: &TunConfig) -> DeviceBuilder {

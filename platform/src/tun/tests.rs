@@ -1,5 +1,5 @@
 use super::{segmenter::segment, *};
-use crate::testing::{drop_net_admin, find, in_namespace, index_of, netlink};
+use crate::testing::{drop_net_admin, find, in_namespace, index_of, netlink, readable};
 use std::{net::SocketAddr, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -11,6 +11,8 @@ fn config(name: &str, offload: bool) -> TunConfig {
             .map(|address| address.parse().expect("an address"))
             .to_vec(),
         offload,
+        super_packet_segments: None,
+        multi_queue: false,
     }
 }
 
@@ -97,6 +99,21 @@ fn without_the_right_to_create_it_the_error_says_so() {
     });
 }
 
+/// Writes packets, all at once.
+fn write<'a>(
+    tun: &Tun,
+    packets: impl IntoIterator<Item = &'a [u8]>,
+    coalescer: &mut Coalescer,
+) -> io::Result<WriteReport> {
+    let mut report = tun.put(packets, coalescer)?;
+    let rest = tun.flush(coalescer)?;
+    report.packets += rest.packets;
+    report.writes += rest.writes;
+    report.refused += rest.refused;
+    report.refusal = rest.refusal.or(report.refusal);
+    Ok(report)
+}
+
 /// Sends everything that leaves through the device back in, with source and destination address
 /// exchanged: the host talks to itself as if it were its own neighbour. Segments each frame as
 /// the mesh does and merges again. The pseudo-header sum does not change by the exchange.
@@ -104,7 +121,7 @@ async fn reflect(tun: &Tun, totals: &mut (usize, usize)) -> io::Result<()> {
     let mut coalescer = tun.coalescer();
     let mut buffer = vec![0; MAX_FRAME];
     loop {
-        tun.readable().await?;
+        readable(tun.descriptor()).await;
         let mut packets = Vec::new();
         while packets.len() < 500 {
             match tun.try_read(&mut buffer) {
@@ -113,7 +130,7 @@ async fn reflect(tun: &Tun, totals: &mut (usize, usize)) -> io::Result<()> {
                 Err(error) => return Err(error),
             }
         }
-        let report = tun.write_batch(packets.iter().map(Vec::as_slice), &mut coalescer)?;
+        let report = write(tun, packets.iter().map(Vec::as_slice), &mut coalescer)?;
         assert_eq!(report.refused, 0, "{:?}", report.refusal);
         assert_eq!(report.packets, packets.len());
         totals.0 += report.packets;
@@ -244,9 +261,7 @@ fn a_refused_packet_is_counted_and_does_not_stop_the_others() {
         let tun = Tun::create(&config("mesh0", true)).await.expect("create");
         let good = segmenter::Spec::default().build();
         let packets: [&[u8]; 4] = [&good, &[], &[0xff; 40], &good];
-        let report = tun
-            .write_batch(packets, &mut tun.coalescer())
-            .expect("write");
+        let report = write(&tun, packets, &mut tun.coalescer()).expect("write");
         assert_eq!((report.packets, report.refused), (2, 2));
         assert!(report.refusal.is_some());
     });
@@ -260,11 +275,85 @@ fn a_deleted_interface_is_an_error_of_the_device() {
         let request = netlink.link().del(index_of("mesh0"));
         request.execute().await.expect("delete");
         let good = segmenter::Spec::default().build();
-        let error = tun.write_batch([good.as_slice()], &mut tun.coalescer());
+        let error = write(&tun, [good.as_slice()], &mut tun.coalescer());
         error.expect_err("the device is gone");
-        tokio::time::timeout(Duration::from_secs(5), tun.readable())
-            .await
-            .expect("a vanished device wakes its reader")
-            .expect_err("the device is gone");
+        let (mut watch, _bell) = crate::readiness::Watch::new().expect("watch");
+        let ready = watch.wait(&tun, [None, None], Some(Duration::from_secs(5)));
+        assert!(
+            ready.expect("wait").tun,
+            "a vanished device wakes its reader"
+        );
+        let error = tun.try_read(&mut vec![0; MAX_FRAME]).expect_err("gone");
+        assert!(device::is_gone(&error), "{error}");
+    });
+}
+
+#[test]
+fn super_packets_have_no_more_segments_than_asked_for() {
+    in_namespace(async || {
+        let mut limited = config("mesh0", true);
+        limited.super_packet_segments = Some(7);
+        let tun = Tun::create(&limited).await.expect("create");
+        let most = async {
+            let mut buffer = vec![0; MAX_FRAME];
+            let mut most = 0;
+            loop {
+                readable(tun.descriptor()).await;
+                while let Ok(length) = tun.try_read(&mut buffer) {
+                    let frame = exchange(&mut buffer[..length]);
+                    let packets = segment(&frame);
+                    most = most.max(packets.len());
+                    let written = write(
+                        &tun,
+                        packets.iter().map(Vec::as_slice),
+                        &mut tun.coalescer(),
+                    );
+                    written.expect("write");
+                    assert!(most <= 7, "{most} segments");
+                }
+                if most == 7 {
+                    return;
+                }
+            }
+        };
+        let stream = transfer("10.9.0.1:7000", "10.9.0.2:7000", 4 << 20);
+        tokio::time::timeout(Duration::from_secs(30), async {
+            tokio::select! {
+                () = most => {}
+                () = stream => panic!("no super-packet reached the limit"),
+            }
+        })
+        .await
+        .expect("in time");
+    });
+}
+
+#[test]
+fn a_flow_is_read_where_its_other_direction_is_written() {
+    in_namespace(async || {
+        let mut many = config("mesh0", true);
+        many.multi_queue = true;
+        let first = Tun::create(&many).await.expect("create");
+        let queues = [first.another_queue().expect("a queue"), first];
+        let socket = std::net::UdpSocket::bind("10.9.0.1:7000").expect("bind");
+        let mut buffer = vec![0; MAX_FRAME];
+        for (at, tun) in queues.iter().enumerate() {
+            // One flow for each queue, from the neighbour's port to ours.
+            let port = 8_000 + at as u16;
+            socket.send_to(b"hello", ("10.9.0.2", port)).expect("send");
+            let from = queues.iter().find_map(|tun| tun.try_read(&mut buffer).ok());
+            let answer = exchange(&mut buffer[..from.expect("a packet")]);
+            let answer = segment(&answer).remove(0);
+            let answer = [
+                &answer[..20],
+                &answer[22..24],
+                &answer[20..22],
+                &answer[24..],
+            ]
+            .concat();
+            write(tun, [answer.as_slice()], &mut tun.coalescer()).expect("write");
+            socket.send_to(b"again", ("10.9.0.2", port)).expect("send");
+            assert!(tun.try_read(&mut buffer).is_ok(), "queue {at}");
+        }
     });
 }

@@ -4,6 +4,26 @@ use std::time::Duration;
 const LOCAL4: &str = "127.0.0.1:0";
 const LOCAL6: &str = "[::1]:0";
 
+async fn readable(socket: &UdpSocket) {
+    let seen = socket.std().try_clone().expect("clone");
+    let seen = tokio::net::UdpSocket::from_std(seen).expect("register");
+    seen.readable().await.expect("readable");
+}
+
+async fn writable(socket: &UdpSocket) {
+    let seen = socket.std().try_clone().expect("clone");
+    let seen = tokio::net::UdpSocket::from_std(seen).expect("register");
+    seen.writable().await.expect("writable");
+}
+
+fn to(address: SocketAddr) -> Destination {
+    Destination {
+        address,
+        source_ip: None,
+        ecn: 0,
+    }
+}
+
 fn socket(address: &str) -> UdpSocket {
     UdpSocket::bind(address.parse().expect("an address")).expect("bind")
 }
@@ -15,12 +35,12 @@ fn numbered(count: usize, segment: usize, last: usize) -> Vec<u8> {
         .collect()
 }
 
-async fn send_all(from: &UdpSocket, to: SocketAddr, mut contents: &[u8], segment: usize) {
+async fn send_all(from: &mut UdpSocket, address: SocketAddr, mut contents: &[u8], segment: usize) {
     while !contents.is_empty() {
-        match from.try_send(to, None, contents, segment) {
+        match from.try_send(to(address), contents, segment) {
             Ok(sent) => contents = &contents[sent..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                from.writable().await.expect("writable");
+                writable(from).await;
             }
             Err(error) => panic!("send: {error}"),
         }
@@ -33,8 +53,8 @@ async fn receive(socket: &UdpSocket, count: usize) -> Vec<(RecvMeta, Vec<u8>)> {
     let mut datagrams = Vec::new();
     let work = async {
         while datagrams.len() < count {
-            socket.readable().await.expect("readable");
-            let result = socket.try_recv(&mut buffers, |meta, bytes| {
+            readable(socket).await;
+            let result = socket.try_recv(&mut buffers, SLOTS, |meta, bytes| {
                 datagrams.extend(bytes.chunks(meta.stride).map(|d| (meta, d.to_vec())));
             });
             match result {
@@ -53,9 +73,9 @@ async fn receive(socket: &UdpSocket, count: usize) -> Vec<(RecvMeta, Vec<u8>)> {
 #[tokio::test]
 async fn a_train_arrives_as_the_same_datagrams_in_order() {
     for local in [LOCAL4, LOCAL6] {
-        let (sender, receiver) = (socket(local), socket(local));
+        let (mut sender, receiver) = (socket(local), socket(local));
         let contents = numbered(150, 1_200, 77);
-        send_all(&sender, receiver.local_addr(), &contents, 1_200).await;
+        send_all(&mut sender, receiver.local_addr(), &contents, 1_200).await;
         let received = receive(&receiver, 150).await;
         let expected: Vec<&[u8]> = contents.chunks(1_200).collect();
         assert_eq!(received.len(), expected.len());
@@ -70,15 +90,15 @@ async fn a_train_arrives_as_the_same_datagrams_in_order() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn linux_carries_a_train_in_one_message() {
-    let (sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
+    let (mut sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
     assert_eq!(sender.max_gso_segments(), 64);
     assert_eq!(receiver.gro_segments(), 64);
     let contents = numbered(40, 1_400, 1_400);
-    send_all(&sender, receiver.local_addr(), &contents, 1_400).await;
-    receiver.readable().await.expect("readable");
+    send_all(&mut sender, receiver.local_addr(), &contents, 1_400).await;
+    readable(&receiver).await;
     let mut lengths = Vec::new();
     let trains = receiver
-        .try_recv(&mut RecvBuffers::new(), |meta, bytes| {
+        .try_recv(&mut RecvBuffers::new(), SLOTS, |meta, bytes| {
             lengths.push((meta.stride, bytes.len()));
         })
         .expect("receive");
@@ -88,30 +108,34 @@ async fn linux_carries_a_train_in_one_message() {
 
 #[tokio::test]
 async fn a_bad_destination_fails_alone_and_leaves_offload_on() {
-    let (sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
+    let (mut sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
     let before = sender.max_gso_segments();
     let contents = numbered(4, 500, 500);
     let port_zero = SocketAddr::new(receiver.local_addr().ip(), 0);
     let foreign_source = Some("192.0.2.1".parse().expect("an address"));
-    for (to, from) in [
+    for (address, source_ip) in [
         (port_zero, None),
         (receiver.local_addr(), foreign_source),
         ("[::1]:9".parse().expect("an address"), None),
     ] {
-        let error = sender.try_send(to, from, &contents, 500);
+        let to = Destination {
+            source_ip,
+            ..to(address)
+        };
+        let error = sender.try_send(to, &contents, 500);
         let error = error.expect_err("must be refused");
         assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
     }
     assert_eq!(sender.max_gso_segments(), before);
-    send_all(&sender, receiver.local_addr(), &contents, 500).await;
+    send_all(&mut sender, receiver.local_addr(), &contents, 500).await;
     assert_eq!(receive(&receiver, 4).await.len(), 4);
 }
 
 #[tokio::test]
 async fn a_segment_size_of_nothing_or_too_much_is_an_error() {
-    let sender = socket(LOCAL4);
+    let mut sender = socket(LOCAL4);
     for size in [0, 70_000] {
-        let error = sender.try_send(sender.local_addr(), None, &[0; 100], size);
+        let error = sender.try_send(to(sender.local_addr()), &[0; 100], size);
         assert_eq!(
             error.expect_err("must be refused").kind(),
             io::ErrorKind::InvalidInput
@@ -121,16 +145,16 @@ async fn a_segment_size_of_nothing_or_too_much_is_an_error() {
 
 #[tokio::test]
 async fn datagrams_of_all_sizes_do_not_stop_the_receiver() {
-    let (sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
+    let (mut sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
     let plain = std::net::UdpSocket::bind(LOCAL4).expect("bind");
-    let to = receiver.local_addr();
+    let there = receiver.local_addr();
     for size in [0, 1, 9_000, 65_507, 0, 31] {
-        plain.send_to(&vec![0xff; size], to).expect("send");
+        plain.send_to(&vec![0xff; size], there).expect("send");
     }
     plain
-        .send_to(&vec![0; 65_508], to)
+        .send_to(&vec![0; 65_508], there)
         .expect_err("larger than UDP can carry");
-    send_all(&sender, to, b"after", 5).await;
+    send_all(&mut sender, there, b"after", 5).await;
     let received = receive(&receiver, 5).await;
     let sizes: Vec<usize> = received.iter().map(|(_, bytes)| bytes.len()).collect();
     assert_eq!(
@@ -143,27 +167,27 @@ async fn datagrams_of_all_sizes_do_not_stop_the_receiver() {
 
 #[tokio::test]
 async fn an_unreachable_port_is_not_fatal() {
-    let (sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
+    let (mut sender, mut receiver) = (socket(LOCAL4), socket(LOCAL4));
     let closed = std::net::UdpSocket::bind(LOCAL4).expect("bind");
     let nobody = closed.local_addr().expect("address");
     drop(closed);
     for _ in 0..20 {
-        send_all(&sender, nobody, b"anyone?", 7).await;
+        send_all(&mut sender, nobody, b"anyone?", 7).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
-        send_all(&sender, receiver.local_addr(), b"hello", 5).await;
+        send_all(&mut sender, receiver.local_addr(), b"hello", 5).await;
     }
     assert_eq!(receive(&receiver, 20).await.len(), 20);
     // The sender, who got the ICMP errors, still receives.
-    send_all(&receiver, sender.local_addr(), b"back", 4).await;
+    send_all(&mut receiver, sender.local_addr(), b"back", 4).await;
     assert_eq!(receive(&sender, 1).await[0].1, b"back");
 }
 
 #[tokio::test]
 async fn a_full_buffer_loses_no_part_of_a_train_twice() {
-    let (sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
+    let (mut sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
     let contents = numbered(64, 1_000, 1_000);
     let sent = sender
-        .try_send(receiver.local_addr(), None, &contents, 1_000)
+        .try_send(to(receiver.local_addr()), &contents, 1_000)
         .expect("send");
     assert_eq!(sent % 1_000, 0);
     let received = receive(&receiver, sent / 1_000).await;
@@ -199,6 +223,39 @@ async fn the_buffers_are_as_large_as_asked() {
     let socket = socket(LOCAL4);
     let inner = socket2::SockRef::from(&socket.socket);
     // The kernel doubles what is asked, for its own bookkeeping.
-    assert!(inner.recv_buffer_size().expect("size") >= SOCKET_BUFFER);
-    assert!(inner.send_buffer_size().expect("size") >= SOCKET_BUFFER);
+    assert!(inner.recv_buffer_size().expect("size") >= bind::BUFFER);
+    assert!(inner.send_buffer_size().expect("size") >= bind::BUFFER);
+}
+
+#[tokio::test]
+async fn a_congestion_mark_crosses_with_the_train() {
+    for local in [LOCAL4, LOCAL6] {
+        let (mut sender, receiver) = (socket(local), socket(local));
+        for ecn in 0..4 {
+            let to = Destination {
+                ecn,
+                ..to(receiver.local_addr())
+            };
+            sender.try_send(to, &[7; 100], 50).expect("send");
+            assert_eq!(receive(&receiver, 2).await[0].0.ecn, ecn);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_trains_are_taken_than_asked_for() {
+    let (mut sender, receiver) = (socket(LOCAL4), socket(LOCAL4));
+    for size in [100, 200, 300] {
+        send_all(&mut sender, receiver.local_addr(), &vec![1; size], size).await;
+    }
+    readable(&receiver).await;
+    let mut buffers = RecvBuffers::new();
+    assert_eq!(
+        receiver.try_recv(&mut buffers, 2, |_, _| {}).expect("two"),
+        2
+    );
+    assert_eq!(
+        receiver.try_recv(&mut buffers, 2, |_, _| {}).expect("one"),
+        1
+    );
 }

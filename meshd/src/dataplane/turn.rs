@@ -1,0 +1,176 @@
+//! The loop of the thread that moves packets.
+//!
+//! One turn: wait -> commands -> due timers -> datagrams in, packets written -> packets read, trains sent as they fill
+//! -> the rest sent -> news told. Each source has a budget per turn, so that none starves the others.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mesh_core::{Command, Event, Node, NodeStatus, PacketQueue, TransmitQueue};
+use platform::readiness::{Ready, Watch};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{tun_io::TunIo, udp_io::UdpIo};
+use crate::problem::{self, Problem};
+
+/// Commands carried out per turn; a directory of thousands is one command.
+const COMMANDS_PER_TURN: usize = 64;
+/// How often at most a status is published.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Everything that a turn touches.
+pub(super) struct Turn {
+    pub(super) node: Node,
+    pub(super) tun: TunIo,
+    pub(super) udp: UdpIo,
+    pub(super) watch: Watch,
+    pub(super) transmit: TransmitQueue,
+    pub(super) packets: PacketQueue,
+    pub(super) crossing: Crossing,
+    pub(super) publisher: Publisher,
+}
+
+/// Where the thread meets the rest of the daemon.
+pub(super) struct Crossing {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Turn {
+    /// Runs until the daemon ends, or until the interface is lost.
+    pub(super) fn run(&mut self) -> Result<(), Problem> {
+        loop {
+            let ready = self.wait()?;
+            let now = Instant::now();
+            if ready.bell {
+                if self.crossing.shutdown.is_cancelled() {
+                    return Ok(());
+                }
+                self.take_commands(now)?;
+            }
+            self.node.handle_timeout(now, &mut self.transmit);
+            self.receive(ready, now)?;
+            if ready.tun {
+                self.read(now)?;
+            }
+            self.udp.send_all(&mut self.transmit, &self.watch);
+            self.tell(now);
+        }
+    }
+
+    /// Sleeps until a source has something or a timer is due.
+    fn wait(&mut self) -> Result<Ready, Problem> {
+        let node = self.node.poll_timeout().map(|(at, _reason)| at);
+        let due = [node, self.publisher.due()].into_iter().flatten().min();
+        let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
+        let ready = self
+            .watch
+            .wait(self.tun.device(), self.udp.sockets(), timeout)
+            .map_err(|error| problem::operation_failed("wait for packets", &error))?;
+        self.publisher.dirty |= ready != Ready::default();
+        Ok(ready)
+    }
+
+    fn take_commands(&mut self, now: Instant) -> Result<(), Problem> {
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.crossing.commands.try_recv() {
+                Ok(command) => self.node.handle_command(command, now, &mut self.transmit),
+                Err(mpsc::error::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::error::TryRecvError::Disconnected) => return Err(daemon_gone()),
+            }
+        }
+        self.watch.bell().ring();
+        Ok(())
+    }
+
+    fn receive(&mut self, ready: Ready, now: Instant) -> Result<(), Problem> {
+        let Self {
+            node,
+            tun,
+            udp,
+            transmit,
+            packets,
+            ..
+        } = self;
+        for socket in 0..ready.sockets.len() {
+            if !ready.sockets[socket] {
+                continue;
+            }
+            let mut written = Ok(());
+            udp.receive(socket, |arrival, (train, stride)| {
+                node.handle_train(arrival, (&mut *train, stride), now, transmit, packets);
+                if written.is_ok() {
+                    written = tun.put(packets.iter(train));
+                }
+                packets.clear();
+            });
+            written?;
+            tun.flush()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, now: Instant) -> Result<(), Problem> {
+        let Self {
+            node,
+            tun,
+            udp,
+            watch,
+            transmit,
+            ..
+        } = self;
+        tun.read(|frame| {
+            node.handle_tun(frame, now, transmit);
+            udp.send_closed(transmit, watch);
+        })
+    }
+
+    /// Passes on events and, once a second, the status.
+    fn tell(&mut self, now: Instant) {
+        while let Some(event) = self.node.poll_event() {
+            if self.crossing.events.try_send(event).is_err() {
+                // The daemon does not keep up, or is ending. Signals are repeated by the node itself.
+                tracing::debug!("an event of the data plane was dropped");
+            }
+        }
+        self.publisher.publish(&self.node, now);
+    }
+}
+
+/// Publishes the node's status.
+pub(super) struct Publisher {
+    status: watch::Sender<Arc<NodeStatus>>,
+    next: Instant,
+    /// Whether anything happened since the last one.
+    dirty: bool,
+}
+
+impl Publisher {
+    pub(super) fn new(status: watch::Sender<Arc<NodeStatus>>, now: Instant) -> Self {
+        Self {
+            status,
+            next: now,
+            dirty: true,
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.dirty.then_some(self.next)
+    }
+
+    fn publish(&mut self, node: &Node, now: Instant) {
+        if self.dirty && self.next <= now {
+            self.dirty = false;
+            self.next = now + STATUS_INTERVAL;
+            self.status.send_replace(Arc::new(node.status(now)));
+        }
+    }
+}
+
+fn daemon_gone() -> Problem {
+    problem::operation_failed("run the data plane", &"the rest of the daemon has ended")
+}

@@ -1,0 +1,25 @@
+//! What is there to read? One thread waits for the interface, the sockets and a bell that other
+//! threads ring, all at once.
+
+#[cfg(unix)]
+#[path = "readiness/unix.rs"]
+mod system;
+#[cfg(not(unix))]
+#[path = "readiness/portable.rs"]
+mod system;
+
+pub use system::{Bell, Watch};
+
+/// What a wait ended with; nothing of it if the time was over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// The interface has a packet, or is gone: a read tells.
+    pub tun: bool,
+    /// The sockets, in the order in which they were given, have a datagram or an error.
+    pub sockets: [bool; 2],
+    /// Somebody rang the bell.
+    pub bell: bool,
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

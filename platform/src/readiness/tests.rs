@@ -1,0 +1,113 @@
+use super::*;
+use crate::{
+    testing::in_namespace,
+    tun::{Tun, TunConfig},
+    udp::{Destination, RecvBuffers, SLOTS, UdpSocket},
+};
+use std::time::{Duration, Instant};
+
+const LONG: Option<Duration> = Some(Duration::from_secs(10));
+const SHORT: Option<Duration> = Some(Duration::from_millis(20));
+
+async fn tun() -> Tun {
+    let config = TunConfig {
+        name: "mesh0".to_owned(),
+        // Too small for IPv6, of which the system itself would have something to say.
+        mtu: 1_200,
+        addresses: vec!["10.9.0.1/24".parse().expect("an address")],
+        offload: true,
+        super_packet_segments: None,
+        multi_queue: false,
+    };
+    Tun::create(&config).await.expect("create")
+}
+
+fn both(sockets: &[UdpSocket; 2]) -> [Option<&UdpSocket>; 2] {
+    sockets.each_ref().map(Some)
+}
+
+#[test]
+fn each_source_is_told_from_the_others_for_as_long_as_it_has_something() {
+    in_namespace(async || {
+        let (mut watch, bell) = Watch::new().expect("watch");
+        let tun = tun().await;
+        let mut sockets = ["127.0.0.1:0", "[::1]:0"]
+            .map(|address| UdpSocket::bind(address.parse().expect("an address")).expect("bind"));
+        assert_eq!(
+            watch.wait(&tun, both(&sockets), SHORT).expect("wait"),
+            Ready::default()
+        );
+        for at in [0, 1] {
+            let to = Destination {
+                address: sockets[at].local_addr(),
+                source_ip: None,
+                ecn: 0,
+            };
+            sockets[at].try_send(to, b"hello", 5).expect("send");
+            let mut expected = Ready::default();
+            expected.sockets[at] = true;
+            assert_eq!(
+                watch.wait(&tun, both(&sockets), LONG).expect("wait"),
+                expected
+            );
+            assert_eq!(
+                watch.wait(&tun, both(&sockets), LONG).expect("again"),
+                expected
+            );
+            let mut buffers = RecvBuffers::new();
+            sockets[at]
+                .try_recv(&mut buffers, SLOTS, |_, _| {})
+                .expect("receive");
+        }
+
+        bell.ring();
+        bell.ring();
+        let rung = Ready {
+            bell: true,
+            ..Ready::default()
+        };
+        assert_eq!(
+            watch
+                .wait(&tun, [None, Some(&sockets[1])], LONG)
+                .expect("wait"),
+            rung
+        );
+        assert_eq!(
+            watch
+                .wait(&tun, [None, Some(&sockets[1])], SHORT)
+                .expect("wait"),
+            Ready::default()
+        );
+        let plain = std::net::UdpSocket::bind("10.9.0.1:0").expect("bind");
+        plain.send_to(b"hello", "10.9.0.2:9").expect("send");
+        let readable = Ready {
+            tun: true,
+            ..Ready::default()
+        };
+        assert_eq!(
+            watch.wait(&tun, both(&sockets), LONG).expect("wait"),
+            readable
+        );
+        assert!(
+            watch
+                .wait_writable(&sockets[0], Duration::ZERO)
+                .expect("wait")
+        );
+    });
+}
+
+#[test]
+fn a_bell_ends_a_wait_of_another_thread() {
+    in_namespace(async || {
+        let (mut watch, bell) = Watch::new().expect("watch");
+        let tun = tun().await;
+        let ringer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            bell.ring();
+        });
+        let begun = Instant::now();
+        assert!(watch.wait(&tun, [None, None], LONG).expect("wait").bell);
+        assert!(begun.elapsed() < Duration::from_secs(9));
+        ringer.join().expect("ring");
+    });
+}

@@ -1,0 +1,127 @@
+//! By `poll`: with four descriptors as quick as any other way, without anything to register.
+
+use super::Ready;
+use crate::{tun::Tun, udp::UdpSocket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// The waiting side.
+#[derive(Debug)]
+pub struct Watch {
+    ear: UnixStream,
+    bell: Bell,
+}
+
+/// The ringing side, one for as many threads as want it.
+#[derive(Debug, Clone)]
+pub struct Bell {
+    clapper: Arc<UnixStream>,
+    /// So that a bell that was rung and not heard yet costs nothing to ring again.
+    rung: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// A watch and its bell.
+    pub fn new() -> io::Result<(Self, Bell)> {
+        let (ear, clapper) = UnixStream::pair()?;
+        ear.set_nonblocking(true)?;
+        clapper.set_nonblocking(true)?;
+        let bell = Bell {
+            clapper: Arc::new(clapper),
+            rung: Arc::new(AtomicBool::new(false)),
+        };
+        let watch = Self {
+            ear,
+            bell: bell.clone(),
+        };
+        Ok((watch, bell))
+    }
+
+    /// Its bell.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Waits until something is ready, for `timeout` at most; `None` waits for ever.
+    pub fn wait(
+        &mut self,
+        tun: &Tun,
+        sockets: [Option<&UdpSocket>; 2],
+        timeout: Option<Duration>,
+    ) -> io::Result<Ready> {
+        // An absent socket is replaced by one of the others, and its answer is not looked at.
+        let absent = self.ear.as_fd();
+        let socket = |at: usize| sockets[at].map_or(absent, UdpSocket::descriptor);
+        let fds = [absent, tun.descriptor(), socket(0), socket(1)];
+        let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut polled, timeout.map(timespec).as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = |at: usize| !polled[at].revents().is_empty();
+        let found = Ready {
+            bell: ready(0),
+            tun: ready(1),
+            sockets: [0, 1].map(|at| sockets[at].is_some() && ready(2 + at)),
+        };
+        if found.bell {
+            self.hear();
+        }
+        Ok(found)
+    }
+
+    /// Waits until `socket` may take a datagram, for `timeout` at most; returns whether it may.
+    pub fn wait_writable(&self, socket: &UdpSocket, timeout: Duration) -> io::Result<bool> {
+        let mut polled = [PollFd::from_borrowed_fd(
+            socket.descriptor(),
+            PollFlags::OUT,
+        )];
+        match poll(&mut polled, Some(&timespec(timeout))) {
+            Ok(count) => Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Silences the bell before what it was rung for is looked at, so that no ring is lost.
+    fn hear(&self) {
+        let mut heard = [0; 16];
+        while matches!((&self.ear).read(&mut heard), Ok(count) if count == heard.len()) {}
+        self.bell.rung.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Bell {
+    /// Ends the wait under way, or the next one.
+    pub fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
+            // A full pipe is rung enough, and without an ear there is nobody to tell.
+            let _heard = (&*self.clapper).write(&[1]);
+        }
+    }
+}
+
+impl UdpSocket {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.std().as_fd()
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
