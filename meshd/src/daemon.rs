@@ -143,7 +143,7 @@ async fn start_data_plane(
             name: device.name.clone(),
             mtu: device.mtu,
             addresses: interface_addresses(network.cidr, &network.virtual_ips),
-            offload: true,
+            offload: device.offload,
             super_packet_segments: super_packet_segments(device.mtu),
             multi_queue: false,
         },

@@ -67,6 +67,13 @@ pub const KEYS: &[Key] = &[
         "Bytes of the greatest IP packet on the interface. 1400 fits an internet path of 1500 bytes over any number of relays.",
     ),
     key(
+        "mesh.device.offload",
+        "`true` or `false`",
+        "true",
+        "Whether the kernel and meshd hand each other many packets as one, where the kernel can. `false` costs speed; it \
+         is for a kernel or a driver that damages such packets.",
+    ),
+    key(
         "mesh.device.mac_address",
         "empty, or six octets",
         "",

@@ -58,6 +58,7 @@ pub struct RawDevice {
     pub kind: Option<Text>,
     pub name: Option<Text>,
     pub mtu: Option<Text>,
+    pub offload: Option<Text>,
     pub mac_address: Option<Text>,
 }
 
@@ -196,7 +197,8 @@ impl RawMesh {
         [enabled, network_id, network_cidr, name, listen_port]
             .into_iter()
             .chain([&mut device.kind, &mut device.name])
-            .chain([&mut device.mtu, &mut device.mac_address])
+            .chain([&mut device.mtu, &mut device.offload])
+            .chain([&mut device.mac_address])
             .chain([&mut discovery.server, &mut discovery.heartbeat_interval])
             .chain([&mut connection.direct_connect])
             .chain([&mut connection.prefer_direct])

@@ -12,7 +12,7 @@ use super::{
     keys,
     overrides::name_from_host,
     place::{At, Finding, Place, Text},
-    raw::{RawConfig, RawShare},
+    raw::{RawConfig, RawDevice, RawShare},
     unbuilt,
     values::{self, StunServer},
 };
@@ -54,6 +54,8 @@ pub struct DeviceSettings {
     pub name: String,
     /// Bytes of the greatest IP packet that applications send through it.
     pub mtu: u16,
+    /// Whether super-packets cross it, where the system has them.
+    pub offload: bool,
 }
 
 /// How the discovery server and other members are reached.
@@ -173,14 +175,7 @@ impl Reader {
                 values::server,
             ),
             listen_port: self.value("mesh.listen_port", &mesh.listen_port, values::port),
-            device: DeviceSettings {
-                name: self.value(
-                    "mesh.device.name",
-                    &mesh.device.name,
-                    values::interface_name,
-                ),
-                mtu: self.value("mesh.device.mtu", &mesh.device.mtu, values::mtu),
-            },
+            device: self.device(&mesh.device),
             connection: self.connection(raw),
             stun_servers: self.list("mesh.stun.servers", &mesh.stun.servers, values::stun_server),
             shares: self.shares(&raw.shares),
@@ -189,6 +184,14 @@ impl Reader {
                 level: self.value("log.level", &raw.log.level, values::log_level),
                 format: self.value("log.format", &raw.log.format, values::log_format),
             },
+        }
+    }
+
+    fn device(&mut self, device: &RawDevice) -> DeviceSettings {
+        DeviceSettings {
+            name: self.value("mesh.device.name", &device.name, values::interface_name),
+            mtu: self.value("mesh.device.mtu", &device.mtu, values::mtu),
+            offload: self.value("mesh.device.offload", &device.offload, values::boolean),
         }
     }
 
