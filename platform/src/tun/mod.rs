@@ -22,7 +22,7 @@ mod segmenter;
 mod tests;
 
 pub use error::TunError;
-pub use offload::{Coalescer, Merge};
+pub use offload::{Coalescer, Frame, Merge};
 
 use device::Device;
 use ipnet::IpNet;

@@ -46,10 +46,11 @@ pub struct Coalescer {
 
 /// One frame to write: [`VNET_HEADER`] bytes and one IP packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'a> {
-    pub(super) bytes: &'a [u8],
+pub struct Frame<'a> {
+    /// Header and packet.
+    pub bytes: &'a [u8],
     /// IP packets merged into it.
-    pub(super) packets: usize,
+    pub packets: usize,
 }
 
 impl Coalescer {
@@ -92,7 +93,8 @@ impl Coalescer {
     }
 
     /// Completes the headers and gives the frames in the order in which they must be written.
-    pub(super) fn finish(&mut self) -> impl Iterator<Item = Frame<'_>> {
+    /// [`Coalescer::clear`] forgets them.
+    pub fn finish(&mut self) -> impl Iterator<Item = Frame<'_>> {
         self.open.clear();
         let filled = &mut self.frames[..self.used];
         filled.iter_mut().for_each(Pending::seal);
@@ -103,7 +105,7 @@ impl Coalescer {
     }
 
     /// Forgets what was collected and keeps the buffers.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.used = 0;
         self.open.clear();
     }
