@@ -5,6 +5,7 @@
 //! process that built it, however that process ends. Start at [`Lab::new`].
 
 mod binary;
+mod capture;
 mod delay_queue;
 mod deploy;
 mod home;
@@ -19,8 +20,10 @@ mod nat;
 mod pair;
 mod process;
 mod tap;
+mod traffic;
 
 pub use binary::binary;
+pub use capture::Capture;
 pub use deploy::{Daemon, Discovery};
 pub use home::{Home, HomePlan};
 pub use host::Host;
@@ -32,3 +35,4 @@ pub use namespace::Namespace;
 pub use nat::Nat;
 pub use pair::{Pair, wait_until};
 pub use process::{Output, Process};
+pub use traffic::Traffic;

@@ -23,13 +23,25 @@ pub struct Pair {
 impl Pair {
     /// Builds the lab, creates the network on alice and joins bob. Nothing has been sent between the two yet.
     pub fn new(name: &str, nats: [Nat; 2]) -> Result<Self> {
+        Self::configured(name, nats, ["", ""])
+    }
+
+    /// As [`Self::new`], with the text of a configuration file for each.
+    pub fn configured(name: &str, nats: [Nat; 2], configurations: [&str; 2]) -> Result<Self> {
         let lab = Lab::new(name)?;
         let server = lab.internet().public_host("server")?;
         let discovery = Discovery::start(&server)?;
         let a = lab.internet().home("alice", nats[0])?.host("pc")?;
         let b = lab.internet().home("bob", nats[1])?.host("pc")?;
-        let alice = Daemon::up(&a, &["--server", &discovery.url(), "--name", "alice"])?;
-        let bob = Daemon::up(&b, &["--join", &alice.join_link()?, "--name", "bob"])?;
+        let up = |host: &Host, text: &str, args: [&str; 4]| {
+            let file = host.dir().join("mesh.yaml");
+            std::fs::write(&file, text)?;
+            let file = file.to_str().context("the lab's paths are text")?;
+            Daemon::up(host, &[&args[..], &["--config", file]].concat())
+        };
+        let [first, second] = configurations;
+        let alice = up(&a, first, ["--server", &discovery.url(), "--name", "alice"])?;
+        let bob = up(&b, second, ["--join", &alice.join_link()?, "--name", "bob"])?;
         Ok(Self {
             alice,
             bob,
