@@ -156,3 +156,40 @@ fn tcp_hears_of_congestion_without_losing_a_packet() {
     }
     assert_eq!(congestion_drops(&pair), 0);
 }
+
+/// What a router sees of alice's datagrams while she pings bob with that type of service.
+fn outside(pair: &Pair, tos: u8) -> String {
+    let alice = pair.alice.host().address();
+    let filter = format!("udp dst port 7081 and src host {alice}");
+    let capture = Capture::start(pair.lab.internet().router(), "any", "in", &filter).unwrap();
+    ping(pair, tos);
+    // Two that wait for one another may leave as one train.
+    capture.finish(".7081: ", PINGS / 2).unwrap()
+}
+
+#[test]
+fn the_mark_of_the_packet_inside_shows_outside_and_its_priority_does_not() {
+    let pair = Pair::linked("outer", OPEN).unwrap();
+    for tos in [0x00, 0x01, 0x02, 0x03, 0xB8, 0xBA] {
+        let told = outside(&pair, tos);
+        let (marked, plain) = (shown(tos & 3), shown(0));
+        assert!(
+            told.matches(&marked).count() >= PINGS / 2,
+            "{tos:#x}: {told}"
+        );
+        // What meshd says for itself is not marked.
+        let other = |line: &&str| {
+            line.contains("(tos ") && !line.contains(&marked) && !line.contains(&plain)
+        };
+        assert_eq!(told.lines().find(other), None, "{tos:#x}");
+    }
+}
+
+#[test]
+fn a_router_that_marks_only_who_listens_is_heard() {
+    let pair = Pair::linked("polite", OPEN).unwrap();
+    single_frames(&pair);
+    stream_under(&pair, "ip ecn ect0 numgen inc mod 100 == 0 ip ecn set ce");
+    assert!(counter(pair.alice.host(), "TcpExtTCPDeliveredCE") > 0);
+    assert_eq!(congestion_drops(&pair), 0);
+}
