@@ -193,3 +193,20 @@ fn a_router_that_marks_only_who_listens_is_heard() {
     assert!(counter(pair.alice.host(), "TcpExtTCPDeliveredCE") > 0);
     assert_eq!(congestion_drops(&pair), 0);
 }
+
+#[test]
+fn a_mark_on_a_train_reaches_each_of_its_packets() {
+    let pair = Pair::linked("train", OPEN).unwrap();
+    let full = format!(
+        "tcp and src host {} and greater 1000",
+        pair.alice.virtual_ip
+    );
+    let inside = Capture::start(pair.bob.host(), "mesh0", "in", &full).unwrap();
+    stream_under(&pair, "ip ecn set ce");
+    let told = inside.finish(&shown(3), 10).unwrap();
+    let unmarked: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("(tos ") && !line.contains(&shown(3)))
+        .collect();
+    assert!(unmarked.is_empty(), "{unmarked:#?}");
+}
