@@ -210,3 +210,30 @@ fn a_mark_on_a_train_reaches_each_of_its_packets() {
         .collect();
     assert!(unmarked.is_empty(), "{unmarked:#?}");
 }
+
+#[test]
+fn marks_show_outside_after_an_error_of_the_system_as_well() {
+    let pair = Pair::linked("error", OPEN).unwrap();
+    let pid = pair.alice.process.pid().to_string();
+    let strace = pair
+        .alice
+        .host()
+        .spawn(
+            "strace",
+            [
+                "-f",
+                "-p",
+                &pid,
+                "-e",
+                "trace=sendmsg",
+                "-e",
+                "inject=sendmsg:error=EINVAL:when=1",
+            ],
+        )
+        .unwrap();
+    strace.wait_for_line("attached", LIMIT).unwrap();
+    ping(&pair, 0x02);
+    strace.wait_for_line("(INJECTED)", LIMIT).unwrap();
+    let told = outside(&pair, 0x02);
+    assert!(told.matches(&shown(2)).count() >= PINGS / 2, "{told}");
+}
