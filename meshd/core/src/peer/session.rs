@@ -20,7 +20,7 @@ use crate::wireguard::{
     keypairs::Keypairs,
     mac::Stamp,
     noise::{Initiator, Responder, TransportKeys},
-    timers::{Due, JITTER, KEEPALIVE, REJECT_AFTER, REKEY_ATTEMPT, REKEY_TIMEOUT, Timers},
+    timers::{Due, JITTER, REKEY_ATTEMPT, REKEY_TIMEOUT, Timers},
     timestamp::Timestamp,
 };
 
@@ -147,8 +147,7 @@ impl Session {
             return Opened::Refused;
         };
         // Whoever only receives must renew in time for the answer to come before the keys are rejected.
-        let age = now.saturating_duration_since(keys.created());
-        self.renew |= keys.is_initiator() && age >= REJECT_AFTER - KEEPALIVE - REKEY_TIMEOUT;
+        self.renew |= keys.is_late(now);
         if self.keys.confirm(receiver) {
             self.attempt = None;
             self.confirmed = true;
@@ -320,10 +319,7 @@ impl Session {
     /// When [`Self::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let attempt = self.attempt.as_ref().map(|attempt| attempt.resend);
-        let expiry = self
-            .keys
-            .current()
-            .map(|keys| keys.created() + REJECT_AFTER);
+        let expiry = self.keys.current().map(Keypair::expires);
         [attempt, expiry, self.timers.next()]
             .into_iter()
             .flatten()

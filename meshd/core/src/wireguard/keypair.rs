@@ -1,10 +1,6 @@
 //! The keys of one finished handshake: sealing and opening data messages in place.
 
-use std::{
-    fmt,
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{fmt, ops::Range, time::Instant};
 
 use mesh_wire::{
     relay::RelayTag,
@@ -16,7 +12,7 @@ use super::{
     hop::HopKeys,
     noise::TransportKeys,
     replay::ReplayWindow,
-    timers::{REJECT_AFTER, REKEY_AFTER},
+    timers::{KEEPALIVE, REJECT_AFTER, REKEY_AFTER, REKEY_TIMEOUT},
 };
 
 /// What sealing adds to a packet, padding aside.
@@ -65,7 +61,13 @@ pub struct Keypair {
     counter: u64,
     window: ReplayWindow,
     created: Instant,
-    initiator: bool,
+    /// From then on nothing is sealed or opened. Kept, like the next, because comparing two instants is all that a packet
+    /// should pay for its age.
+    expires: Instant,
+    /// From then on a successor is asked for when something is sent; the responder leaves it to the initiator.
+    renew: Option<Instant>,
+    /// From then on also when something is received: the answer must come before the keys expire.
+    late: Option<Instant>,
 }
 
 impl Keypair {
@@ -88,7 +90,9 @@ impl Keypair {
             counter: 0,
             window: ReplayWindow::default(),
             created: now,
-            initiator,
+            expires: now + REJECT_AFTER,
+            renew: initiator.then(|| now + REKEY_AFTER),
+            late: initiator.then(|| now + (REJECT_AFTER - KEEPALIVE - REKEY_TIMEOUT)),
         }
     }
 
@@ -97,25 +101,30 @@ impl Keypair {
         self.indices
     }
 
+    /// From when on they are of no use.
+    pub fn expires(&self) -> Instant {
+        self.expires
+    }
+
     /// When the handshake was finished.
     pub fn created(&self) -> Instant {
         self.created
     }
 
-    /// Whether we began it.
-    pub fn is_initiator(&self) -> bool {
-        self.initiator
+    /// Whether a successor should be asked for when something is received.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.late.is_some_and(|at| now >= at)
     }
 
     /// Whether it may still be used.
     pub fn is_usable(&self, now: Instant) -> bool {
-        self.age(now) < REJECT_AFTER && self.counter < self.limits().1
+        now < self.expires && self.counter < self.limits().1
     }
 
     /// Whether a successor should be asked for when something is sent. The responder leaves it to the initiator
     /// unless messages run out.
     pub fn is_worn(&self, now: Instant) -> bool {
-        (self.initiator && self.age(now) >= REKEY_AFTER) || self.counter >= self.limits().0
+        self.renew.is_some_and(|at| now >= at) || self.counter >= self.limits().0
     }
 
     /// The peer opens AES-256-GCM: use it from now on if we have it too.
@@ -175,7 +184,7 @@ impl Keypair {
             Cipher::Aes256Gcm => &self.gcm.as_ref()?.receive,
         };
         if counter >= REJECT_AFTER_MESSAGES
-            || self.age(now) >= REJECT_AFTER
+            || now >= self.expires
             || !self.window.may_accept(counter)
         {
             return None;
@@ -197,12 +206,7 @@ impl Keypair {
 
     /// Whether the peer sent this frame, and not before.
     pub fn check_frame(&mut self, tag: &RelayTag, covered: &[u8], now: Instant) -> bool {
-        let fresh = self.age(now) < REJECT_AFTER;
-        fresh && self.hop.as_mut().is_some_and(|hop| hop.check(tag, covered))
-    }
-
-    fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.created)
+        now < self.expires && self.hop.as_mut().is_some_and(|hop| hop.check(tag, covered))
     }
 
     /// From which counter on to ask for a successor, and from which on to seal nothing.

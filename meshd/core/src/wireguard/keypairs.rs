@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{keypair::Keypair, timers::REJECT_AFTER};
+use super::keypair::Keypair;
 
 /// The three sets of keys that can be in use at once (paper, section 6.1): messages under the old ones may still be
 /// under way, and the ones after a handshake that the peer began are not used before it has used them.
@@ -57,8 +57,7 @@ impl Keypairs {
 
     /// Forgets what is too old; true if the current keys were among it.
     pub fn expire(&mut self, now: Instant) -> bool {
-        let old =
-            |keys: &mut Box<Keypair>| now.saturating_duration_since(keys.created()) >= REJECT_AFTER;
+        let old = |keys: &mut Box<Keypair>| now >= keys.expires();
         self.previous.take_if(old);
         self.next.take_if(old);
         self.current.take_if(old).is_some()

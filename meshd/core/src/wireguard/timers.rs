@@ -24,8 +24,8 @@ pub struct Timers {
     passive: Option<Instant>,
     /// We wait for one.
     answer: Option<Instant>,
-    /// The next of the keepalives that are sent whatever happens.
-    persistent: Option<Instant>,
+    /// When anything was last sent or received; the keepalives that are sent whatever happens count from there.
+    last: Option<Instant>,
 }
 
 /// What a timer asks for.
@@ -49,7 +49,7 @@ impl Timers {
     /// Something was sealed for the peer. `data` is false for an empty message.
     pub fn sent(&mut self, data: bool, now: Instant) {
         self.passive = None;
-        self.persistent = self.interval.map(|interval| now + interval);
+        self.last = Some(now);
         if data && self.answer.is_none() {
             self.answer = Some(now + KEEPALIVE + REKEY_TIMEOUT);
         }
@@ -58,7 +58,7 @@ impl Timers {
     /// Something authentic came from the peer.
     pub fn received(&mut self, data: bool, now: Instant) {
         self.answer = None;
-        self.persistent = self.interval.map(|interval| now + interval);
+        self.last = Some(now);
         if data && self.passive.is_none() {
             self.passive = Some(now + KEEPALIVE);
         }
@@ -66,15 +66,19 @@ impl Timers {
 
     /// Nothing runs any more.
     pub fn stop(&mut self) {
-        (self.passive, self.answer, self.persistent) = (None, None, None);
+        (self.passive, self.answer, self.last) = (None, None, None);
     }
 
     /// The earliest time at which [`Self::take_due`] has something.
     pub fn next(&self) -> Option<Instant> {
-        [self.passive, self.answer, self.persistent]
+        [self.passive, self.answer, self.persistent()]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn persistent(&self) -> Option<Instant> {
+        Some(self.last? + self.interval?)
     }
 
     /// Takes what is due.
@@ -83,7 +87,10 @@ impl Timers {
             return Some(Due::Handshake);
         }
         let passive = self.passive.take_if(|at| *at <= now).is_some();
-        let persistent = self.persistent.take_if(|at| *at <= now).is_some();
+        let persistent = self.persistent().is_some_and(|at| at <= now);
+        if persistent {
+            self.last = None;
+        }
         (passive || persistent).then_some(Due::Keepalive)
     }
 }

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use mesh_wire::wireguard::{DATA_HEADER, TAG};
 
 use super::*;
+use crate::wireguard::timers::REJECT_AFTER;
 use crate::{
     peer::keys::{Addressee, KeyConfig},
     wireguard::keypair::{OVERHEAD, Uses},
