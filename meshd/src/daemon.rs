@@ -145,9 +145,10 @@ async fn start_data_plane(
             addresses: interface_addresses(network.cidr, &network.virtual_ips),
             offload: device.offload,
             super_packet_segments: super_packet_segments(device.mtu),
-            multi_queue: false,
+            multi_queue: device.threads > 1,
         },
         listen_port: prepared.settings.listen_port,
+        threads: device.threads,
     };
     dataplane::start(config, shutdown.clone()).await
 }
@@ -246,7 +247,7 @@ async fn connect(
         events,
         interface,
         port,
-        finished,
+        mut finished,
         ..
     } = plane;
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
@@ -281,7 +282,7 @@ async fn connect(
     };
     tasks.spawn(client.run(signal_receiver, shutdown.clone()));
     tokio::select! {
-        ended = finished => ended.unwrap_or_else(|_| {
+        ended = finished.recv() => ended.unwrap_or_else(|| {
             Err(problem::operation_failed("run the data plane", &"it panicked; please report this"))
         }),
         () = shutdown.cancelled() => Ok(()),

@@ -74,6 +74,13 @@ pub const KEYS: &[Key] = &[
          is for a kernel or a driver that damages such packets.",
     ),
     key(
+        "mesh.device.threads",
+        "1 to 16",
+        "1",
+        "Threads that move packets. More than one pays where several peers are busy at once and cores are idle: each thread \
+         has some of the peers, and the UDP port `listen_port` plus its number. Linux only.",
+    ),
+    key(
         "mesh.device.mac_address",
         "empty, or six octets",
         "",

@@ -59,6 +59,7 @@ pub struct RawDevice {
     pub name: Option<Text>,
     pub mtu: Option<Text>,
     pub offload: Option<Text>,
+    pub threads: Option<Text>,
     pub mac_address: Option<Text>,
 }
 
@@ -196,7 +197,7 @@ impl RawMesh {
         } = self;
         [enabled, network_id, network_cidr, name, listen_port]
             .into_iter()
-            .chain([&mut device.kind, &mut device.name])
+            .chain([&mut device.threads, &mut device.kind, &mut device.name])
             .chain([&mut device.mtu, &mut device.offload])
             .chain([&mut device.mac_address])
             .chain([&mut discovery.server, &mut discovery.heartbeat_interval])

@@ -56,6 +56,8 @@ pub struct DeviceSettings {
     pub mtu: u16,
     /// Whether super-packets cross it, where the system has them.
     pub offload: bool,
+    /// Threads that move packets.
+    pub threads: usize,
 }
 
 /// How the discovery server and other members are reached.
@@ -192,6 +194,7 @@ impl Reader {
             name: self.value("mesh.device.name", &device.name, values::interface_name),
             mtu: self.value("mesh.device.mtu", &device.mtu, values::mtu),
             offload: self.value("mesh.device.offload", &device.offload, values::boolean),
+            threads: self.value("mesh.device.threads", &device.threads, values::threads),
         }
     }
 

@@ -92,6 +92,12 @@ pub(super) fn port(text: &str) -> Parsed<u16> {
         .map_err(|_| "must be a port from 0 (any free one) to 65535".to_owned())
 }
 
+/// Threads that move packets: no machine that this is for has more cores to spare.
+pub(super) fn threads(text: &str) -> Parsed<usize> {
+    let count = text.parse().ok().filter(|count| (1..=16).contains(count));
+    count.ok_or_else(|| "must be a number from 1 to 16".to_owned())
+}
+
 /// A private IPv4 range without host bits, with room for at least two members.
 pub(super) fn cidr(text: &str) -> Parsed<Ipv4Net> {
     let net: Ipv4Net = text

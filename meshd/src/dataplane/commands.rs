@@ -1,8 +1,14 @@
-//! How does the rest of the daemon tell the data plane what to do? By a bounded queue and a bell that wakes the thread.
+//! How does the rest of the daemon tell the data plane what to do? By a bounded queue and a bell for each thread. A
+//! thread hears of its own peers only.
 
-use mesh_core::Command;
+use std::{net::SocketAddr, sync::Arc};
+
+use mesh_core::{Command, PeerEntry};
+use mesh_wire::NodeId;
 use platform::readiness::Bell;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+use super::shards::{Owners, thread_of};
 
 /// Room for commands on their way.
 const QUEUE: usize = 1024;
@@ -10,8 +16,16 @@ const QUEUE: usize = 1024;
 /// The side that tells.
 #[derive(Debug, Clone)]
 pub struct Commands {
+    threads: Arc<[Inbox]>,
+    owners: watch::Sender<Arc<Owners>>,
+}
+
+/// One thread, as seen from here.
+#[derive(Debug)]
+pub(super) struct Inbox {
     queue: mpsc::Sender<Command>,
     bell: Bell,
+    port: u16,
 }
 
 /// The data plane has ended.
@@ -19,24 +33,99 @@ pub struct Commands {
 #[error("the data plane has ended")]
 pub struct Ended;
 
-impl Commands {
-    /// The side that tells, and the side that is told.
-    pub(super) fn channel(bell: Bell) -> (Self, mpsc::Receiver<Command>) {
+impl Inbox {
+    /// That of a thread whose sockets have `port`, and the other end of its queue.
+    pub(super) fn new(bell: Bell, port: u16) -> (Self, mpsc::Receiver<Command>) {
         let (queue, told) = mpsc::channel(QUEUE);
-        (Self { queue, bell }, told)
+        (Self { queue, bell, port }, told)
+    }
+}
+
+impl Commands {
+    /// To these threads. `owners` is told which of them has which virtual address.
+    pub(super) fn new(threads: Vec<Inbox>, owners: watch::Sender<Arc<Owners>>) -> Self {
+        Self {
+            threads: threads.into(),
+            owners,
+        }
     }
 
     /// Tells nobody, for tests of those who tell.
     #[cfg(test)]
     pub(crate) fn unheard() -> Self {
         let (_watch, bell) = platform::readiness::Watch::new().expect("a watch");
-        Self::channel(bell).0
+        Self::new(vec![Inbox::new(bell, 0).0], watch::Sender::default())
     }
 
     /// Hands a command over; waits while the queue is full.
     pub async fn send(&self, command: Command) -> Result<(), Ended> {
-        self.queue.send(command).await.map_err(|_| Ended)?;
-        self.bell.ring();
+        match command {
+            Command::SetPeers(entries) => self.set_peers(entries).await,
+            Command::SetPeer(entry) => {
+                self.own(&entry);
+                self.tell(self.thread_of(&entry.node_id), Command::SetPeer(entry))
+                    .await
+            }
+            Command::SetHosts(hosts) => {
+                for (thread, inbox) in self.threads.iter().enumerate() {
+                    let with_port = |host: &SocketAddr| SocketAddr::new(host.ip(), inbox.port);
+                    let hosts = hosts.iter().map(with_port).collect();
+                    self.tell(thread, Command::SetHosts(hosts)).await?;
+                }
+                Ok(())
+            }
+            Command::SetStunServers(servers) => {
+                for thread in 0..self.threads.len() {
+                    self.tell(thread, Command::SetStunServers(servers.clone()))
+                        .await?;
+                }
+                Ok(())
+            }
+            Command::RemovePeer(node)
+            | Command::Signal { from: node, .. }
+            | Command::Undeliverable { to: node }
+            | Command::Ping { node, .. } => self.tell(self.thread_of(&node), command).await,
+        }
+    }
+
+    /// Each thread hears of its own peers, also if it has none any more.
+    async fn set_peers(&self, entries: Vec<PeerEntry>) -> Result<(), Ended> {
+        let mut owners = Owners::new();
+        let mut shares = vec![Vec::new(); self.threads.len()];
+        for entry in entries {
+            let thread = self.thread_of(&entry.node_id);
+            owners.extend(entry.virtual_ips.iter().map(|ip| (*ip, thread)));
+            shares[thread].push(entry);
+        }
+        self.owners.send_replace(Arc::new(owners));
+        for (thread, share) in shares.into_iter().enumerate() {
+            self.tell(thread, Command::SetPeers(share)).await?;
+        }
+        Ok(())
+    }
+
+    fn own(&self, entry: &PeerEntry) {
+        let thread = self.thread_of(&entry.node_id);
+        if self.threads.len() > 1 {
+            self.owners.send_modify(|owners| {
+                let addresses = entry.virtual_ips.iter().map(|ip| (*ip, thread));
+                Arc::make_mut(owners).extend(addresses);
+            });
+            self.threads.iter().for_each(|inbox| inbox.bell.ring());
+        }
+    }
+
+    fn thread_of(&self, node: &NodeId) -> usize {
+        thread_of(node, self.threads.len())
+    }
+
+    async fn tell(&self, thread: usize, command: Command) -> Result<(), Ended> {
+        let inbox = &self.threads[thread];
+        inbox.queue.send(command).await.map_err(|_| Ended)?;
+        inbox.bell.ring();
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,27 @@
-//! The thread that moves packets. It owns the `Node`, the TUN and the UDP sockets; no lock and no channel stands
-//! between reading, sealing and sending.
+//! The threads that move packets: one, unless the configuration asks for more. Each owns a `Node`, a queue of the TUN
+//! and UDP sockets; no lock and no channel stands between reading, sealing and sending.
 
 mod commands;
+mod shards;
 mod tun_io;
 mod turn;
 mod udp_io;
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{io, net::IpAddr, sync::Arc, time::Instant};
 
 use mesh_core::{Event, Node, NodeConfig, NodeStatus, PacketQueue, TransmitQueue};
 use platform::{
-    readiness::Watch,
+    readiness::{Bell, Watch},
     tun::{Tun, TunConfig, TunError},
 };
-use tokio::sync::{mpsc, oneshot, watch as watched};
+use tokio::sync::{mpsc, watch as watched};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub use self::commands::{Commands, Ended};
 use self::{
+    commands::Inbox,
+    shards::Strays,
     tun_io::TunIo,
     turn::{Crossing, Publisher, Turn},
     udp_io::UdpIo,
@@ -28,10 +31,10 @@ use crate::{
     publish::Link,
 };
 
-/// Room for events on their way out of the thread.
+/// Room for events on their way out of the threads.
 const EVENTS: usize = 1024;
 
-/// What the thread needs to begin.
+/// What the threads need to begin.
 pub struct DataPlaneConfig {
     /// Who we are.
     pub node: NodeConfig,
@@ -41,11 +44,13 @@ pub struct DataPlaneConfig {
     pub seed: [u8; 32],
     /// The interface to make.
     pub tun: TunConfig,
-    /// UDP port, 0 for any.
+    /// UDP port of the first thread, 0 for any.
     pub listen_port: u16,
+    /// How many threads move packets, each with its own peers.
+    pub threads: usize,
 }
 
-/// The running thread, as the rest of the daemon sees it.
+/// The running threads, as the rest of the daemon sees them.
 #[derive(Debug)]
 pub struct DataPlane {
     /// Intent goes in here.
@@ -56,10 +61,10 @@ pub struct DataPlane {
     pub status: watched::Receiver<Arc<NodeStatus>>,
     /// The interface's name as the system knows it.
     pub interface: String,
-    /// The UDP port that was bound.
+    /// The UDP port that the first thread has.
     pub port: u16,
-    /// Ends when the thread ends, with the reason if it was not asked to.
-    pub finished: oneshot::Receiver<Result<(), Problem>>,
+    /// How a thread ended; nothing comes if it panicked.
+    pub finished: mpsc::Receiver<Result<(), Problem>>,
 }
 
 impl DataPlane {
@@ -74,57 +79,129 @@ impl DataPlane {
     }
 }
 
-/// Makes interface and sockets, or says why they cannot be, and starts the thread.
+/// Makes interface and sockets, or says why they cannot be, and starts the threads.
 pub async fn start(
     config: DataPlaneConfig,
     shutdown: CancellationToken,
 ) -> Result<DataPlane, Problem> {
-    let failed = |error| problem::operation_failed("start the data plane", &error);
-    let udp = UdpIo::bind(config.listen_port)?;
-    let tun = Tun::create(&config.tun)
-        .await
-        .map_err(|error| tun_problem(&config.tun.name, error))?;
-    let (watch, bell) = Watch::new().map_err(failed)?;
-    let (commands, told) = Commands::channel(bell.clone());
-    let (event_sender, events) = mpsc::channel(EVENTS);
-    let (finish, finished) = oneshot::channel();
-    let now = Instant::now();
-    let node = Node::new(config.node, *config.private, config.seed, now);
-    let (publish, status) = watched::channel(Arc::new(node.status(now)));
-    let (interface, port) = (tun.name().to_owned(), udp.port());
-    let mut turn = Turn {
-        node,
-        tun: TunIo::new(tun),
-        udp,
-        watch,
-        transmit: TransmitQueue::new(),
-        packets: PacketQueue::new(),
-        crossing: Crossing {
-            commands: told,
-            events: event_sender,
-            shutdown: shutdown.clone(),
-        },
-        publisher: Publisher::new(publish, now),
-    };
+    let sockets = bind(config.listen_port, config.threads)?;
+    let queues = queues(&config).await?;
+    let watches: io::Result<Vec<_>> = (0..config.threads).map(|_| Watch::new()).collect();
+    let watches = watches.map_err(failed)?;
+    let bells: Vec<Bell> = watches.iter().map(|(_, bell)| bell.clone()).collect();
+    let owners = watched::Sender::default();
+    let strays = Strays::between(&bells, &owners);
+    let (events, event_receiver) = mpsc::channel(EVENTS);
+    let (finish, finished) = mpsc::channel(config.threads);
+    let (interface, port) = (queues[0].name().to_owned(), sockets[0].port());
+    let (mut inboxes, mut statuses) = (Vec::new(), Vec::new());
+    let io = queues.into_iter().zip(sockets).zip(watches).zip(strays);
+    for (number, (((tun, udp), (watch, bell)), strays)) in io.enumerate() {
+        let (inbox, commands) = Inbox::new(bell, udp.port());
+        let now = Instant::now();
+        let node = config.node(number, now);
+        let (publish, status) = watched::channel(Arc::new(node.status(now)));
+        inboxes.push(inbox);
+        statuses.push(status);
+        let turn = Turn {
+            node,
+            tun: TunIo::new(tun),
+            udp,
+            watch,
+            transmit: TransmitQueue::new(),
+            packets: PacketQueue::new(),
+            strays: (config.threads > 1).then_some(strays),
+            crossing: Crossing {
+                commands,
+                events: events.clone(),
+                shutdown: shutdown.clone(),
+            },
+            publisher: Publisher::new(publish, now),
+        };
+        launch(number, turn, finish.clone())?;
+    }
     tokio::spawn(async move {
         shutdown.cancelled().await;
-        bell.ring();
+        bells.iter().for_each(Bell::ring);
     });
-    std::thread::Builder::new()
-        .name("dataplane".to_owned())
-        .spawn(move || {
-            // Nobody waits for the end any more when the daemon is already on its way out.
-            let _unheard = finish.send(turn.run());
-        })
-        .map_err(failed)?;
     Ok(DataPlane {
-        commands,
-        events,
-        status,
+        commands: Commands::new(inboxes, owners),
+        events: event_receiver,
+        status: one_status(statuses),
         interface,
         port,
         finished,
     })
+}
+
+impl DataPlaneConfig {
+    /// The node of one thread. All are the same member, but no two draw the same random numbers.
+    fn node(&self, number: usize, now: Instant) -> Node {
+        let seed = blake3::keyed_hash(&self.seed, &number.to_le_bytes());
+        Node::new(self.node.clone(), *self.private, *seed.as_bytes(), now)
+    }
+}
+
+/// The sockets of each thread: the first on `port`, the others on those that follow it, or on any that are free.
+fn bind(port: u16, threads: usize) -> Result<Vec<UdpIo>, Problem> {
+    let mut sockets = vec![UdpIo::bind(port)?];
+    for number in 1..threads {
+        let next = u16::try_from(number).ok();
+        let next = next
+            .filter(|_| port != 0)
+            .and_then(|next| port.checked_add(next));
+        let bound = UdpIo::bind(next.unwrap_or(0)).or_else(|problem| {
+            tracing::info!(%problem, "a data thread takes any free port");
+            UdpIo::bind(0)
+        });
+        sockets.push(bound?);
+    }
+    Ok(sockets)
+}
+
+/// The interface, with a queue for each thread.
+async fn queues(config: &DataPlaneConfig) -> Result<Vec<Tun>, Problem> {
+    let tun = Tun::create(&config.tun)
+        .await
+        .map_err(|error| tun_problem(&config.tun.name, error))?;
+    let mut queues = vec![tun];
+    for _ in 1..config.threads {
+        queues.push(queues[0].another_queue().map_err(failed)?);
+    }
+    Ok(queues)
+}
+
+fn launch(
+    number: usize,
+    mut turn: Turn,
+    finish: mpsc::Sender<Result<(), Problem>>,
+) -> Result<(), Problem> {
+    let name = match number {
+        0 => "dataplane".to_owned(),
+        number => format!("dataplane-{number}"),
+    };
+    let body = move || {
+        // Nobody waits for the end any more when the daemon is already on its way out.
+        let _unheard = finish.try_send(turn.run());
+    };
+    let launched = std::thread::Builder::new().name(name).spawn(body);
+    launched.map(drop).map_err(failed)
+}
+
+fn one_status(
+    mut statuses: Vec<watched::Receiver<Arc<NodeStatus>>>,
+) -> watched::Receiver<Arc<NodeStatus>> {
+    if statuses.len() == 1 {
+        return statuses.remove(0);
+    }
+    let first = Arc::clone(&statuses[0].borrow());
+    let (whole, merged) = watched::channel(first);
+    tokio::spawn(shards::merge(statuses, whole));
+    merged
+}
+
+fn failed(error: io::Error) -> Problem {
+    problem::operation_failed("start the data plane", &error)
 }
 
 fn tun_problem(name: &str, error: TunError) -> Problem {

@@ -1,6 +1,6 @@
 //! The loop of the thread that moves packets.
 //!
-//! One turn: wait -> commands -> due timers -> datagrams in, packets written -> packets read, trains sent as they fill
+//! One turn: wait -> commands, and packets that other threads read for us -> due timers -> datagrams in, packets written -> packets read, trains sent as they fill
 //! -> the rest sent -> news told. Each source has a budget per turn, so that none starves the others.
 
 use std::{
@@ -13,7 +13,7 @@ use platform::readiness::{Ready, Watch};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{tun_io::TunIo, udp_io::UdpIo};
+use super::{shards::Strays, tun_io::TunIo, udp_io::UdpIo};
 use crate::problem::{self, Problem};
 
 /// Commands carried out per turn; a directory of thousands is one command.
@@ -29,6 +29,8 @@ pub(super) struct Turn {
     pub(super) watch: Watch,
     pub(super) transmit: TransmitQueue,
     pub(super) packets: PacketQueue,
+    /// Where there are other threads.
+    pub(super) strays: Option<Strays>,
     pub(super) crossing: Crossing,
     pub(super) publisher: Publisher,
 }
@@ -51,6 +53,7 @@ impl Turn {
                     return Ok(());
                 }
                 self.take_commands(now)?;
+                self.take_strays(now);
             }
             self.node.handle_timeout(now, &mut self.transmit);
             self.receive(ready, now)?;
@@ -87,6 +90,16 @@ impl Turn {
         Ok(())
     }
 
+    fn take_strays(&mut self, now: Instant) {
+        let Some(strays) = &mut self.strays else {
+            return;
+        };
+        strays.refresh();
+        while let Some(mut frame) = strays.next() {
+            self.node.handle_tun(&mut frame, now, &mut self.transmit);
+        }
+    }
+
     fn receive(&mut self, ready: Ready, now: Instant) -> Result<(), Problem> {
         let Self {
             node,
@@ -121,9 +134,16 @@ impl Turn {
             udp,
             watch,
             transmit,
+            strays,
             ..
         } = self;
         tun.read(|frame| {
+            if strays
+                .as_ref()
+                .is_some_and(|strays| strays.hand_over(frame))
+            {
+                return;
+            }
             node.handle_tun(frame, now, transmit);
             udp.send_closed(transmit, watch);
         })
