@@ -88,6 +88,8 @@ pub struct SimNode {
     pub transmit: TransmitQueue,
     /// Answers to pings between daemons, with the round trip that the node reports.
     pub pongs: Vec<(u64, Duration)>,
+    /// Datagrams that it has sent.
+    pub sent: usize,
     watch: TimerWatch,
 }
 
@@ -104,6 +106,7 @@ impl SimNode {
             node: None,
             transmit: TransmitQueue::new(),
             pongs: Vec::new(),
+            sent: 0,
             watch: TimerWatch::default(),
         }
     }

@@ -359,6 +359,7 @@ impl World {
             }
         }
         at.transmit.clear();
+        at.sent += count;
         for (arrival, action) in actions {
             self.plan(arrival, action);
         }

@@ -127,12 +127,16 @@ impl Node {
         }
         let restarted = peer.entry.instance != entry.instance;
         let came_back = entry.online && !peer.entry.online;
+        let went_away = !entry.online && peer.entry.online;
         self.lan.assign(index, &entry.virtual_ips);
         peer.entry = entry;
         if restarted {
             self.reconnect(index, now);
         } else if came_back {
             self.try_again(index, now);
+        } else if went_away && let Some(agent) = peer.agent.as_mut() {
+            agent.look(now);
+            self.schedule(index);
         }
     }
 

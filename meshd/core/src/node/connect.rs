@@ -106,7 +106,8 @@ impl Node {
         let Some(agent) = peer.agent.as_mut() else {
             return;
         };
-        let refused = agent.add_remote(signal, |ip| is_never_a_peer(ip) || cidr.contains(&ip));
+        let tunnel = |ip| is_never_a_peer(ip) || cidr.contains(&ip);
+        let refused = agent.add_remote(signal, tunnel, now);
         agent.handle_timeout(now);
         self.counters.count(DropReason::RefusedCandidate, refused);
         if !answers_us {
@@ -142,7 +143,7 @@ impl Node {
             let Some(agent) = peer.agent.as_mut() else {
                 continue;
             };
-            if agent.add_local(&self.gatherer) {
+            if agent.add_local(&self.gatherer, now) {
                 agent.handle_timeout(now);
                 self.send_signal(index);
                 self.drive_agent(index, now, transmit);
@@ -156,10 +157,17 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if let Some(agent) = peer.agent.as_mut()
-            && agent.poll_timeout().is_some_and(|at| at <= now)
-        {
-            agent.handle_timeout(now);
+        let doubted = peer.doubt().is_some_and(|at| at <= now);
+        if let Some(agent) = peer.agent.as_mut() {
+            if doubted {
+                agent.look(now);
+            }
+            if agent.poll_timeout().is_some_and(|at| at <= now) {
+                agent.handle_timeout(now);
+            }
+        } else if doubted {
+            // A message of the peer is all that ever spoke for this path. It is kept until there is a better one.
+            self.dial(index, now);
         }
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
@@ -187,12 +195,17 @@ impl Node {
         while let Some(event) = self
             .peers
             .get_mut(index)
-            .and_then(|peer| peer.agent.as_mut()?.poll_event())
+            .and_then(|peer| peer.agent.as_mut()?.poll_event(now))
         {
             match event {
                 AgentEvent::Nominated(route) => self.on_nominated(index, route, now, transmit),
                 AgentEvent::Disconnected => self.on_disconnected(index, now),
             }
+        }
+        if let Some(peer) = self.peers.get_mut(index)
+            && let Some(agent) = peer.agent.as_mut()
+        {
+            agent.rest(peer.traffic.last_rx, now);
         }
     }
 
@@ -261,6 +274,17 @@ impl Node {
             return;
         };
         if deadline <= now {
+            let began = deadline.checked_sub(self.local.connect_timeout);
+            if peer.link.is_some() && peer.traffic.last_rx > began {
+                // What was to be replaced works after all.
+                peer.state = State::Connected;
+                peer.agent = None;
+                return self.stun.remove_peer(index);
+            }
+            if peer.link.take().is_some() {
+                let node = peer.node_id;
+                self.events.push_back(Event::Disconnected { node });
+            }
             self.give_up(index, now);
         } else if resend <= now {
             peer.state.resent(now);
@@ -300,7 +324,7 @@ impl Node {
             return;
         };
         let mut agent = Agent::new(controlling, &mut self.rng, now);
-        agent.add_local(&self.gatherer);
+        agent.add_local(&self.gatherer, now);
         if self.gatherer.reflexive().is_empty() {
             self.gatherer.doubt(now);
         }

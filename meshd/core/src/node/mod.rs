@@ -154,7 +154,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let due = peer.session.poll_timeout();
+        let due = peer.due_by_traffic();
         if peer.session.take_renewal() {
             self.handshake(index, now, transmit);
             self.schedule(index);

@@ -13,7 +13,7 @@ use is::{
 use mesh_wire::signal::{MAX_CANDIDATES, Signal};
 use rand::Rng;
 
-use super::gather::Gatherer;
+use super::{gather::Gatherer, vigil::Vigil};
 use crate::queue::transmit::Route;
 
 /// Fast enough for a hole to be punched within a second over any sane path.
@@ -22,6 +22,8 @@ const MAX_RTO: Duration = Duration::from_millis(1500);
 /// Pause between checks (Ta of RFC 8445 section 14, which allows 5 ms and recommends 50): a pair of ordinary hosts has
 /// some ten pairs to check, and all of them shall have been tried in a quarter of a second.
 const PACING: Duration = Duration::from_millis(20);
+/// Checks without an answer after which a pair that worked is given up: by the crate's schedule some 9 s.
+const LAST_CHECKS: usize = 7;
 /// Characters of RFC 8839's `ice-char`.
 const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -39,6 +41,7 @@ pub struct Agent {
     ice: IceAgent,
     remote_ufrag: Option<String>,
     remote_count: usize,
+    vigil: Vigil,
 }
 
 impl Agent {
@@ -59,11 +62,12 @@ impl Agent {
             ice,
             remote_ufrag: None,
             remote_count: 0,
+            vigil: Vigil::new(now),
         }
     }
 
     /// Offers every address that the gatherer knows; returns whether one was new.
-    pub fn add_local(&mut self, gatherer: &Gatherer) -> bool {
+    pub fn add_local(&mut self, gatherer: &Gatherer, now: Instant) -> bool {
         let hosts = gatherer
             .hosts()
             .iter()
@@ -80,6 +84,9 @@ impl Agent {
                 .local_candidates()
                 .any(|c| c.addr() == candidate.addr() && c.kind() == candidate.kind());
             news |= !known && self.ice.add_local_candidate(candidate).is_some();
+        }
+        if news {
+            self.vigil.settle(now);
         }
         news
     }
@@ -111,7 +118,13 @@ impl Agent {
     }
 
     /// Takes the peer's credentials and candidates. Those that `refused` holds for are left out; returns how many.
-    pub fn add_remote(&mut self, signal: &Signal, refused: impl Fn(IpAddr) -> bool) -> u64 {
+    pub fn add_remote(
+        &mut self,
+        signal: &Signal,
+        refused: impl Fn(IpAddr) -> bool,
+        now: Instant,
+    ) -> u64 {
+        self.vigil.settle(now);
         if self.remote_ufrag.as_ref() != Some(&signal.ufrag) {
             self.ice.set_remote_credentials(IceCreds {
                 ufrag: signal.ufrag.clone(),
@@ -159,17 +172,44 @@ impl Agent {
             destination,
             message,
         };
-        self.ice.handle_packet(now, packet)
+        let before = self.ice.nominated_pair_responses_received();
+        let authentic = self.ice.handle_packet(now, packet);
+        if self.ice.nominated_pair_responses_received() > before {
+            self.vigil.proven(now);
+        }
+        authentic
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// When [`Self::handle_timeout`] is due; never while it rests.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
+        if self.vigil.is_resting() {
+            return None;
+        }
         self.ice.poll_timeout()
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.ice.handle_timeout(now);
+    }
+
+    /// Leaves the path alone if that is known to stand. It goes on answering the peer's checks. `heard` is when the
+    /// session last heard the peer.
+    pub fn rest(&mut self, heard: Option<Instant>, now: Instant) {
+        self.vigil.rest(heard, now);
+        if self.vigil.is_resting() {
+            self.ice.set_max_stun_retransmits(LAST_CHECKS);
+        }
+    }
+
+    /// Finds out now whether the path still stands.
+    pub fn look(&mut self, now: Instant) {
+        self.vigil.look(now);
+    }
+
+    /// When a path that is left alone must be looked at: see [`Vigil::doubt`].
+    pub fn doubt(&self, heard: Option<Instant>, unanswered: Option<Instant>) -> Option<Instant> {
+        self.vigil.doubt(heard, unanswered)
     }
 
     /// The next STUN message to send.
@@ -183,7 +223,7 @@ impl Agent {
     }
 
     /// The next news.
-    pub fn poll_event(&mut self) -> Option<AgentEvent> {
+    pub fn poll_event(&mut self, now: Instant) -> Option<AgentEvent> {
         while let Some(event) = self.ice.poll_event() {
             match event {
                 IceAgentEvent::NominatedSend {
@@ -191,6 +231,7 @@ impl Agent {
                     destination,
                     ..
                 } => {
+                    self.vigil.settle(now);
                     return Some(AgentEvent::Nominated(Route {
                         dst: destination,
                         src: Some(source.ip()),
@@ -199,9 +240,9 @@ impl Agent {
                 IceAgentEvent::IceConnectionStateChange(state) if state.is_disconnected() => {
                     return Some(AgentEvent::Disconnected);
                 }
-                IceAgentEvent::IceConnectionStateChange(_)
-                | IceAgentEvent::IceRestart(_)
-                | IceAgentEvent::DiscoveredRecv { .. } => {}
+                // The peer is seen at an address for the first time: perhaps it moved.
+                IceAgentEvent::DiscoveredRecv { .. } => self.vigil.settle(now),
+                IceAgentEvent::IceConnectionStateChange(_) | IceAgentEvent::IceRestart(_) => {}
             }
         }
         None

@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod gather;
 pub mod stun_index;
+pub mod vigil;

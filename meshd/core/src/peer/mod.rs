@@ -12,7 +12,7 @@ use mesh_wire::NodeId;
 
 use crate::{
     node::command::PeerEntry,
-    path::agent::Agent,
+    path::{agent::Agent, vigil::PATIENCE},
     peer::{pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
@@ -77,12 +77,33 @@ impl Peer {
         self.link = None;
     }
 
+    /// When a path that is not being checked must be looked at.
+    pub fn doubt(&self) -> Option<Instant> {
+        let unanswered = self.session.unanswered();
+        match &self.agent {
+            Some(agent) => agent.doubt(self.traffic.last_rx, unanswered),
+            None if self.link.is_some() && self.state == State::Connected => {
+                unanswered.map(|since| since + PATIENCE)
+            }
+            None => None,
+        }
+    }
+
+    /// When something is due that packets have started.
+    pub fn due_by_traffic(&self) -> Option<Instant> {
+        [self.session.poll_timeout(), self.doubt()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     /// The earliest time at which something of this peer is due. A session without a path has nowhere to send to, so
     /// its timers wait for one.
     pub fn next_due(&mut self) -> Option<Instant> {
         [
             self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
+            self.doubt(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()

@@ -316,6 +316,11 @@ impl Session {
         asked && self.stamp.take_cookie(sealed, nonce, now)
     }
 
+    /// Since when something that was sent waits for any answer.
+    pub fn unanswered(&self) -> Option<Instant> {
+        self.timers.unanswered()
+    }
+
     /// When [`Self::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let attempt = self.attempt.as_ref().map(|attempt| attempt.resend);

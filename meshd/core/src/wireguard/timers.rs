@@ -22,9 +22,9 @@ pub struct Timers {
     interval: Option<Duration>,
     /// The peer waits for a sign of life.
     passive: Option<Instant>,
-    /// We wait for one.
-    answer: Option<Instant>,
-    /// When anything was last sent or received; the keepalives that are sent whatever happens count from there.
+    /// Since when we wait for one.
+    unanswered: Option<Instant>,
+    /// When something was last sent, or first received: the keepalives that are sent whatever happens count from there.
     last: Option<Instant>,
 }
 
@@ -50,15 +50,17 @@ impl Timers {
     pub fn sent(&mut self, data: bool, now: Instant) {
         self.passive = None;
         self.last = Some(now);
-        if data && self.answer.is_none() {
-            self.answer = Some(now + KEEPALIVE + REKEY_TIMEOUT);
+        if data && self.unanswered.is_none() {
+            self.unanswered = Some(now);
         }
     }
 
     /// Something authentic came from the peer.
     pub fn received(&mut self, data: bool, now: Instant) {
-        self.answer = None;
-        self.last = Some(now);
+        self.unanswered = None;
+        // Not put off by what comes in: a NAT need not keep a mapping for that (RFC 4787, REQ-6), and the peer wants to
+        // hear us as well.
+        self.last = self.last.or(Some(now));
         if data && self.passive.is_none() {
             self.passive = Some(now + KEEPALIVE);
         }
@@ -66,24 +68,35 @@ impl Timers {
 
     /// Nothing runs any more.
     pub fn stop(&mut self) {
-        (self.passive, self.answer, self.last) = (None, None, None);
+        (self.passive, self.unanswered, self.last) = (None, None, None);
     }
 
     /// The earliest time at which [`Self::take_due`] has something.
     pub fn next(&self) -> Option<Instant> {
-        [self.passive, self.answer, self.persistent()]
+        [self.passive, self.answer_by(), self.persistent()]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Since when something that was sent waits for any answer.
+    pub fn unanswered(&self) -> Option<Instant> {
+        self.unanswered
     }
 
     fn persistent(&self) -> Option<Instant> {
         Some(self.last? + self.interval?)
     }
 
+    fn answer_by(&self) -> Option<Instant> {
+        self.unanswered
+            .map(|since| since + KEEPALIVE + REKEY_TIMEOUT)
+    }
+
     /// Takes what is due.
     pub fn take_due(&mut self, now: Instant) -> Option<Due> {
-        if self.answer.take_if(|at| *at <= now).is_some() {
+        if self.answer_by().is_some_and(|at| at <= now) {
+            self.unanswered = None;
             return Some(Due::Handshake);
         }
         let passive = self.passive.take_if(|at| *at <= now).is_some();
@@ -134,10 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn keepalives_follow_the_last_packet() {
+    fn keepalives_follow_the_last_packet_that_was_sent() {
         let (mut timers, now) = (Timers::new(25 * SECOND), Instant::now());
+        timers.received(false, now);
+        assert_eq!(timers.next(), Some(now + 25 * SECOND), "of a silent side");
         timers.sent(false, now);
         timers.sent(false, now + 10 * SECOND);
+        timers.received(false, now + 20 * SECOND);
         assert_eq!(timers.next(), Some(now + 35 * SECOND));
         assert_eq!(timers.take_due(now + 35 * SECOND), Some(Due::Keepalive));
     }
