@@ -325,9 +325,8 @@ impl Node {
         };
         let mut agent = Agent::new(controlling, &mut self.rng, now);
         agent.add_local(&self.gatherer, now);
-        if self.gatherer.reflexive().is_empty() {
-            self.gatherer.doubt(now);
-        }
+        // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
+        self.gatherer.doubt(now);
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);
