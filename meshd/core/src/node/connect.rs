@@ -45,7 +45,8 @@ impl Node {
         self.schedule(index);
     }
 
-    /// The peer's daemon was started anew: nothing that we share with it is worth anything any more.
+    /// The peer's daemon was started anew: nothing that we share with it is worth anything any more. An agent that it has
+    /// not answered shares nothing with it, and its signal may be under way.
     pub(super) fn reconnect(&mut self, index: PeerIdx, now: Instant) {
         let keepalive = self.local.keepalive;
         let Some(peer) = self.peers.get_mut(index) else {
@@ -54,7 +55,16 @@ impl Node {
         let was_wanted = peer.link.is_some() || !peer.pending.is_empty();
         let entry = &peer.entry;
         let session = Session::new(entry.wireguard_key, index, entry.psk, keepalive);
+        let unanswered = peer
+            .agent
+            .take_if(|agent| agent.remote_ufrag().is_none() && peer.link.is_none());
         peer.reset(session);
+        if unanswered.is_some() {
+            peer.agent = unanswered;
+            peer.state = State::connecting(now, self.local.connect_timeout);
+            self.send_signal(index);
+            return self.schedule(index);
+        }
         self.stun.remove_peer(index);
         if was_wanted {
             self.dial(index, now);
@@ -78,7 +88,9 @@ impl Node {
     /// Both sides may dial at once, and either may have been restarted in between. The rule that makes it converge: a
     /// signal that answers our current agent (its `remote_ufrag` is ours) is always taken by that agent; one from a
     /// new agent of the peer that does not know ours makes us start over too; and whoever is not known by its current
-    /// fragment says it again.
+    /// fragment says it again. While our agent knows none of the peer's, one that answers an older agent of ours is not
+    /// taken: what we said makes the peer start over, and checks with credentials that it will have forgotten would only
+    /// be waited for.
     pub(super) fn on_signal(
         &mut self,
         index: PeerIdx,
@@ -94,10 +106,15 @@ impl Node {
             .as_ref()
             .is_some_and(|agent| signal.remote_ufrag.as_deref() == Some(agent.ufrag()));
         let known_remote = peer.agent.as_ref().and_then(Agent::remote_ufrag);
+        let outdated = !answers_us && signal.remote_ufrag.is_some() && known_remote.is_none();
         let start_over = peer.agent.is_none()
             || (!answers_us && known_remote.is_some_and(|ufrag| ufrag != signal.ufrag));
         if start_over {
             self.new_agent(index, now);
+        }
+        if outdated {
+            self.send_signal(index);
+            return self.schedule(index);
         }
         let cidr = self.local.cidr;
         let Some(peer) = self.peers.get_mut(index) else {
@@ -108,6 +125,8 @@ impl Node {
         };
         let tunnel = |ip| is_never_a_peer(ip) || cidr.contains(&ip);
         let refused = agent.add_remote(signal, tunnel, now);
+        agent.handle_timeout(now);
+        // A check of the peer may have come before its signal. Then the first call does no more than to answer it.
         agent.handle_timeout(now);
         self.counters.count(DropReason::RefusedCandidate, refused);
         if !answers_us {
