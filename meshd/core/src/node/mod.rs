@@ -154,7 +154,8 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let due = peer.due_by_traffic();
+        let started = peer.session.timers.take_started();
+        let due = started.then(|| peer.due_by_traffic()).flatten();
         if peer.session.take_renewal() {
             self.handshake(index, now, transmit);
             self.schedule(index);

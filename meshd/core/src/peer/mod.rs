@@ -79,7 +79,7 @@ impl Peer {
 
     /// When a path that is not being checked must be looked at.
     pub fn doubt(&self) -> Option<Instant> {
-        let unanswered = self.session.unanswered();
+        let unanswered = self.session.timers.unanswered();
         match &self.agent {
             Some(agent) => agent.doubt(self.traffic.last_rx, unanswered),
             None if self.link.is_some() && self.state == State::Connected => {

@@ -65,7 +65,8 @@ pub struct Session {
     keys: Keypairs,
     /// The greatest timestamp that the peer has sent, and when.
     latest: (Timestamp, Option<Instant>),
-    timers: Timers,
+    /// What runs while it stands.
+    pub timers: Timers,
     /// Something was sent or received under keys that should be replaced.
     renew: bool,
     /// The peer has begun to use the keys of a handshake that it began.
@@ -314,11 +315,6 @@ impl Session {
             .as_ref()
             .is_some_and(|attempt| attempt.local == receiver);
         asked && self.stamp.take_cookie(sealed, nonce, now)
-    }
-
-    /// Since when something that was sent waits for any answer.
-    pub fn unanswered(&self) -> Option<Instant> {
-        self.timers.unanswered()
     }
 
     /// When [`Self::handle_timeout`] is next due.

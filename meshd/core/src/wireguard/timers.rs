@@ -26,6 +26,8 @@ pub struct Timers {
     unanswered: Option<Instant>,
     /// When something was last sent, or first received: the keepalives that are sent whatever happens count from there.
     last: Option<Instant>,
+    /// One began to run since this was last asked.
+    started: bool,
 }
 
 /// What a timer asks for.
@@ -49,8 +51,10 @@ impl Timers {
     /// Something was sealed for the peer. `data` is false for an empty message.
     pub fn sent(&mut self, data: bool, now: Instant) {
         self.passive = None;
+        self.started |= self.last.is_none();
         self.last = Some(now);
         if data && self.unanswered.is_none() {
+            self.started = true;
             self.unanswered = Some(now);
         }
     }
@@ -60,8 +64,10 @@ impl Timers {
         self.unanswered = None;
         // Not put off by what comes in: a NAT need not keep a mapping for that (RFC 4787, REQ-6), and the peer wants to
         // hear us as well.
+        self.started |= self.last.is_none();
         self.last = self.last.or(Some(now));
         if data && self.passive.is_none() {
+            self.started = true;
             self.passive = Some(now + KEEPALIVE);
         }
     }
@@ -77,6 +83,11 @@ impl Timers {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether a timer began to run since this was last asked: [`Self::next`] may be earlier than it was.
+    pub fn take_started(&mut self) -> bool {
+        std::mem::take(&mut self.started)
     }
 
     /// Since when something that was sent waits for any answer.
