@@ -4,14 +4,22 @@
 /// with zero; not folded to its complement. RFC 1071 section 2(B): the sum may be taken in any
 /// byte order as long as the result is stored in the same one.
 pub(super) fn sum(bytes: &[u8]) -> u64 {
-    // 32-bit words into a 64-bit accumulator cannot overflow for less than 16 GiB, and let the
-    // compiler use vector additions.
-    let mut total = 0u64;
-    let mut words = bytes.chunks_exact(4);
-    for word in &mut words {
-        total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    // 32-bit words into 64-bit lanes cannot overflow for less than 16 GiB, and lanes that do not
+    // wait for each other are added by vector instructions.
+    let mut lanes = [0u64; 8];
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
     }
-    let mut halves = words.remainder().chunks_exact(2);
+    let mut total: u64 = lanes.iter().sum();
+    let (words, rest) = rest.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_ne_bytes(*word));
+    }
+    let mut halves = rest.chunks_exact(2);
     for half in &mut halves {
         total += u64::from(u16::from_ne_bytes([half[0], half[1]]));
     }
