@@ -283,7 +283,7 @@ async fn connect(
     tasks.spawn(client.run(signal_receiver, shutdown.clone()));
     tokio::select! {
         ended = finished.recv() => ended.unwrap_or_else(|| {
-            Err(problem::operation_failed("run the data plane", &"it panicked; please report this"))
+            Err(problem::operation_failed("run the data plane", &"its threads are gone"))
         }),
         () = shutdown.cancelled() => Ok(()),
     }

@@ -7,7 +7,13 @@ mod tun_io;
 mod turn;
 mod udp_io;
 
-use std::{io, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 use mesh_core::{Event, Node, NodeConfig, NodeStatus, PacketQueue, TransmitQueue};
 use platform::{
@@ -63,7 +69,7 @@ pub struct DataPlane {
     pub interface: String,
     /// The UDP port that the first thread has.
     pub port: u16,
-    /// How a thread ended; nothing comes if it panicked.
+    /// How a thread ended.
     pub finished: mpsc::Receiver<Result<(), Problem>>,
 }
 
@@ -181,8 +187,11 @@ fn launch(
         number => format!("dataplane-{number}"),
     };
     let body = move || {
+        // The others would go on, and half of the peers be gone without a word.
+        let ended = catch_unwind(AssertUnwindSafe(|| turn.run()));
+        let ended = ended.unwrap_or_else(|_| Err(panicked()));
         // Nobody waits for the end any more when the daemon is already on its way out.
-        let _unheard = finish.try_send(turn.run());
+        let _unheard = finish.try_send(ended);
     };
     let launched = std::thread::Builder::new().name(name).spawn(body);
     launched.map(drop).map_err(failed)
@@ -198,6 +207,10 @@ fn one_status(
     let (whole, merged) = watched::channel(first);
     tokio::spawn(shards::merge(statuses, whole));
     merged
+}
+
+fn panicked() -> Problem {
+    problem::operation_failed("run the data plane", &"it panicked; please report this")
 }
 
 fn failed(error: io::Error) -> Problem {
