@@ -62,7 +62,7 @@ pub struct UdpSocket {
     /// `EINVAL`, although a bad destination causes that too.
     gso_segments: usize,
     /// What `state` gave at first.
-    library_segments: usize,
+    first_segments: usize,
 }
 
 /// Where a train goes, and how.
@@ -130,7 +130,7 @@ impl UdpSocket {
         let local = socket.local_addr().map_err(system("read the address of"))?;
         Ok(Self {
             gso_segments: state.max_gso_segments().max(1),
-            library_segments: state.max_gso_segments(),
+            first_segments: state.max_gso_segments(),
             socket,
             state,
             local,
@@ -270,7 +270,7 @@ impl UdpSocket {
     /// After one refused message, such as that of an address that is gone, the library sends no
     /// congestion mark over IPv4 any more. It shows that by a second thing that it gives up.
     fn forget_trouble(&mut self) {
-        if self.state.max_gso_segments() >= self.library_segments {
+        if self.state.max_gso_segments() >= self.first_segments {
             return;
         }
         match bind::state(&self.socket) {
