@@ -149,6 +149,7 @@ async fn start_data_plane(
         },
         listen_port: prepared.settings.listen_port,
         threads: device.threads,
+        realtime: device.realtime,
     };
     dataplane::start(config, shutdown.clone()).await
 }

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod listen;
 pub mod local_socket;
 pub mod net;
+pub mod priority;
 pub mod privilege;
 pub mod readiness;
 pub mod signals;

@@ -60,6 +60,7 @@ pub struct RawDevice {
     pub mtu: Option<Text>,
     pub offload: Option<Text>,
     pub threads: Option<Text>,
+    pub realtime: Option<Text>,
     pub mac_address: Option<Text>,
 }
 
@@ -199,7 +200,7 @@ impl RawMesh {
             .into_iter()
             .chain([&mut device.threads, &mut device.kind, &mut device.name])
             .chain([&mut device.mtu, &mut device.offload])
-            .chain([&mut device.mac_address])
+            .chain([&mut device.realtime, &mut device.mac_address])
             .chain([&mut discovery.server, &mut discovery.heartbeat_interval])
             .chain([&mut connection.direct_connect])
             .chain([&mut connection.prefer_direct])

@@ -58,6 +58,8 @@ pub struct DeviceSettings {
     pub offload: bool,
     /// Threads that move packets.
     pub threads: usize,
+    /// Whether they run before ordinary processes while they are busy, where the system lets them.
+    pub realtime: bool,
 }
 
 /// How the discovery server and other members are reached.
@@ -195,6 +197,7 @@ impl Reader {
             mtu: self.value("mesh.device.mtu", &device.mtu, values::mtu),
             offload: self.value("mesh.device.offload", &device.offload, values::boolean),
             threads: self.value("mesh.device.threads", &device.threads, values::threads),
+            realtime: self.value("mesh.device.realtime", &device.realtime, values::boolean),
         }
     }
 

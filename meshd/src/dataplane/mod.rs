@@ -2,6 +2,7 @@
 //! and UDP sockets; no lock and no channel stands between reading, sealing and sending.
 
 mod commands;
+mod moderation;
 mod shards;
 mod tun_io;
 mod turn;
@@ -29,7 +30,7 @@ use self::{
     commands::Inbox,
     shards::Strays,
     tun_io::TunIo,
-    turn::{Crossing, Publisher, Turn},
+    turn::{Conduct, Crossing, Publisher, Turn},
     udp_io::UdpIo,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub struct DataPlaneConfig {
     pub listen_port: u16,
     /// How many threads move packets, each with its own peers.
     pub threads: usize,
+    /// Whether they run before ordinary processes while they are busy.
+    pub realtime: bool,
 }
 
 /// The running threads, as the rest of the daemon sees them.
@@ -111,7 +114,7 @@ pub async fn start(
         statuses.push(status);
         let turn = Turn {
             node,
-            tun: TunIo::new(tun),
+            tun: TunIo::new(tun, config.tun.mtu),
             udp,
             watch,
             transmit: TransmitQueue::new(),
@@ -123,6 +126,7 @@ pub async fn start(
                 shutdown: shutdown.clone(),
             },
             publisher: Publisher::new(publish, now),
+            conduct: Conduct::new(config.realtime, now),
         };
         launch(number, turn, finish.clone())?;
     }

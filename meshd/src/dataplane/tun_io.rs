@@ -4,6 +4,7 @@ use std::io;
 
 use platform::tun::{Coalescer, MAX_FRAME, Tun, WriteReport};
 
+use super::moderation::Look;
 use crate::problem::{self, Problem};
 
 /// Reads per turn: small packets fill one or a few trains.
@@ -16,11 +17,13 @@ pub(super) struct TunIo {
     tun: Tun,
     frame: Vec<u8>,
     coalescer: Coalescer,
+    mtu: usize,
 }
 
 impl TunIo {
-    pub(super) fn new(tun: Tun) -> Self {
+    pub(super) fn new(tun: Tun, mtu: u16) -> Self {
         Self {
+            mtu: usize::from(mtu),
             frame: vec![0; MAX_FRAME],
             coalescer: tun.coalescer(),
             tun,
@@ -33,22 +36,24 @@ impl TunIo {
     }
 
     /// Gives `each` what waits, within the budget.
-    pub(super) fn read(&mut self, mut each: impl FnMut(&mut [u8])) -> Result<(), Problem> {
-        let mut bytes = 0;
+    pub(super) fn read(&mut self, mut each: impl FnMut(&mut [u8])) -> Result<Look, Problem> {
+        let (mut look, mut bytes) = (Look::default(), 0);
         for _ in 0..READS_PER_TURN {
             match self.tun.try_read(&mut self.frame) {
                 Ok(len) => {
                     each(&mut self.frame[..len]);
+                    look.count(len, self.mtu);
                     bytes += len;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(look),
                 Err(error) => return Err(self.lost(&error)),
             }
             if bytes >= BYTES_PER_TURN {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        look.more = true;
+        Ok(look)
     }
 
     /// Takes packets to be written by the next [`Self::flush`], or earlier.

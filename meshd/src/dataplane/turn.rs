@@ -1,7 +1,8 @@
 //! The loop of the thread that moves packets.
 //!
-//! One turn: wait -> commands, and packets that other threads read for us -> due timers -> datagrams in, packets written -> packets read, trains sent as they fill
-//! -> the rest sent -> news told. Each source has a budget per turn, so that none starves the others.
+//! One turn: wait -> commands, and packets that other threads read for us -> due timers -> datagrams in, packets written
+//! -> packets read, trains sent as they fill -> the rest sent -> news told -> after bulk, a rest. Each source has a budget
+//! per turn, so that none starves the others.
 
 use std::{
     sync::Arc,
@@ -9,11 +10,19 @@ use std::{
 };
 
 use mesh_core::{Command, Event, Node, NodeStatus, PacketQueue, TransmitQueue};
-use platform::readiness::{Ready, Watch};
+use platform::{
+    priority::run_before_others,
+    readiness::{Ready, Watch},
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{shards::Strays, tun_io::TunIo, udp_io::UdpIo};
+use super::{
+    moderation::{Look, Moderation},
+    shards::Strays,
+    tun_io::TunIo,
+    udp_io::UdpIo,
+};
 use crate::problem::{self, Problem};
 
 /// Commands carried out per turn; a directory of thousands is one command.
@@ -33,6 +42,7 @@ pub(super) struct Turn {
     pub(super) strays: Option<Strays>,
     pub(super) crossing: Crossing,
     pub(super) publisher: Publisher,
+    pub(super) conduct: Conduct,
 }
 
 /// Where the thread meets the rest of the daemon.
@@ -56,12 +66,13 @@ impl Turn {
                 self.take_strays(now);
             }
             self.node.handle_timeout(now, &mut self.transmit);
-            self.receive(ready, now)?;
+            let mut look = self.receive(ready, now)?;
             if ready.tun {
-                self.read(now)?;
+                look += self.read(now)?;
             }
             self.udp.send_all(&mut self.transmit, &self.watch);
             self.tell(now);
+            self.conduct.after(look, now);
         }
     }
 
@@ -100,7 +111,7 @@ impl Turn {
         }
     }
 
-    fn receive(&mut self, ready: Ready, now: Instant) -> Result<(), Problem> {
+    fn receive(&mut self, ready: Ready, now: Instant) -> Result<Look, Problem> {
         let Self {
             node,
             tun,
@@ -109,12 +120,13 @@ impl Turn {
             packets,
             ..
         } = self;
+        let mut look = Look::default();
         for socket in 0..ready.sockets.len() {
             if !ready.sockets[socket] {
                 continue;
             }
             let mut written = Ok(());
-            udp.receive(socket, |arrival, (train, stride)| {
+            look += udp.receive(socket, |arrival, (train, stride)| {
                 node.handle_train(arrival, (&mut *train, stride), now, transmit, packets);
                 if written.is_ok() {
                     written = tun.put(packets.iter(train));
@@ -124,10 +136,10 @@ impl Turn {
             written?;
             tun.flush()?;
         }
-        Ok(())
+        Ok(look)
     }
 
-    fn read(&mut self, now: Instant) -> Result<(), Problem> {
+    fn read(&mut self, now: Instant) -> Result<Look, Problem> {
         let Self {
             node,
             tun,
@@ -158,6 +170,46 @@ impl Turn {
             }
         }
         self.publisher.publish(&self.node, now);
+    }
+}
+
+/// How the thread behaves among the others of the machine.
+pub(super) struct Conduct {
+    moderation: Moderation,
+    /// Whether it runs before others at the moment.
+    first: bool,
+    /// Whether it may.
+    allowed: bool,
+}
+
+impl Conduct {
+    pub(super) fn new(allowed: bool, now: Instant) -> Self {
+        Self {
+            moderation: Moderation::new(now),
+            first: false,
+            allowed,
+        }
+    }
+
+    /// Takes the pace that fits what a turn found. A thread that waits its turn among processes needs no rest besides.
+    fn after(&mut self, look: Look, now: Instant) {
+        let pace = self.moderation.pace(look, now);
+        if self.allowed && pace.busy != self.first {
+            self.go(pace.busy);
+        }
+        if let Some(rest) = pace.rest.filter(|_| self.first) {
+            std::thread::sleep(rest);
+        }
+    }
+
+    fn go(&mut self, first: bool) {
+        match run_before_others(first) {
+            Ok(()) => self.first = first,
+            Err(error) => {
+                tracing::info!(%error, "packets wait their turn among processes");
+                self.allowed = false;
+            }
+        }
     }
 }
 

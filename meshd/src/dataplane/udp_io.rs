@@ -15,6 +15,7 @@ use platform::{
     udp::{Destination, RecvBuffers, SLOTS, UdpError, UdpSocket},
 };
 
+use super::moderation::Look;
 use crate::problem::{self, Listener, Problem};
 
 /// Trains taken by one receive call while they are long: what was received is then still in the cache of the core when
@@ -72,13 +73,14 @@ impl UdpIo {
         &mut self,
         socket: usize,
         mut each: impl FnMut(Arrival, (&mut [u8], usize)),
-    ) {
+    ) -> Look {
+        let (mut look, mut bytes) = (Look::default(), 0);
         let Some(socket) = &self.sockets[socket] else {
-            return;
+            return look;
         };
         let local = socket.local_addr();
-        let mut bytes = 0;
         let received = socket.try_recv(&mut self.buffers, self.most, |meta, train| {
+            look.count(train.len(), meta.stride);
             bytes += train.len();
             let to = meta.to_ip.unwrap_or_else(|| local.ip());
             let arrival = Arrival {
@@ -90,6 +92,7 @@ impl UdpIo {
         });
         match received {
             Ok(trains) => {
+                look.more = trains == self.most;
                 let long = bytes >= BULK * trains.max(1);
                 self.most = if long { BULK_TRAINS } else { SLOTS };
             }
@@ -97,6 +100,7 @@ impl UdpIo {
             // An ICMP error for something that we sent; the socket goes on.
             Err(error) => tracing::debug!(%error, "receive"),
         }
+        look
     }
 
     /// Sends the trains that can grow no more.

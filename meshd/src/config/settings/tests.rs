@@ -28,7 +28,7 @@ fn an_empty_file_means_the_documented_defaults() {
         (settings.device.name.as_str(), settings.device.mtu),
         ("mesh0", 1400)
     );
-    assert!(settings.device.offload);
+    assert!(settings.device.offload && settings.device.realtime);
     assert_eq!(
         settings.connection.heartbeat_interval,
         Duration::from_secs(30)
@@ -73,7 +73,7 @@ fn the_printed_example_shows_every_key_of_this_version() {
 fn every_value_reaches_the_settings() {
     let settings = settings(
         "mesh:\n  enabled: false\n  network_id: home\n  network_cidr: 10.7.0.0/24\n  name: ann\n  listen_port: 0\n  \
-         device: {name: lan0, mtu: 1280, offload: false, threads: 2}\n  discovery: {server: 'https://d.example:8443', heartbeat_interval: 5s}\n  \
+         device: {name: lan0, mtu: 1280, offload: false, threads: 2, realtime: false}\n  discovery: {server: 'https://d.example:8443', heartbeat_interval: 5s}\n  \
          stun: {servers: ['stun:a.example:1']}\n  connection: {connect_timeout: 1m, keepalive_interval: 10s, cipher: auto}\n\
          shares:\n  - {name: docs, path: /srv, to: [bob, 10.7.0.2], rw: false}\n\
          api: {listen: '[::1]:1'}\nlog: {level: debug, format: json}\n",
@@ -88,7 +88,7 @@ fn every_value_reaches_the_settings() {
         (settings.device.name.as_str(), settings.device.mtu),
         ("lan0", 1280)
     );
-    assert!(!settings.device.offload);
+    assert!(!settings.device.offload && !settings.device.realtime);
     assert_eq!(
         settings.connection.heartbeat_interval,
         Duration::from_secs(5)
