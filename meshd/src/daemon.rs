@@ -131,6 +131,8 @@ async fn start_data_plane(
             keepalive: connection.keepalive_interval,
             mtu: usize::from(device.mtu),
             allow_gcm: connection.cipher == Cipher::Auto && platform::cpu::has_aes_gcm(),
+            // Known once there is an interface.
+            open_checksums: false,
             relay: false,
             // A clock before 1970 is as wrong as one at 1970.
             unix_time: SystemTime::now()

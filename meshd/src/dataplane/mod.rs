@@ -90,11 +90,12 @@ impl DataPlane {
 
 /// Makes interface and sockets, or says why they cannot be, and starts the threads.
 pub async fn start(
-    config: DataPlaneConfig,
+    mut config: DataPlaneConfig,
     shutdown: CancellationToken,
 ) -> Result<DataPlane, Problem> {
     let sockets = bind(config.listen_port, config.threads)?;
     let queues = queues(&config).await?;
+    config.node.open_checksums = queues[0].completes_checksums();
     let watches: io::Result<Vec<_>> = (0..config.threads).map(|_| Watch::new()).collect();
     let watches = watches.map_err(failed)?;
     let bells: Vec<Bell> = watches.iter().map(|(_, bell)| bell.clone()).collect();

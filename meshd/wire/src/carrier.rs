@@ -32,13 +32,15 @@ pub enum Carrier {
     },
     /// What the sender can do in this session beyond plain WireGuard; repeated under each new key.
     Features {
-        /// A sum of [`FEATURE_AES_256_GCM`] and bits that later versions may add.
+        /// A sum of [`FEATURE_AES_256_GCM`], [`FEATURE_OPEN_CHECKSUMS`] and bits that later versions may add.
         bits: u64,
     },
 }
 
 /// The sender opens data messages that are sealed with AES-256-GCM.
 pub const FEATURE_AES_256_GCM: u64 = 1;
+/// The sender completes TCP and UDP checksums that hold the sum of the pseudo-header only.
+pub const FEATURE_OPEN_CHECKSUMS: u64 = 2;
 
 /// Whether an inner packet wears the carrier's header.
 pub fn is_carrier(packet: &[u8]) -> bool {

@@ -110,6 +110,13 @@ impl Tun {
         self.device.merge().tcp
     }
 
+    /// True if whatever a [`Coalescer`] takes may hold the sum of its pseudo-header instead of a TCP or UDP
+    /// checksum, if it has payload, no IP options or extension headers, and no TCP flags but ACK and PSH.
+    pub fn completes_checksums(&self) -> bool {
+        let Merge { tcp, udp } = self.device.merge();
+        tcp && udp
+    }
+
     /// A coalescer that merges what this device can take.
     pub fn coalescer(&self) -> Coalescer {
         Coalescer::new(self.device.merge())

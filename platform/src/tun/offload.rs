@@ -18,6 +18,7 @@ const MAX_PACKET: usize = 65_535;
 const MAX_DATAGRAMS: usize = 64;
 
 const NEEDS_CHECKSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
@@ -244,31 +245,39 @@ impl Pending {
         }
     }
 
-    /// Writes the virtio header, lengths and checksums of a merged packet.
+    /// Writes the virtio header, lengths and checksums of a merged packet, or the header of a lone
+    /// one whose checksum is open.
     fn seal(&mut self) {
-        let Some(group) = self.group.as_ref().filter(|_| self.packets > 1) else {
+        let Some(group) = &self.group else {
             return;
         };
         let layout = group.layout;
         let (header, packet) = self.frame.split_at_mut(VNET_HEADER);
         let gso = match (layout.transport, layout.is_ipv4()) {
+            _ if self.packets == 1 => GSO_NONE,
             (Transport::Tcp, true) => GSO_TCPV4,
             (Transport::Tcp, false) => GSO_TCPV6,
             (Transport::Udp, true | false) => GSO_UDP_L4,
         };
+        if gso == GSO_NONE && !layout.is_open(packet) {
+            return;
+        }
         header[0] = NEEDS_CHECKSUM;
         header[1] = gso;
+        let segment = if gso == GSO_NONE { 0 } else { group.segment };
         // A TUN header is in native byte order unless TUNSETVNETLE or TUNSETVNETBE was called.
         let fields = [
             layout.payload_start,
-            group.segment,
+            segment,
             layout.transport_start,
             layout.transport.checksum_offset(),
         ];
         for (to, value) in header[2..].chunks_exact_mut(2).zip(fields) {
             to.copy_from_slice(&(value as u16).to_ne_bytes());
         }
-        write_lengths(packet, layout);
+        if gso != GSO_NONE {
+            write_lengths(packet, layout);
+        }
     }
 }
 
@@ -317,13 +326,9 @@ fn write_lengths(packet: &mut [u8], layout: Layout) {
     if layout.transport == Transport::Udp {
         packet[start + 4..start + 6].copy_from_slice(&((length - start) as u16).to_be_bytes());
     }
-    let pseudo = checksum::pseudo_header(
-        layout.addresses(packet),
-        layout.transport.protocol(),
-        length - start,
-    );
+    let pseudo = checksum::fold(layout.pseudo_header(packet));
     let at = start + layout.transport.checksum_offset();
-    packet[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_ne_bytes());
+    packet[at..at + 2].copy_from_slice(&pseudo.to_ne_bytes());
 }
 
 #[cfg(test)]

@@ -106,19 +106,31 @@ impl Layout {
         })
     }
 
-    /// True if the IPv4 header checksum and the transport checksum are both right. Merging
+    /// True if the IPv4 header checksum is right and the transport checksum is right or open. Merging
     /// computes them anew, which must not mend a packet that was damaged.
     pub(super) fn is_intact(self, packet: &[u8]) -> bool {
         if self.is_ipv4() && !checksum::is_valid(checksum::sum(&packet[..20])) {
             return false;
         }
         let segment = &packet[self.transport_start..];
-        let pseudo = checksum::pseudo_header(
+        self.is_open(packet)
+            || checksum::is_valid(self.pseudo_header(packet) + checksum::sum(segment))
+    }
+
+    /// True if the transport checksum holds the sum of the pseudo-header only, and is to be completed.
+    /// A complete checksum that happens to be the same number is also what completing it would give.
+    pub(super) fn is_open(self, packet: &[u8]) -> bool {
+        let at = self.transport_start + self.transport.checksum_offset();
+        packet[at..at + 2] == checksum::fold(self.pseudo_header(packet)).to_ne_bytes()
+    }
+
+    /// Sum of the packet's pseudo-header.
+    pub(super) fn pseudo_header(self, packet: &[u8]) -> u64 {
+        checksum::pseudo_header(
             self.addresses(packet),
             self.transport.protocol(),
-            segment.len(),
-        );
-        checksum::is_valid(pseudo + checksum::sum(segment))
+            packet.len() - self.transport_start,
+        )
     }
 
     /// True if both headers agree in all that must be equal: TTL, DSCP, ECN, DF, flow label, ports,

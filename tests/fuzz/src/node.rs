@@ -8,7 +8,10 @@ use std::{
 use mesh_core::queue::ecn::Ecn;
 use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
-    lan::{ip::IpHeader, segment::Segments},
+    lan::{
+        ip::IpHeader,
+        segment::{Checksums, Segments},
+    },
     path::gather::Gatherer,
     wireguard::noise::public_key,
 };
@@ -37,7 +40,8 @@ pub fn segments(bytes: &[u8]) {
     let ip = segments.ip();
     for index in 0..segments.count() {
         let mut packet = vec![0; segments.len_of(index)];
-        segments.write(index, &mut packet);
+        segments.write(index, Checksums::Open, &mut packet);
+        segments.write(index, Checksums::Complete, &mut packet);
         assert!(
             packet.len() <= bytes.len(),
             "a segment is no longer than the whole"
@@ -161,6 +165,7 @@ pub fn connecting(number: u8, peer: u8, now: Instant) -> Node {
         keepalive: Duration::from_secs(25),
         mtu: 1400,
         allow_gcm: true,
+        open_checksums: true,
         relay: true,
         unix_time: Duration::from_secs(1_700_000_000),
     };

@@ -57,6 +57,7 @@ impl Station {
             keepalive: Duration::from_secs(25),
             mtu: MTU,
             allow_gcm,
+            open_checksums: false,
             relay: true,
             unix_time: Duration::from_secs(1_700_000_000),
         };

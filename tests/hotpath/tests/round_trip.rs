@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use mesh_core::lan::segment::{Segments, VNET_HEADER};
+use mesh_core::lan::segment::{Checksums, Segments, VNET_HEADER};
 use platform::tun::{Coalescer, Merge};
 use proptest::{
     collection::vec,
@@ -182,12 +182,12 @@ fn judge(packet: &[u8]) {
     assert_eq!(ones(&all), 0xFFFF, "transport checksum");
 }
 
-fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
+fn cut(frame: &[u8], checksums: Checksums) -> Vec<Vec<u8>> {
     let mut frame = frame.to_vec();
     let segments = Segments::parse(&mut frame).unwrap();
     let packets = (0..segments.count()).map(|index| {
         let mut packet = vec![0; segments.len_of(index)];
-        segments.write(index, &mut packet);
+        segments.write(index, checksums, &mut packet);
         packet
     });
     packets.collect()
@@ -214,7 +214,7 @@ fn merge(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
 /// Cut, looked at, merged, and cut again.
 fn survives(whole: &Super) {
     let frame = whole.frame();
-    let packets = cut(&frame);
+    let packets = cut(&frame, Checksums::Complete);
     assert_eq!(packets.len(), whole.segments());
     packets.iter().for_each(|packet| judge(packet));
     let payload: Vec<u8> = packets
@@ -233,11 +233,51 @@ fn survives(whole: &Super) {
         }
     }
     let merged = merge(&packets);
-    let again: Vec<Vec<u8>> = merged.iter().flat_map(|frame| cut(frame)).collect();
+    let again: Vec<Vec<u8>> = merged
+        .iter()
+        .flat_map(|frame| cut(frame, Checksums::Complete))
+        .collect();
     assert!(again == packets, "what was merged is cut as it was before");
     if whole.is_plain() && packets.len() > 1 {
         assert_eq!(merged.len(), 1);
         assert!(merged[0] == frame, "the super-packet is the same again");
+    }
+    open_checksums_survive(whole, &packets);
+}
+
+/// What is cut with open checksums differs in nothing else from `complete`, and is whole again once it was merged.
+fn open_checksums_survive(whole: &Super, complete: &[Vec<u8>]) {
+    let at = whole.start() + if whole.udp { 6 } else { 16 };
+    let frame = whole.frame();
+    let packets = cut(&frame, Checksums::Open);
+    assert_eq!(packets.len(), complete.len());
+    for (open, complete) in packets.iter().zip(complete) {
+        let pseudo = ones(&pseudo_header(open)).to_be_bytes();
+        let plain = whole.udp || complete[whole.start() + 13] & !PSH == ACK;
+        let expected = match plain {
+            true => [&complete[..at], &pseudo, &complete[at + 2..]].concat(),
+            false => complete.clone(),
+        };
+        assert!(*open == expected, "only the checksum differs");
+    }
+    let merged = merge(&packets);
+    for frame in &merged {
+        cut(frame, Checksums::Complete)
+            .iter()
+            .for_each(|packet| judge(packet));
+    }
+    if whole.is_plain() && packets.len() > 1 {
+        assert_eq!(merged.len(), 1);
+        assert!(merged[0] == frame, "the super-packet is the same again");
+    }
+    // Each alone, as after loss.
+    for (open, complete) in packets.iter().zip(complete) {
+        let [frame] = &merge(std::slice::from_ref(open))[..] else {
+            unreachable!("one packet makes one frame");
+        };
+        let again = cut(frame, Checksums::Complete);
+        judge(&again[0]);
+        assert!(again[0][..at] == complete[..at] && again[0][at + 2..] == complete[at + 2..]);
     }
 }
 
@@ -341,12 +381,12 @@ fn a_checksum_that_comes_out_as_zero_is_still_one() {
             size: 4,
             payload: vec![0; 8],
         };
-        let first = &cut(&whole.frame())[0];
+        let first = &cut(&whole.frame(), Checksums::Complete)[0];
         let at = whole.start() + 6;
         // With its checksum as payload a datagram's sum is that of all ones.
         let checksum = [first[at], first[at + 1]];
         whole.payload = [checksum, [0; 2], checksum, [0; 2]].concat();
-        for packet in cut(&whole.frame()) {
+        for packet in cut(&whole.frame(), Checksums::Complete) {
             assert_eq!(packet[at..at + 2], [0xFF, 0xFF]);
         }
         survives(&whole);

@@ -127,6 +127,7 @@ impl SimNode {
             keepalive: KEEPALIVE,
             mtu: 1400,
             allow_gcm: self.identity.allow_gcm,
+            open_checksums: self.identity.allow_gcm,
             relay: true,
             unix_time,
         };

@@ -3,6 +3,8 @@
 //! With offload the kernel hands over super-packets of up to 64 KiB behind a `virtio_net_hdr` (virtio specification
 //! 1.2, section 5.1.6). They are routed once and cut here, each segment with its headers and checksums mended.
 
+use std::net::IpAddr;
+
 use super::{checksum::Sum, congestion, ip::IpHeader};
 use crate::queue::ecn::Ecn;
 
@@ -17,8 +19,10 @@ const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const TCP_FIN_PSH: u8 = 0x01 | 0x08;
+const TCP_FIN_PSH: u8 = 0x01 | TCP_PSH;
 const TCP_CWR: u8 = 0x80;
+const TCP_PSH: u8 = 0x08;
+const TCP_ACK: u8 = 0x10;
 
 /// Why a frame was not understood. The kernel is not an attacker, but its frames are checked like anyone's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +35,17 @@ pub struct Segments<'a> {
     packet: &'a [u8],
     ip: IpHeader,
     cut: Option<Cut>,
+}
+
+/// What becomes of the transport checksums of the packets that a super-packet is cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksums {
+    /// They are computed.
+    Complete,
+    /// The field holds the sum of the pseudo-header, folded and not inverted, as with `NEEDS_CSUM` (virtio 5.1.6.2);
+    /// whoever takes the packet knows it by that and completes it, or merges it with others without looking. Only where
+    /// it is found without a search: no IP options or extension headers, and in TCP no flags but ACK and PSH.
+    Open,
 }
 
 /// How a super-packet is cut.
@@ -131,7 +146,7 @@ impl<'a> Segments<'a> {
     }
 
     /// Writes packet `index` into `out`, which is [`Self::len_of`] bytes long.
-    pub fn write(&self, index: usize, out: &mut [u8]) {
+    pub fn write(&self, index: usize, checksums: Checksums, out: &mut [u8]) {
         let Some(cut) = self.cut else {
             return out.copy_from_slice(self.packet);
         };
@@ -142,7 +157,7 @@ impl<'a> Segments<'a> {
         to_headers.copy_from_slice(headers);
         to_payload.copy_from_slice(&payload[start..end]);
         self.mend_ip(index, out);
-        self.mend_transport(cut, index, end == payload.len(), out);
+        self.mend_transport(cut, (index, end == payload.len()), checksums, out);
     }
 
     fn mend_ip(&self, index: usize, segment: &mut [u8]) {
@@ -159,7 +174,13 @@ impl<'a> Segments<'a> {
         put(segment, 10, usize::from(sum));
     }
 
-    fn mend_transport(&self, cut: Cut, index: usize, last: bool, segment: &mut [u8]) {
+    fn mend_transport(
+        &self,
+        cut: Cut,
+        (index, last): (usize, bool),
+        checksums: Checksums,
+        segment: &mut [u8],
+    ) {
         let (_, transport) = segment.split_at_mut(self.ip.header_len);
         let len = transport.len();
         let checksum_at = if self.ip.protocol == TCP {
@@ -179,10 +200,16 @@ impl<'a> Segments<'a> {
             6
         };
         put(transport, checksum_at, 0);
-        let sum = Sum::default()
-            .add_pseudo_header(self.ip.source, self.ip.destination, self.ip.protocol, len)
-            .plus(transport)
-            .finish();
+        let pseudo = Sum::default().add_pseudo_header(
+            self.ip.source,
+            self.ip.destination,
+            self.ip.protocol,
+            len,
+        );
+        if checksums == Checksums::Open && self.is_plain(transport) {
+            return put(transport, checksum_at, usize::from(pseudo.folded()));
+        }
+        let sum = pseudo.plus(transport).finish();
         // A UDP checksum of zero would mean "none" (RFC 768).
         let sum = if sum == 0 && self.ip.protocol == UDP {
             0xFFFF
@@ -190,6 +217,18 @@ impl<'a> Segments<'a> {
             sum
         };
         put(transport, checksum_at, usize::from(sum));
+    }
+}
+
+impl Segments<'_> {
+    /// Whether the checksum of a packet with this transport header is found without a search.
+    fn is_plain(&self, transport: &[u8]) -> bool {
+        let plain_ip = match self.ip.source {
+            IpAddr::V4(_) => self.ip.header_len == 20,
+            IpAddr::V6(_) => self.ip.header_len == 40,
+        };
+        let plain_tcp = || transport[12] & 0x0F == 0 && transport[13] & !TCP_PSH == TCP_ACK;
+        plain_ip && (self.ip.protocol == UDP || plain_tcp())
     }
 }
 

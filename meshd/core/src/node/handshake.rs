@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mesh_wire::{
-    carrier::{Carrier, FEATURE_AES_256_GCM},
+    carrier::{Carrier, FEATURE_AES_256_GCM, FEATURE_OPEN_CHECKSUMS},
     wireguard::Message,
 };
 
@@ -72,6 +72,13 @@ impl Node {
         true
     }
 
+    /// What we tell peers that we can do.
+    fn features(&self) -> u64 {
+        let gcm = u64::from(self.keys.uses().gcm) * FEATURE_AES_256_GCM;
+        let open_checksums = u64::from(self.local.open_checksums) * FEATURE_OPEN_CHECKSUMS;
+        gcm | open_checksums
+    }
+
     /// New keys are in use: say what we can do, and send what waited. Whoever began the handshake must send something,
     /// because the other side uses the keys only then.
     pub(super) fn on_new_keys(
@@ -81,11 +88,11 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        if self.keys.uses().gcm {
-            let bits = FEATURE_AES_256_GCM;
+        let bits = self.features();
+        if bits != 0 {
             self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
         }
-        let sent = self.flush_pending(index, now, transmit) || self.keys.uses().gcm;
+        let sent = self.flush_pending(index, now, transmit) || bits != 0;
         if initiator
             && !sent
             && let Some(peer) = self.peers.get_mut(index)

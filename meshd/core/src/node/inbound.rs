@@ -9,7 +9,7 @@ use std::{
 
 use is::stun::StunMessage;
 use mesh_wire::{
-    carrier::{Carrier, FEATURE_AES_256_GCM, is_carrier},
+    carrier::{Carrier, is_carrier},
     frame::{Frame, classify},
     wireguard::{Cipher, Message},
 };
@@ -300,10 +300,8 @@ impl Node {
                 });
             }
             Carrier::Features { bits } => {
-                if let Some(peer) = self.peers.get_mut(index)
-                    && bits & FEATURE_AES_256_GCM != 0
-                {
-                    peer.session.peer_opens_gcm(receiver);
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.session.peer_can(receiver, bits);
                 }
             }
         }

@@ -53,6 +53,8 @@ pub struct NodeConfig {
     pub mtu: usize,
     /// Whether sessions may use AES-256-GCM with peers that also want it: this machine has it in hardware.
     pub allow_gcm: bool,
+    /// Whether the TUN completes checksums that a peer leaves open, see [`crate::lan::segment::Checksums::Open`].
+    pub open_checksums: bool,
     /// Whether frames are carried for others.
     pub relay: bool,
     /// Time since 1970-01-01T00:00:00Z when the node is made; handshakes carry it.

@@ -7,7 +7,10 @@ use mesh_wire::wireguard::DATA_HEADER;
 
 use super::{Node, event::DropReason};
 use crate::{
-    lan::{congestion::mark, segment::Segments},
+    lan::{
+        congestion::mark,
+        segment::{Checksums, Segments},
+    },
     peer::{Peer, table::PeerIdx},
     queue::{
         ecn::Ecn,
@@ -33,10 +36,16 @@ impl Node {
         match peer.link.filter(|_| peer.session.is_established(now)) {
             Some(route) => {
                 let ecn = segments.mark();
+                let checksums = match peer.session.leaves_checksums_open() {
+                    true => Checksums::Open,
+                    false => Checksums::Complete,
+                };
                 for number in 0..segments.count() {
                     let len = segments.len_of(number);
                     let seal = Seal { len, ecn, mtu, now };
-                    seal.into_train(peer, route, transmit, |place| segments.write(number, place));
+                    seal.into_train(peer, route, transmit, |place| {
+                        segments.write(number, checksums, place);
+                    });
                 }
                 self.after_traffic(index, now, transmit);
             }
@@ -88,7 +97,7 @@ impl Node {
         };
         for number in 0..segments.count() {
             let mut packet = vec![0; segments.len_of(number)];
-            segments.write(number, &mut packet);
+            segments.write(number, Checksums::Complete, &mut packet);
             let dropped = peer.pending.push(packet);
             self.counters.count(DropReason::Unreachable, dropped);
         }

@@ -10,6 +10,7 @@ use crate::{
     wireguard::{keypair::Uses, noise::public_key},
 };
 
+mod checksums;
 mod forward;
 
 const PSK: [u8; 32] = [9; 32];
@@ -70,6 +71,7 @@ impl Station {
             keepalive: Duration::from_secs(25),
             mtu: 1400,
             allow_gcm: false,
+            open_checksums: false,
             relay: true,
             unix_time: Duration::from_secs(1_700_000_000),
         };

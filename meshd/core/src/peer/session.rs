@@ -9,6 +9,7 @@ use std::{
 
 use mesh_wire::{
     WireGuardKey,
+    carrier::FEATURE_OPEN_CHECKSUMS,
     relay::RelayTag,
     wireguard::{Cipher, INITIATION, Message, RESPONSE, initiation, response},
 };
@@ -176,11 +177,17 @@ impl Session {
         keys.is_some_and(|keys| keys.check_frame(tag, covered, now))
     }
 
-    /// The peer said under the keys named `receiver` that it opens AES-256-GCM.
-    pub fn peer_opens_gcm(&mut self, receiver: u32) {
+    /// The peer said under the keys named `receiver` what it can do: a sum of `FEATURE_*` of [`mesh_wire::carrier`].
+    pub fn peer_can(&mut self, receiver: u32, features: u64) {
         if let Some(keys) = self.keys.by_index(receiver) {
-            keys.peer_opens_gcm();
+            keys.peer_can(features);
         }
+    }
+
+    /// Whether the peer completes checksums that we leave open.
+    pub fn leaves_checksums_open(&self) -> bool {
+        let keys = self.keys.current();
+        keys.is_some_and(|keys| keys.peer_has(FEATURE_OPEN_CHECKSUMS))
     }
 
     /// Whether new keys, of a handshake that the peer began, came into use.

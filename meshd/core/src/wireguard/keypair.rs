@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, time::Instant};
 
 use mesh_wire::{
+    carrier::FEATURE_AES_256_GCM,
     relay::RelayTag,
     wireguard::{Cipher, DATA_HEADER, TAG, data_header},
 };
@@ -56,8 +57,8 @@ pub struct Keypair {
     gcm: Option<Aead>,
     /// Present where we carry frames for others.
     hop: Option<Box<HopKeys>>,
-    /// The peer said in this session that it opens AES-256-GCM.
-    peer_opens_gcm: bool,
+    /// What the peer said in this session that it can do.
+    peer_features: u64,
     counter: u64,
     window: ReplayWindow,
     created: Instant,
@@ -86,7 +87,7 @@ impl Keypair {
                 .gcm
                 .then(|| Aead::new(&AES_256_GCM, &derived(&keys.send), &derived(&keys.receive))),
             hop: uses.relay.then(|| Box::new(HopKeys::new(keys))),
-            peer_opens_gcm: false,
+            peer_features: 0,
             counter: 0,
             window: ReplayWindow::default(),
             created: now,
@@ -127,14 +128,19 @@ impl Keypair {
         self.renew.is_some_and(|at| now >= at) || self.counter >= self.limits().0
     }
 
-    /// The peer opens AES-256-GCM: use it from now on if we have it too.
-    pub fn peer_opens_gcm(&mut self) {
-        self.peer_opens_gcm = true;
+    /// The peer can do this, a sum of `FEATURE_*` of [`mesh_wire::carrier`]: from now on do it with it, where we can too.
+    pub fn peer_can(&mut self, features: u64) {
+        self.peer_features |= features;
+    }
+
+    /// Whether the peer said so of this feature.
+    pub fn peer_has(&self, feature: u64) -> bool {
+        self.peer_features & feature != 0
     }
 
     /// What the next message will be sealed with.
     pub fn cipher(&self) -> Cipher {
-        if self.gcm.is_some() && self.peer_opens_gcm {
+        if self.gcm.is_some() && self.peer_has(FEATURE_AES_256_GCM) {
             Cipher::Aes256Gcm
         } else {
             Cipher::ChaCha20Poly1305
@@ -319,12 +325,12 @@ mod tests {
             ([false, true], Cipher::ChaCha20Poly1305),
         ] {
             let [mut a, mut b] = pair(gcm);
-            a.peer_opens_gcm();
+            a.peer_can(FEATURE_AES_256_GCM);
             assert_eq!(a.cipher(), cipher);
             assert!(open(&mut b, &mut message(&mut a, 100)).is_some());
         }
         let [mut a, mut b] = pair([true, false]);
-        a.peer_opens_gcm();
+        a.peer_can(FEATURE_AES_256_GCM);
         assert_eq!(
             open(&mut b, &mut message(&mut a, 100)),
             None,
@@ -349,7 +355,7 @@ mod tests {
         assert!(open(&mut b, &mut message(&mut a, 10)).is_some());
         assert!(!a.is_usable(a.created) && message(&mut a, 10).is_empty());
         let [mut a, mut b] = pair([true; 2]);
-        a.peer_opens_gcm();
+        a.peer_can(FEATURE_AES_256_GCM);
         a.counter = GCM_REJECT_AFTER_MESSAGES;
         assert!(message(&mut a, 10).is_empty());
         a.counter = 0;

@@ -54,7 +54,7 @@ fn cut(kind: u8, size: u16, packet: &[u8]) -> Vec<Vec<u8>> {
 
 fn written(segments: &Segments<'_>, index: usize) -> Vec<u8> {
     let mut packet = vec![0; segments.len_of(index)];
-    segments.write(index, &mut packet);
+    segments.write(index, Checksums::Complete, &mut packet);
     packet
 }
 

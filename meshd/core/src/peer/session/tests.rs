@@ -264,7 +264,8 @@ fn aes_is_used_under_the_keys_for_which_the_peer_asked() {
     let Some(Message::Data { receiver, .. }) = Message::parse(&sealed) else {
         panic!("no data message")
     };
-    a.session.peer_opens_gcm(receiver);
+    a.session
+        .peer_can(receiver, mesh_wire::carrier::FEATURE_AES_256_GCM);
     assert_eq!(a.session.cipher(), Some(Cipher::Aes256Gcm));
     let sealed = a.seal(&[9; 20], now);
     assert!(b.open(&sealed, now).is_some());
