@@ -52,6 +52,16 @@ fn an_mtu_lies_between_the_ipv4_minimum_and_a_jumbo_frame() {
 }
 
 #[test]
+fn there_are_one_to_sixteen_threads() {
+    for good in ["1", "16"] {
+        assert!(threads(good).is_ok(), "{good}");
+    }
+    for bad in ["0", "17", "-1", "2.0", "two", ""] {
+        assert!(threads(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn a_cidr_is_private_without_host_bits_and_with_room() {
     for good in [
         "10.100.0.0/16",
