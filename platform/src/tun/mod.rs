@@ -111,7 +111,8 @@ impl Tun {
     }
 
     /// True if whatever a [`Coalescer`] takes may hold the sum of its pseudo-header instead of a TCP or UDP
-    /// checksum, if it has payload, no IP options or extension headers, and no TCP flags but ACK and PSH.
+    /// checksum, if it has payload, is no fragment, has no IP options or extension headers, and of TCP's
+    /// flags and reserved bits only ACK, and perhaps PSH.
     pub fn completes_checksums(&self) -> bool {
         let Merge { tcp, udp } = self.device.merge();
         tcp && udp

@@ -166,3 +166,34 @@ proptest::proptest! {
         }
     }
 }
+
+/// Which of the segments of a super-packet have a complete checksum when they may be left open.
+fn complete(kind: u8, packet: &[u8]) -> Vec<bool> {
+    let mut frame = vnet(kind, NEEDS_CSUM, 700, 0, 0);
+    frame.extend_from_slice(packet);
+    let segments = Segments::parse(&mut frame).unwrap();
+    let packets = (0..segments.count()).map(|index| {
+        let mut packet = vec![0; segments.len_of(index)];
+        segments.write(index, Checksums::Open, &mut packet);
+        checksum_holds(&packet)
+    });
+    packets.collect()
+}
+
+#[test]
+fn checksums_stay_open_only_where_they_are_found_without_a_search() {
+    let payload = [0x5A; 1000];
+    let [fin, push] = [0x11, 0x18];
+    assert_eq!(complete(GSO_UDP_L4, &udp_v6(&payload)), [false, false]);
+    assert_eq!(complete(GSO_TCPV4, &tcp_v4(&payload, push)), [false, false]);
+    assert_eq!(complete(GSO_TCPV4, &tcp_v4(&payload, fin)), [false, true]);
+    let mut reserved = tcp_v4(&payload, push);
+    reserved[32] |= 1;
+    assert_eq!(complete(GSO_TCPV4, &reserved), [true, true]);
+    let mut options = tcp_v4(&payload, push);
+    options.splice(20..20, [1, 1, 1, 0]);
+    options[0] = 0x46;
+    let len = options.len();
+    put(&mut options, 2, len);
+    assert_eq!(complete(GSO_TCPV4, &options), [true, true]);
+}
