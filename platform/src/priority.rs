@@ -2,38 +2,28 @@
 
 use std::io;
 
-/// The lowest priority of the real-time policies (sched(7)).
-#[cfg(target_os = "linux")]
-const BEFORE_PROCESSES: i32 = 1;
+/// Whether this system has it at all.
+pub const AVAILABLE: bool = cfg!(target_os = "linux");
 
 /// Lets the calling thread run as soon as it has something to do, before every thread of ordinary
-/// processes (`SCHED_RR`), or again among them. Linux leaves ordinary processes at least a
-/// twentieth of each core all the same. Threads that this one starts are ordinary ones.
-/// Fails without `CAP_SYS_NICE`, and on other systems.
+/// processes (`SCHED_RR` at the lowest of the real-time priorities, sched(7)), or again among them.
+/// Threads that this one starts are ordinary ones.
+///
+/// Fails where neither `CAP_SYS_NICE` nor `RLIMIT_RTPRIO` allows it, on other systems, and for a
+/// thread that was given another policy than `SCHED_OTHER` from outside, which it keeps.
 pub fn run_before_others(whether: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        let (policy, priority) = match whether {
-            true => (libc::SCHED_RR, BEFORE_PROCESSES),
-            false => (libc::SCHED_OTHER, 0),
+        let (from, to) = match whether {
+            true => (libc::SCHED_OTHER, (libc::SCHED_RR, 1)),
+            false => (libc::SCHED_RR, (libc::SCHED_OTHER, 0)),
         };
-        // SAFETY: `sched_param` is plain old data for which all zeros is a valid value.
-        let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
-        parameter.sched_priority = priority;
-        // By its number: musl's function of this name always fails.
-        // SAFETY: the call reads one `sched_param`, which outlives it; thread 0 is the caller.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_sched_setscheduler,
-                0,
-                policy | libc::SCHED_RESET_ON_FORK,
-                &raw const parameter,
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
+        if policy()? != from {
+            return Err(io::Error::other(
+                "its scheduling policy was set from outside",
+            ));
         }
-        Ok(())
+        set_policy(to)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -44,36 +34,71 @@ pub fn run_before_others(whether: bool) -> io::Result<()> {
     }
 }
 
+/// The policy of the calling thread. By its number, as below: musl's functions of these names always fail.
+#[cfg(target_os = "linux")]
+fn policy() -> io::Result<libc::c_int> {
+    // SAFETY: no memory is passed; thread 0 is the caller.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    match libc::c_int::try_from(policy) {
+        Ok(policy @ 0..) => Ok(policy & !libc::SCHED_RESET_ON_FORK),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn set_policy((policy, priority): (libc::c_int, libc::c_int)) -> io::Result<()> {
+    // SAFETY: `sched_param` is plain old data for which all zeros is a valid value.
+    let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameter.sched_priority = priority;
+    let policy = policy | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the call reads one `sched_param`, which outlives it; thread 0 is the caller.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            policy,
+            &raw const parameter,
+        )
+    };
+    match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    /// The policy of the calling thread.
-    fn policy() -> i32 {
-        // SAFETY: no memory is passed; thread 0 is the caller.
-        unsafe { libc::sched_getscheduler(0) }
-    }
-
     #[test]
     fn only_the_thread_that_asks_runs_before_others() {
         // Without the privilege the system says so, and nothing changes.
-        let asked = std::thread::spawn(|| {
-            let ordinary = policy();
-            match run_before_others(true) {
-                Ok(()) => {
-                    assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_RR);
-                    let child = std::thread::spawn(policy).join().unwrap();
-                    assert_eq!(child, libc::SCHED_OTHER, "a thread of its own inherits it");
-                    run_before_others(false).unwrap();
-                    assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER);
-                }
-                Err(error) => {
-                    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-                    assert_eq!(policy(), ordinary);
-                }
+        let asked = std::thread::spawn(|| match run_before_others(true) {
+            Ok(()) => {
+                assert_eq!(policy().unwrap(), libc::SCHED_RR);
+                let child = std::thread::spawn(policy).join().unwrap();
+                assert_eq!(child.unwrap(), libc::SCHED_OTHER, "inherited");
+                run_before_others(false).unwrap();
+                assert_eq!(policy().unwrap(), libc::SCHED_OTHER);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                assert_eq!(policy().unwrap(), libc::SCHED_OTHER);
             }
         });
         asked.join().unwrap();
-        assert_eq!(policy(), libc::SCHED_OTHER);
+        assert_eq!(policy().unwrap(), libc::SCHED_OTHER);
+    }
+
+    #[test]
+    fn a_policy_from_outside_is_left_alone() {
+        let batch = std::thread::spawn(|| {
+            set_policy((libc::SCHED_BATCH, 0)).unwrap();
+            for whether in [true, false] {
+                run_before_others(whether).unwrap_err();
+                assert_eq!(policy().unwrap(), libc::SCHED_BATCH);
+            }
+        });
+        batch.join().unwrap();
     }
 }

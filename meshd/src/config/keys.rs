@@ -84,9 +84,9 @@ pub const KEYS: &[Key] = &[
         "mesh.device.realtime",
         "`true` or `false`",
         "true",
-        "Whether a thread that has much to move, from 60,000 packets a second, runs before ordinary processes, as the kernel's \
-         own network code does. Round trips stay short under load and streams fast. `false` is for a machine whose other \
-         work matters more. Linux only.",
+        "Whether a thread that has much to move for members, from 60,000 packets a second, runs before ordinary processes for \
+         up to 8 ms at a time. Round trips stay short under load and streams fast. `false` is for a machine whose other \
+         work matters more. Linux only; needs CAP_SYS_NICE, which root has.",
     ),
     key(
         "mesh.device.mac_address",

@@ -115,7 +115,7 @@ pub async fn start(
         statuses.push(status);
         let turn = Turn {
             node,
-            tun: TunIo::new(tun, config.tun.mtu),
+            tun: TunIo::new(tun),
             udp,
             watch,
             transmit: TransmitQueue::new(),

@@ -36,6 +36,7 @@ pub(super) struct Strays {
     owners: Arc<Owners>,
     others: Vec<(SyncSender<Box<[u8]>>, Bell)>,
     ours: Receiver<Box<[u8]>>,
+    lost: u64,
 }
 
 impl Strays {
@@ -53,6 +54,7 @@ impl Strays {
                 owners: Arc::default(),
                 others: others.clone(),
                 ours,
+                lost: 0,
             });
         strays.collect()
     }
@@ -63,7 +65,7 @@ impl Strays {
     }
 
     /// Gives a frame from the interface away if another thread has its destination; returns whether it did.
-    pub(super) fn hand_over(&self, frame: &[u8]) -> bool {
+    pub(super) fn hand_over(&mut self, frame: &[u8]) -> bool {
         let destination = frame
             .get(VNET_HEADER..)
             .and_then(IpHeader::parse)
@@ -75,10 +77,16 @@ impl Strays {
         else {
             return false;
         };
-        if queue.try_send(frame.into()).is_ok() {
-            bell.ring();
+        match queue.try_send(frame.into()) {
+            Ok(()) => bell.ring(),
+            Err(_) => self.lost += 1,
         }
         true
+    }
+
+    /// Frames that found the queue of their thread full.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// A frame that another thread read for us.

@@ -17,13 +17,11 @@ pub(super) struct TunIo {
     tun: Tun,
     frame: Vec<u8>,
     coalescer: Coalescer,
-    mtu: usize,
 }
 
 impl TunIo {
-    pub(super) fn new(tun: Tun, mtu: u16) -> Self {
+    pub(super) fn new(tun: Tun) -> Self {
         Self {
-            mtu: usize::from(mtu),
             frame: vec![0; MAX_FRAME],
             coalescer: tun.coalescer(),
             tun,
@@ -42,7 +40,7 @@ impl TunIo {
             match self.tun.try_read(&mut self.frame) {
                 Ok(len) => {
                     each(&mut self.frame[..len]);
-                    look.count(len, self.mtu);
+                    look.arrivals += 1;
                     bytes += len;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(look),

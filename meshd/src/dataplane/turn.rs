@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::{Command, Event, Node, NodeStatus, PacketQueue, TransmitQueue};
+use mesh_core::{Command, DropReason, Event, Node, NodeStatus, PacketQueue, TransmitQueue};
 use platform::{
     priority::run_before_others,
     readiness::{Ready, Watch},
@@ -58,6 +58,7 @@ impl Turn {
         loop {
             let ready = self.wait()?;
             let now = Instant::now();
+            let moved = self.node.moved();
             if ready.bell {
                 if self.crossing.shutdown.is_cancelled() {
                     return Ok(());
@@ -72,6 +73,7 @@ impl Turn {
             }
             self.udp.send_all(&mut self.transmit, &self.watch);
             self.tell(now);
+            look.packets = self.node.moved() - moved;
             self.conduct.after(look, now);
         }
     }
@@ -126,13 +128,15 @@ impl Turn {
                 continue;
             }
             let mut written = Ok(());
-            look += udp.receive(socket, |arrival, (train, stride)| {
+            let more = udp.receive(socket, |arrival, (train, stride)| {
                 node.handle_train(arrival, (&mut *train, stride), now, transmit, packets);
                 if written.is_ok() {
                     written = tun.put(packets.iter(train));
                 }
+                look.arrivals += 1;
                 packets.clear();
             });
+            look.more |= more;
             written?;
             tun.flush()?;
         }
@@ -151,7 +155,7 @@ impl Turn {
         } = self;
         tun.read(|frame| {
             if strays
-                .as_ref()
+                .as_mut()
                 .is_some_and(|strays| strays.hand_over(frame))
             {
                 return;
@@ -169,7 +173,8 @@ impl Turn {
                 tracing::debug!("an event of the data plane was dropped");
             }
         }
-        self.publisher.publish(&self.node, now);
+        let lost = self.strays.as_ref().map_or(0, Strays::lost);
+        self.publisher.publish((&self.node, lost), now);
     }
 }
 
@@ -187,7 +192,7 @@ impl Conduct {
         Self {
             moderation: Moderation::new(now),
             first: false,
-            allowed,
+            allowed: allowed && platform::priority::AVAILABLE,
         }
     }
 
@@ -205,10 +210,12 @@ impl Conduct {
     fn go(&mut self, first: bool) {
         match run_before_others(first) {
             Ok(()) => self.first = first,
-            Err(error) => {
-                tracing::info!(%error, "packets wait their turn among processes");
+            Err(error) if first => {
+                tracing::info!(%error, "packets wait their turn among processes; CAP_SYS_NICE would let them go first");
                 self.allowed = false;
             }
+            // Asked again after the next turn.
+            Err(error) => tracing::debug!(%error, "packets go before processes still"),
         }
     }
 }
@@ -234,11 +241,14 @@ impl Publisher {
         self.dirty.then_some(self.next)
     }
 
-    fn publish(&mut self, node: &Node, now: Instant) {
+    /// `lost` packets waited for another thread when there were too many already.
+    fn publish(&mut self, (node, lost): (&Node, u64), now: Instant) {
         if self.dirty && self.next <= now {
             self.dirty = false;
             self.next = now + STATUS_INTERVAL;
-            self.status.send_replace(Arc::new(node.status(now)));
+            let mut status = node.status(now);
+            status.counters.count(DropReason::Unreachable, lost);
+            self.status.send_replace(Arc::new(status));
         }
     }
 }

@@ -15,7 +15,6 @@ use platform::{
     udp::{Destination, RecvBuffers, SLOTS, UdpError, UdpSocket},
 };
 
-use super::moderation::Look;
 use crate::problem::{self, Listener, Problem};
 
 /// Trains taken by one receive call while they are long: what was received is then still in the cache of the core when
@@ -68,19 +67,19 @@ impl UdpIo {
         self.sockets.each_ref().map(Option::as_ref)
     }
 
-    /// Gives the trains that one receive call takes from a socket, with their strides, to `each`.
+    /// Gives the trains that one receive call takes from a socket, with their strides, to `each`; returns whether it took
+    /// as many as it could.
     pub(super) fn receive(
         &mut self,
         socket: usize,
         mut each: impl FnMut(Arrival, (&mut [u8], usize)),
-    ) -> Look {
-        let (mut look, mut bytes) = (Look::default(), 0);
+    ) -> bool {
+        let mut bytes = 0;
         let Some(socket) = &self.sockets[socket] else {
-            return look;
+            return false;
         };
         let local = socket.local_addr();
         let received = socket.try_recv(&mut self.buffers, self.most, |meta, train| {
-            look.count(train.len(), meta.stride);
             bytes += train.len();
             let to = meta.to_ip.unwrap_or_else(|| local.ip());
             let arrival = Arrival {
@@ -92,15 +91,18 @@ impl UdpIo {
         });
         match received {
             Ok(trains) => {
-                look.more = trains == self.most;
+                let more = trains == self.most;
                 let long = bytes >= BULK * trains.max(1);
                 self.most = if long { BULK_TRAINS } else { SLOTS };
+                more
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // An ICMP error for something that we sent; the socket goes on.
-            Err(error) => tracing::debug!(%error, "receive"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                // An ICMP error for something that we sent; the socket goes on.
+                tracing::debug!(%error, "receive");
+                false
+            }
         }
-        look
     }
 
     /// Sends the trains that can grow no more.

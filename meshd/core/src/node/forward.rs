@@ -75,6 +75,7 @@ impl Node {
         else {
             return self.counters.count(DropReason::NoRoute, 1);
         };
+        self.moved += 1;
         let len = header.frame_len(message.len());
         transmit.push_marked_with((route, ecn), len, |out| {
             let tag = header

@@ -78,6 +78,7 @@ impl Node {
                     talking = packet.as_ref().map(|(index, _)| *index).or(talking);
                     if let Some((_, packet)) = packet {
                         let start = number * stride;
+                        self.moved += 1;
                         packets.push(start + packet.start..start + packet.end);
                     }
                 }

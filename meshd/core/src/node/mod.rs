@@ -81,6 +81,7 @@ pub struct Node {
     events: VecDeque<Event>,
     rng: ChaCha12Rng,
     started: Instant,
+    moved: u64,
 }
 
 impl Node {
@@ -107,7 +108,13 @@ impl Node {
             events: VecDeque::new(),
             rng,
             started: now,
+            moved: 0,
         }
+    }
+
+    /// Packets that were sealed for members, opened from them or carried for them so far. Nobody else can raise it.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// When [`Self::handle_timeout`] must be called at the latest, and what for.

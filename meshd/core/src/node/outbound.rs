@@ -47,6 +47,7 @@ impl Node {
                         segments.write(number, checksums, place);
                     });
                 }
+                self.moved += u64::try_from(segments.count()).unwrap_or(0);
                 self.after_traffic(index, now, transmit);
             }
             None => self.keep(index, &segments, now, transmit),

@@ -28,7 +28,7 @@ fn two_threads() -> [Strays; 2] {
 
 #[test]
 fn a_packet_goes_to_the_thread_that_has_its_destination() {
-    let [first, second] = two_threads();
+    let [mut first, second] = two_threads();
     assert!(!first.hand_over(&frame([10, 0, 0, 1])), "our own");
     assert!(!first.hand_over(&frame([10, 0, 0, 9])), "nobody's");
     assert!(!first.hand_over(b"no frame"));
@@ -40,11 +40,12 @@ fn a_packet_goes_to_the_thread_that_has_its_destination() {
 
 #[test]
 fn a_thread_that_is_behind_costs_packets_and_no_memory() {
-    let [first, second] = two_threads();
+    let [mut first, second] = two_threads();
     for _ in 0..2 * STRAYS {
         assert!(first.hand_over(&frame([10, 0, 0, 2])));
     }
     assert_eq!(std::iter::from_fn(|| second.next()).count(), STRAYS);
+    assert_eq!(usize::try_from(first.lost()), Ok(STRAYS));
 }
 
 #[test]
