@@ -24,4 +24,4 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 cargo build --release --workspace
-as_root target/release/demo
+as_root "${CARGO_TARGET_DIR:-target}/release/demo"
