@@ -275,3 +275,26 @@ fn pass_on(router: &Host, host: &Host) {
     );
     router.namespace().nft(&table).unwrap();
 }
+
+/// Of a super-packet's datagrams only the last comes through, so that there is nothing to merge it with.
+#[test]
+fn a_checksum_that_was_left_open_is_completed_where_its_packet_arrives_alone() {
+    let pair = Pair::linked("alone", OPEN).unwrap();
+    for host in [pair.alice.host(), pair.bob.host()] {
+        switch(
+            host,
+            "eth0",
+            "tso off gso off tx-udp-segmentation off gro off",
+        );
+    }
+    // 1001 bytes with UDP and IP headers, padded to 1040, then 32 of WireGuard and 28 of the outer headers.
+    let rule = "table ip alone { chain passing { type filter hook forward priority 0;\nip length 1100 drop\n}\n}";
+    pair.lab.internet().router().namespace().nft(rule).unwrap();
+    let capture = Capture::start(pair.bob.host(), "mesh0", "in", "udp").unwrap();
+    let way = Traffic::between(&pair.alice, &pair.bob).unwrap();
+    let lost = way.cut_datagrams(4 * 1001 + 996, 1001);
+    lost.expect_err("four of five datagrams were dropped");
+    let told = capture.finish("UDP, length 996", 1).unwrap();
+    assert!(told.contains("bad udp cksum"), "it is not open: {told}");
+    no_checksum_was_wrong(pair.bob.host());
+}
