@@ -211,7 +211,7 @@ impl Conduct {
         match run_before_others(first) {
             Ok(()) => self.first = first,
             Err(error) if first => {
-                tracing::info!(%error, "packets wait their turn among processes; CAP_SYS_NICE would let them go first");
+                tracing::info!(%error, "packets wait their turn among processes: to go first, their thread needs CAP_SYS_NICE and no policy from outside");
                 self.allowed = false;
             }
             // Asked again after the next turn.

@@ -44,7 +44,7 @@ pub enum Checksums {
     Complete,
     /// The field holds the sum of the pseudo-header, folded and not inverted, as with `NEEDS_CSUM` (virtio 5.1.6.2);
     /// whoever takes the packet knows it by that and completes it, or merges it with others without looking. Only where
-    /// it is found without a search: no IP options or extension headers, and in TCP no flags but ACK and PSH.
+    /// it is found without a search: no IP options or extension headers, and in TCP no flag or reserved bit but ACK, and perhaps PSH.
     Open,
 }
 
@@ -218,9 +218,7 @@ impl<'a> Segments<'a> {
         };
         put(transport, checksum_at, usize::from(sum));
     }
-}
 
-impl Segments<'_> {
     /// Whether the checksum of a packet with this transport header is found without a search.
     fn is_plain(&self, transport: &[u8]) -> bool {
         let plain_ip = match self.ip.source {
