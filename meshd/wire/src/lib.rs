@@ -2,6 +2,7 @@
 //!
 //! * [`id`]: who a node and a network are. [`psk`]: the network's shared secret and what is derived from it.
 //! * [`peer_info`]: what members know of each other. [`discovery`]: the JSON that the discovery server speaks.
+//! * [`trust`]: certificates, invites and revocations.
 //! * [`signal`]: ICE credentials and candidates between two peers. [`join_link`]: the invitation.
 //! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
 //! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry.
@@ -20,6 +21,7 @@ pub mod problem;
 pub mod psk;
 pub mod relay;
 pub mod signal;
+pub mod trust;
 pub mod wireguard;
 
 pub use error::DecodeError;

@@ -11,7 +11,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("frame", wire::frame),
     ("signal", wire::signal),
     ("join_link", wire::join_link),
@@ -27,6 +27,8 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("ip_header", node::ip_header),
     ("node", node::datagrams),
     ("stun_answer", node::stun_answer),
+    ("certificate", wire::certificate),
+    ("revocation", wire::revocation),
 ];
 
 /// Runs the target of this name.

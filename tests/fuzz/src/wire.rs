@@ -2,7 +2,9 @@
 
 use std::str::from_utf8;
 
+use ed25519_dalek::SigningKey;
 use mesh_wire::{
+    NodeId,
     carrier::{Carrier, is_carrier},
     discovery::{ClientMessage, MAX_SIGNAL, ServerMessage},
     frame::{Frame, classify},
@@ -11,6 +13,7 @@ use mesh_wire::{
     psk::NetworkPsk,
     relay::{RelayFrame, TAG},
     signal::{MAX_CANDIDATES, Signal},
+    trust::{Certificate, Invite, Issuer, Revocation, Root},
     wireguard::{Message, cookie_reply, data_header, initiation, response},
 };
 
@@ -147,4 +150,42 @@ pub fn network_psk(bytes: &[u8]) {
     if let Ok(psk) = NetworkPsk::from_text(text) {
         assert_eq!(psk.to_text(), text.to_ascii_lowercase());
     }
+}
+
+/// `trust::Certificate`, with all that it holds, and the check of its chain.
+pub fn certificate(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::read(bytes) else {
+        return;
+    };
+    assert_eq!(certificate.as_bytes(), bytes);
+    if let Some(root) = root() {
+        // Most are forged; those that are not verify every time.
+        let verdict = certificate.verify(&root);
+        assert_eq!(verdict, certificate.verify(&root));
+    }
+    match &certificate.issuer {
+        Issuer::Network => {}
+        Issuer::Invite(invite) => assert!(Invite::read(invite.as_bytes()).is_ok()),
+        Issuer::Admin(admin) => assert!(Certificate::read(admin.as_bytes()).is_ok()),
+    }
+}
+
+/// `trust::Revocation`.
+pub fn revocation(bytes: &[u8]) {
+    let Ok(revocation) = Revocation::read(bytes) else {
+        return;
+    };
+    assert_eq!(revocation.as_bytes(), bytes);
+    if let Some(root) = root() {
+        let verdict = revocation.verify(&root);
+        assert_eq!(verdict, revocation.verify(&root));
+    }
+}
+
+/// The network of the corpus.
+fn root() -> Option<Root> {
+    Some(Root {
+        network: "my-network".parse().ok()?,
+        key: NodeId::of(&SigningKey::from_bytes(&[1; 32])),
+    })
 }

@@ -18,6 +18,7 @@ use mesh_wire::{
     psk::NetworkPsk,
     relay::RelayFrame,
     signal::Signal,
+    trust::{Certificate, Revocation},
     wireguard::Message,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -95,6 +96,8 @@ fn the_corpus_holds_what_is_accepted() {
     accepted("network_psk", |b| {
         from_utf8(b).is_ok_and(|t| NetworkPsk::from_text(t).is_ok())
     });
+    accepted("certificate", |b| Certificate::read(b).is_ok());
+    accepted("revocation", |b| Revocation::read(b).is_ok());
     accepted("carrier", |b| Carrier::decode(b).is_ok());
     accepted("relay", |b| RelayFrame::parse(b).is_some());
     for kind in 1..=4 {
@@ -164,4 +167,6 @@ replayed! {
     any_ip_header_is_read_or_refused: "ip_header",
     any_datagrams_leave_a_node_whole: "node",
     any_answer_of_a_stun_server_is_read_or_refused: "stun_answer",
+    any_certificate_is_read_or_refused: "certificate",
+    any_revocation_is_read_or_refused: "revocation",
 }

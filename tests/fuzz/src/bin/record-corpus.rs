@@ -9,14 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ed25519_dalek::SigningKey;
 use fuzz::node::{PEER, SELF, address, connecting};
 use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
-    NodeId,
+    NodeId, WireGuardKey,
     carrier::Carrier,
     psk::NetworkPsk,
     relay::{Path as RelayPath, RelayHeader},
+    trust::{
+        Binding, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Root, Span,
+        default_mac,
+    },
     wireguard::cookie_reply,
 };
 
@@ -62,6 +67,7 @@ fn main() -> io::Result<()> {
         write("ip_header", name, &message.encode())?;
     }
     relay_frames()?;
+    statements()?;
     let psk = NetworkPsk::from_bytes([42; 32]);
     write("network_psk", "plain", psk.to_text().as_bytes())?;
     let link = format!(
@@ -87,6 +93,58 @@ fn relay_frames() -> io::Result<()> {
         write("relay", name, &frame)?;
         write("frame", name, &frame)?;
         write("node", name, &framed(&frame))?;
+    }
+    Ok(())
+}
+
+/// Certificates of each kind of issuer and revocations, of the network with key 1.
+fn statements() -> io::Result<()> {
+    let signer = |number: u8| SigningKey::from_bytes(&[number; 32]);
+    let root = Root {
+        network: "my-network".parse().map_err(io::Error::other)?,
+        key: NodeId::of(&signer(1)),
+    };
+    let binding = |number: u8| Binding {
+        node_id: NodeId::of(&signer(number)),
+        wireguard_key: WireGuardKey::from_bytes([number; 32]),
+        name: format!("node-{number}"),
+        virtual_ips: vec![[10, 100, 0, number].into()],
+        mac: default_mac(&NodeId::of(&signer(number))),
+        roles: Roles::all(),
+        subnets: Vec::new(),
+        span: Span {
+            from: 100,
+            until: 200,
+        },
+        serial: 7,
+    };
+    let terms = InviteTerms {
+        key: NodeId::of(&signer(5)),
+        uses: Some(1),
+        roles: Roles::all(),
+        span: Span {
+            from: 100,
+            until: 200,
+        },
+    };
+    let wrong = io::Error::other;
+    let admin =
+        Certificate::sign(&root, &signer(1), &Issuer::Network, &binding(9)).map_err(wrong)?;
+    let invite = Invite::sign(&root, &signer(9), Some(&admin), &terms).map_err(wrong)?;
+    for (name, key, issuer) in [
+        ("network", 1, Issuer::Network),
+        ("invite", 5, Issuer::Invite(Box::new(invite))),
+        ("admin", 9, Issuer::Admin(Box::new(admin.clone()))),
+    ] {
+        let made = Certificate::sign(&root, &signer(key), &issuer, &binding(2)).map_err(wrong)?;
+        write("certificate", name, made.as_bytes())?;
+        write("certificate", "cut", &made.as_bytes()[..80])?;
+    }
+    let revoked = (&NodeId::of(&signer(2)), 150);
+    for (name, key, admin) in [("network", 1, None), ("admin", 9, Some(&admin))] {
+        let made = Revocation::sign(&root, &signer(key), admin, revoked).map_err(wrong)?;
+        write("revocation", name, made.as_bytes())?;
+        write("revocation", "cut", &made.as_bytes()[..40])?;
     }
     Ok(())
 }
