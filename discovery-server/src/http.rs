@@ -7,6 +7,7 @@ mod join_page;
 mod networks;
 mod peers;
 mod refusal;
+mod revocations;
 mod schema;
 
 use std::{sync::Arc, time::Duration};
@@ -35,6 +36,7 @@ fn described_routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(networks::show, networks::delete))
         .routes(routes!(peers::register, peers::list))
         .routes(routes!(peers::deregister))
+        .routes(routes!(revocations::revoke))
         .routes(routes!(events::events))
         .routes(routes!(join_page::join_page))
         .routes(routes!(health::healthz))
@@ -134,6 +136,7 @@ mod tests {
             "get /metrics",
             "post /api/v1/mesh/networks",
             "post /api/v1/mesh/networks/{id}/peers",
+            "post /api/v1/mesh/networks/{id}/revocations",
         ];
         assert_eq!(described, expected);
     }

@@ -14,13 +14,14 @@ use mesh_wire::{
     NetworkId, NodeId,
     discovery::{RegisterPeer, ServerMessage},
     peer_info::{Directory, PeerInfo},
+    trust::{Certificate, Revocation},
 };
 
 use crate::{
     auth::NodeProof,
     mailbox::{Attachment, ConnectionId, Ending, Hub},
     registry::Member,
-    store::{NetworkRow, Registered, Store, StoreError},
+    store::{Applicant, NetworkRow, Registered, Revoked, Store, StoreError},
 };
 
 /// What became of a wish to deregister.
@@ -51,6 +52,12 @@ pub(crate) struct Networks {
     live: Mutex<BTreeMap<NetworkId, Arc<LiveNetwork>>>,
 }
 
+/// What a list is made of, beside who is online.
+struct Stored {
+    members: Vec<Member>,
+    revocations: Vec<String>,
+}
+
 /// What is known of one network in memory only.
 #[derive(Debug)]
 struct LiveNetwork {
@@ -75,16 +82,22 @@ impl Networks {
         }
     }
 
-    /// Registers a record that was verified, and tells the others if that changed anything.
+    /// Registers a record that was verified, with its certificate where the network has a key, and tells the others if
+    /// that changed anything.
     pub(crate) async fn register(
         &self,
-        network: &NetworkId,
+        network: &NetworkRow,
         request: &RegisterPeer,
+        certificate: Option<&Certificate>,
     ) -> Result<(Registered, Option<PeerInfo>), StoreError> {
-        let live = self.live(network);
+        let live = self.live(&network.id);
         let _order = live.changes.lock().await;
-        let (record, wish) = (&request.record, request.requested_ip);
-        let registered = self.store.register(network, record, wish, now()).await?;
+        let applicant = Applicant {
+            record: &request.record,
+            certificate,
+            wish: request.requested_ip,
+        };
+        let registered = self.store.register(network, &applicant, now()).await?;
         let mut hub = live.hub();
         let info = match &registered {
             Registered::New(member) => {
@@ -104,6 +117,9 @@ impl Networks {
             | Registered::NetworkFull
             | Registered::NoAddressLeft
             | Registered::KeyTaken
+            | Registered::AddressTaken
+            | Registered::NameTaken
+            | Registered::Rejected(_)
             | Registered::NetworkGone => None,
         };
         Ok((registered, info))
@@ -134,6 +150,34 @@ impl Networks {
         Ok(Deregistered::Done)
     }
 
+    /// Takes a key out for good, if `revocation` was verified, and tells the others.
+    pub(crate) async fn revoke(
+        &self,
+        network: &NetworkId,
+        revocation: &Revocation,
+    ) -> Result<Revoked, StoreError> {
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        let revoked = self.store.revoke(network, revocation, now()).await?;
+        let Revoked::Done(out) = &revoked else {
+            return Ok(revoked);
+        };
+        let mut hub = live.hub();
+        let text = revocation.to_text();
+        hub.publish(|revision| ServerMessage::Revoked {
+            revision,
+            revocation: text,
+        });
+        for node in out {
+            hub.publish(|revision| ServerMessage::PeerLeft {
+                revision,
+                node_id: *node,
+            });
+            hub.forget(node);
+        }
+        Ok(revoked)
+    }
+
     /// Deletes a network and ends its connections; whether it was there.
     pub(crate) async fn delete(&self, network: &NetworkId) -> Result<bool, StoreError> {
         let live = self.live(network);
@@ -147,8 +191,8 @@ impl Networks {
     pub(crate) async fn directory(&self, network: &NetworkId) -> Result<Directory, StoreError> {
         let live = self.live(network);
         let _order = live.changes.lock().await;
-        let members = self.store.members(network).await?;
-        Ok(directory(&live.hub(), &members))
+        let stored = self.stored(network).await?;
+        Ok(directory(&live.hub(), stored))
     }
 
     /// Begins a connection to the events of a network that its client was let into, with the list as it is before the
@@ -160,11 +204,11 @@ impl Networks {
         if self.store.network(&network.id).await?.as_ref() != Some(network) {
             return Ok(Attached::NetworkGone);
         }
-        let members = self.store.members(&network.id).await?;
+        let stored = self.stored(&network.id).await?;
         // No await from here on: a request that is given up must not leave an attachment behind.
         let mut hub = live.hub();
         Ok(match hub.attach() {
-            Some(attachment) => Attached::Yes(attachment, directory(&hub, &members)),
+            Some(attachment) => Attached::Yes(attachment, directory(&hub, stored)),
             None => Attached::TooMany,
         })
     }
@@ -245,6 +289,13 @@ impl Networks {
             .fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1))
     }
 
+    async fn stored(&self, network: &NetworkId) -> Result<Stored, StoreError> {
+        Ok(Stored {
+            members: self.store.members(network).await?,
+            revocations: self.store.revocations(network).await?,
+        })
+    }
+
     fn live(&self, network: &NetworkId) -> Arc<LiveNetwork> {
         let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let live = all.entry(network.clone()).or_insert_with(|| {
@@ -276,10 +327,15 @@ fn publish_presence(hub: &mut Hub, member: &Member) {
     hub.publish(|revision| ServerMessage::PeerUpdated { revision, peer });
 }
 
-fn directory(hub: &Hub, members: &[Member]) -> Directory {
+fn directory(hub: &Hub, stored: Stored) -> Directory {
     Directory {
         revision: hub.revision(),
-        peers: members.iter().map(|member| info(hub, member)).collect(),
+        peers: stored
+            .members
+            .iter()
+            .map(|member| info(hub, member))
+            .collect(),
+        revocations: stored.revocations,
     }
 }
 

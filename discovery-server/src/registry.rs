@@ -17,6 +17,9 @@ pub const MAX_MEMBERS: usize = 1_000;
 /// Networks that one server keeps: at 200 bytes each they are 2 MB, and anyone may create one.
 pub const MAX_NETWORKS: u64 = 10_000;
 
+/// Revoked keys that one network keeps: as many as it may have members. They are in each snapshot.
+pub(crate) const MAX_REVOCATIONS: u64 = 1_000;
+
 /// A stored member, without its presence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
@@ -72,6 +75,11 @@ pub(crate) fn cidr_objection(cidr: Ipv4Net) -> Option<String> {
     reserved.then(|| "it is reserved for other uses (RFC 6890)".to_owned())
 }
 
+/// Whether the address is one that a member of the range may have.
+pub(crate) fn is_host(cidr: Ipv4Net, address: Ipv4Addr) -> bool {
+    cidr.contains(&address) && address != cidr.network() && address != cidr.broadcast()
+}
+
 /// `requested` if it is a free host address of `cidr`, else the lowest free one; `None` when all are taken.
 pub(crate) fn allocate(
     cidr: Ipv4Net,
@@ -121,6 +129,7 @@ mod tests {
             seq,
             instance,
             signature: String::new(),
+            certificate: None,
         }
     }
 

@@ -4,28 +4,27 @@
 
 mod error;
 mod file;
+mod register;
 mod rows;
+mod trust;
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-    time::Duration,
-};
+use std::{fs::File, path::Path, time::Duration};
 
 pub use error::StoreError;
 use error::{Cause, doing};
 use ipnet::Ipv4Net;
-use mesh_wire::{NetworkId, NodeId, peer_info::PeerRecord};
+use mesh_wire::{NetworkId, NodeId, trust::Revocation};
+pub(crate) use register::Applicant;
 use sqlx::{
-    SqliteConnection, SqlitePool,
+    Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub(crate) use trust::{Rejection, Revoked};
+
 use crate::{
     auth::TokenHash,
-    registry::{self, Freshness, MAX_MEMBERS, MAX_NETWORKS, Member},
+    registry::{MAX_NETWORKS, Member},
 };
 
 /// Readers at once; each costs a thread and a page cache of 2 MB.
@@ -39,7 +38,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct NetworkRow {
     pub(crate) id: NetworkId,
     pub(crate) cidr: Ipv4Net,
-    pub(crate) network_key: NodeId,
+    /// Present where certificates make the members.
+    pub(crate) network_key: Option<NodeId>,
     pub(crate) admission: TokenHash,
     pub(crate) created_at: u64,
 }
@@ -67,6 +67,12 @@ pub(crate) enum Registered {
     NoAddressLeft,
     /// Another member has the record's WireGuard key.
     KeyTaken,
+    /// Another member has the certificate's address.
+    AddressTaken,
+    /// Another member has the certificate's name.
+    NameTaken,
+    /// The certificate lets nobody in.
+    Rejected(Rejection),
     /// The network was deleted meanwhile.
     NetworkGone,
 }
@@ -125,11 +131,7 @@ impl Store {
     /// Creates a network unless its name is taken.
     pub(crate) async fn create_network(&self, new: &NetworkRow) -> Result<Created, StoreError> {
         const OPERATION: &str = "create a network";
-        let mut tx = self
-            .writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(doing(OPERATION))?;
+        let mut tx = self.begin(OPERATION).await?;
         if let Some(row) = rows::network(&mut tx, &new.id)
             .await
             .map_err(doing(OPERATION))?
@@ -181,25 +183,45 @@ impl Store {
         Ok(result.rows_affected() > 0)
     }
 
-    /// Registers a record that was verified before: finds address and name, and stores all of it or nothing.
+    /// Registers a record that was verified before: finds address and name, or takes those of its certificate, and stores
+    /// all of it or nothing.
     pub(crate) async fn register(
         &self,
-        network: &NetworkId,
-        record: &PeerRecord,
-        requested_ip: Option<IpAddr>,
+        network: &NetworkRow,
+        applicant: &Applicant<'_>,
         now: u64,
     ) -> Result<Registered, StoreError> {
         const OPERATION: &str = "register a peer";
-        let mut tx = self
-            .writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(doing(OPERATION))?;
-        let registered = register_in(&mut tx, network, record, (requested_ip, now))
+        let mut tx = self.begin(OPERATION).await?;
+        let registered = register::register(&mut tx, network, applicant, now)
             .await
             .map_err(doing(OPERATION))?;
         tx.commit().await.map_err(doing(OPERATION))?;
         Ok(registered)
+    }
+
+    /// Keeps a revocation that was verified before, and removes the members that rest on its key.
+    pub(crate) async fn revoke(
+        &self,
+        network: &NetworkId,
+        revocation: &Revocation,
+        now: u64,
+    ) -> Result<Revoked, StoreError> {
+        const OPERATION: &str = "revoke a key";
+        let mut tx = self.begin(OPERATION).await?;
+        let revoked = trust::revoke(&mut tx, network, revocation, now)
+            .await
+            .map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(revoked)
+    }
+
+    /// The revocations of a network, in their text form.
+    pub(crate) async fn revocations(&self, network: &NetworkId) -> Result<Vec<String>, StoreError> {
+        let mut reader = self.reader().await?;
+        trust::revocations(&mut reader, network)
+            .await
+            .map_err(doing("list the revocations"))
     }
 
     /// All members of a network in order of name.
@@ -238,13 +260,11 @@ impl Store {
         network: &NetworkId,
         node: &NodeId,
     ) -> Result<bool, StoreError> {
-        let result = sqlx::query("DELETE FROM peers WHERE network = ? AND node_id = ?")
-            .bind(network.as_str())
-            .bind(node.to_string())
-            .execute(&self.writer)
+        const OPERATION: &str = "deregister a peer";
+        let mut writer = self.writer.acquire().await.map_err(doing(OPERATION))?;
+        rows::remove_member(&mut writer, network, node)
             .await
-            .map_err(doing("deregister a peer"))?;
-        Ok(result.rows_affected() > 0)
+            .map_err(doing(OPERATION))
     }
 
     /// Writes down when members were last seen.
@@ -253,11 +273,7 @@ impl Store {
         seen: &[(NetworkId, NodeId, u64)],
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "write down when peers were last seen";
-        let mut tx = self
-            .writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(doing(OPERATION))?;
+        let mut tx = self.begin(OPERATION).await?;
         for (network, node, at) in seen {
             sqlx::query("UPDATE peers SET last_seen = ? WHERE network = ? AND node_id = ?")
                 .bind(rows::signed(*at))
@@ -286,65 +302,20 @@ impl Store {
         self.writer.close().await;
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, StoreError> {
+    async fn begin(
+        &self,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(doing(operation))
+    }
+
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
         self.readers
             .acquire()
             .await
             .map_err(doing("get a connection to the file"))
     }
-}
-
-async fn register_in(
-    tx: &mut SqliteConnection,
-    network: &NetworkId,
-    record: &PeerRecord,
-    (requested_ip, now): (Option<IpAddr>, u64),
-) -> Result<Registered, sqlx::Error> {
-    let Some(row) = rows::network(tx, network).await? else {
-        return Ok(Registered::NetworkGone);
-    };
-    let members = rows::members(tx, network).await?;
-    let (own, others): (Vec<_>, Vec<_>) = members
-        .into_iter()
-        .partition(|member| member.record.node_id == record.node_id);
-    let names: BTreeSet<String> = others.iter().map(|m| m.name.clone()).collect();
-    let key_taken = others
-        .iter()
-        .any(|member| member.record.wireguard_key == record.wireguard_key);
-    let Some(mut member) = own.into_iter().next() else {
-        if key_taken {
-            return Ok(Registered::KeyTaken);
-        }
-        if others.len() >= MAX_MEMBERS {
-            return Ok(Registered::NetworkFull);
-        }
-        let taken: BTreeSet<Ipv4Addr> = others.iter().map(|m| m.virtual_ip).collect();
-        let Some(virtual_ip) = registry::allocate(row.cidr, &taken, requested_ip) else {
-            return Ok(Registered::NoAddressLeft);
-        };
-        let member = Member {
-            record: record.clone(),
-            name: registry::free_name(&record.hostname, &names),
-            virtual_ip,
-            last_seen: now,
-        };
-        rows::put_member(tx, network, &member).await?;
-        return Ok(Registered::New(member));
-    };
-    match registry::freshness(&member.record, record) {
-        Freshness::Stale => return Ok(Registered::Stale(member.record.seq)),
-        Freshness::Same => return Ok(Registered::Unchanged(member)),
-        Freshness::Newer => {}
-    }
-    // Whoever has the key already keeps it: databases of earlier versions may hold one key twice.
-    if key_taken && member.record.wireguard_key != record.wireguard_key {
-        return Ok(Registered::KeyTaken);
-    }
-    if member.record.hostname != record.hostname {
-        member.name = registry::free_name(&record.hostname, &names);
-    }
-    member.record = record.clone();
-    member.last_seen = now;
-    rows::put_member(tx, network, &member).await?;
-    Ok(Registered::Updated(member))
 }

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use mesh_wire::{NodeId, join_link::JoinLink};
 use tokio::sync::oneshot;
 
-use crate::{problem::Problem, status::PathKind};
+use crate::{problem::Problem, status::PathKind, trust::authority::Offer};
 
 /// How many requests may wait for the daemon. More callers than that wait in the local API.
 pub const CONTROL_QUEUE: usize = 64;
@@ -33,6 +33,8 @@ pub enum Control {
     },
     /// Makes a join link for the network.
     Invite {
+        /// What it shall allow.
+        offer: Offer,
         /// Where the link goes. It holds the network's secret.
         reply: oneshot::Sender<Result<JoinLink, Problem>>,
     },

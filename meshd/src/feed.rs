@@ -60,6 +60,7 @@ impl Roster {
             }
             ServerMessage::PeerLeft { node_id, .. } => Some(Command::RemovePeer(*node_id)),
             ServerMessage::Challenge { .. }
+            | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
             | ServerMessage::Undeliverable { .. }
             | ServerMessage::Error { .. } => None,
@@ -235,7 +236,7 @@ mod tests {
         Network {
             id: "my-network".parse().unwrap(),
             cidr: "10.100.0.0/16".parse().unwrap(),
-            network_key: NodeId::from_bytes([1; 32]),
+            network_key: None,
             created_at: 0,
             peer_count: 0,
             stun_port: Some(3478),

@@ -19,3 +19,4 @@ pub mod publish;
 pub mod shares;
 pub mod state;
 pub mod status;
+pub mod trust;

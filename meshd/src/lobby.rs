@@ -21,7 +21,7 @@ use crate::{
     prepare::Prepared,
     problem::{self, Problem},
     publish::{Link, OwnIdentity, Sources},
-    status::ServerStatus,
+    status::{ServerStatus, Trust},
 };
 
 /// Where the parts of the daemon meet.
@@ -116,6 +116,10 @@ fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
             hostname: prepared.settings.name.clone(),
             mtu: prepared.settings.device.mtu,
             started: Instant::now(),
+            trust: match prepared.membership.network().anchor {
+                Some(_) => Trust::Certificates,
+                None => Trust::Psk,
+            },
         },
         link: meeting.link.subscribe(),
         own: meeting.own.subscribe(),
@@ -141,7 +145,7 @@ pub async fn refuse_until_down(
             Control::Ping { reply, .. } => {
                 let _unheard = reply.send(Err(PingFailure::NoSuchPeer));
             }
-            Control::Invite { reply } => {
+            Control::Invite { reply, .. } => {
                 let _unheard = reply.send(Err(problem::not_joined()));
             }
         }

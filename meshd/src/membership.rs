@@ -1,21 +1,23 @@
 //! How does this node come to be a member? From its state, from a join link, or by creating a network; and how does it
 //! sign what it registers?
 
+mod register;
+
 use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
     NodeId,
-    discovery::{CreateNetwork, Network, RegisterPeer},
+    discovery::{CreateNetwork, Network},
     join_link::JoinLink,
-    peer_info::{Directory, PeerInfo, PeerRecord},
+    peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
 };
 use tokio::{sync::watch, time::sleep};
 use url::Url;
 
 use crate::{
-    config::Settings,
+    config::{Settings, Trust},
     discovery::{
         ServerError,
         client::whole_seconds,
@@ -26,6 +28,7 @@ use crate::{
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
     status::ServerStatus,
+    trust::{self, anchor::Anchor, authority::Authority},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -90,37 +93,39 @@ impl Membership {
         settings: &Settings,
         origin: Origin,
     ) -> Result<Self, Problem> {
-        let (id, server, embedded_server, creator_key, network_key, psk) = match origin {
-            Origin::Join(link) => (
-                link.network,
-                link.server,
-                false,
-                None,
-                link.network_key,
-                link.psk,
-            ),
+        let (id, server, embedded_server, anchor, psk) = match origin {
+            Origin::Join(link) => {
+                let anchor = link.admission.map(|admission| Anchor {
+                    network_key: admission.network_key,
+                    creator_key: None,
+                    capability: Some(admission.capability),
+                    certificate: None,
+                });
+                (link.network, link.server, None, anchor, link.psk)
+            }
             Origin::Create { server, embedded } => {
-                let key = SigningKey::from_bytes(&random_bytes()?);
+                let anchor = match settings.network.trust {
+                    Trust::Certificates => Some(new_anchor()?),
+                    Trust::Psk => None,
+                };
                 let psk = NetworkPsk::from_bytes(random_bytes()?);
-                let public = NodeId::of(&key);
                 (
-                    settings.network.clone(),
+                    settings.network.id.clone(),
                     server,
-                    embedded,
-                    Some(key),
-                    public,
+                    Some(embedded),
+                    anchor,
                     psk,
                 )
             }
         };
         let network = JoinedNetwork {
             id,
-            cidr: settings.cidr,
+            cidr: settings.network.cidr,
             server,
-            embedded_server,
-            network_key,
+            embedded_server: embedded_server == Some(true),
+            created: embedded_server.is_some(),
+            anchor,
             psk,
-            creator_key,
             name: settings.name.clone(),
             virtual_ips: Vec::new(),
             seq: 0,
@@ -145,7 +150,7 @@ impl Membership {
         Network {
             id: self.network.id.clone(),
             cidr: self.network.cidr,
-            network_key: self.network.network_key,
+            network_key: self.network_key(),
             created_at: 0,
             peer_count: 0,
             stun_port: None,
@@ -218,7 +223,7 @@ impl Membership {
             Ok(network) => network,
             Err(error) => return Ok(Err(error)),
         };
-        if network.network_key != self.network.network_key {
+        if network.network_key != self.network_key() {
             return Err(problem::network_key_differs(&network.id, rest.server()));
         }
         let scope = self.scope();
@@ -226,8 +231,8 @@ impl Membership {
             return Err(problem::server_implausible(rest.server(), &why));
         }
         refuse_overlap(network.cidr, interface).await?;
-        let registration = self.registration()?;
-        let own = match conversation.register(&network.id, &registration).await {
+        self.network.cidr = network.cidr;
+        let own = match self.register(&mut conversation).await? {
             Ok(own) => own,
             Err(error) => return Ok(Err(error)),
         };
@@ -238,7 +243,6 @@ impl Membership {
         if let Some(why) = scope.object_to_own(&own) {
             return Err(problem::server_implausible(rest.server(), &why));
         }
-        self.network.cidr = network.cidr;
         self.registered(&own)?;
         let members = match conversation.peers(&network.id).await {
             Ok(members) => members,
@@ -258,12 +262,17 @@ impl Membership {
             cidr: self.network.cidr,
             node_id: self.identity.node_id(),
             own_ips: self.network.virtual_ips.clone(),
+            root: self
+                .network
+                .anchor
+                .as_ref()
+                .map(|anchor| anchor.root(&self.network.id)),
         }
     }
 
     /// Whether we made the network, and could make it again on a server that lost it.
     pub fn is_creator(&self) -> bool {
-        self.network.creator_key.is_some()
+        self.network.created
     }
 
     /// The network on the server, made there if it is ours and missing.
@@ -271,13 +280,13 @@ impl Membership {
         &self,
         conversation: &mut Conversation<'_>,
     ) -> Result<Network, ServerError> {
-        let Some(key) = &self.network.creator_key else {
+        if !self.network.created {
             return conversation.network(&self.network.id).await;
-        };
+        }
         let create = CreateNetwork {
             id: self.network.id.clone(),
             cidr: self.network.cidr,
-            network_key: NodeId::of(key),
+            network_key: self.network_key(),
             admission_token: self.network.psk.admission_token(),
         };
         match conversation.create(&create).await {
@@ -291,21 +300,17 @@ impl Membership {
         }
     }
 
-    /// A freshly signed record with the address that we had.
-    pub fn registration(&mut self) -> Result<RegisterPeer, Problem> {
-        let seq = self.state.next_seq(&mut self.network)?;
-        let record = PeerRecord::sign(
-            self.identity.signing_key(),
-            &self.network.id,
-            self.identity.wireguard_key(),
-            &self.network.name,
-            (seq, self.instance),
-        )
-        .map_err(|error| problem::operation_failed("sign our peer record", &error))?;
-        Ok(RegisterPeer {
-            record,
-            requested_ip: self.network.virtual_ips.first().copied(),
-        })
+    fn network_key(&self) -> Option<NodeId> {
+        self.network
+            .anchor
+            .as_ref()
+            .map(|anchor| anchor.network_key)
+    }
+
+    /// What this node may sign for others.
+    pub fn authority(&self) -> Option<Authority> {
+        let anchor = self.network.anchor.as_ref()?;
+        anchor.authority(&self.network.id, self.identity.signing_key())
     }
 
     /// Remembers the address that we were given.
@@ -329,6 +334,16 @@ fn problem_of(error: &ServerError, server: &Url, network: &JoinedNetwork) -> Pro
     }
 }
 
+fn new_anchor() -> Result<Anchor, Problem> {
+    let key = SigningKey::from_bytes(&random_bytes()?);
+    Ok(Anchor {
+        network_key: NodeId::of(&key),
+        creator_key: Some(key),
+        capability: None,
+        certificate: None,
+    })
+}
+
 fn random_bytes() -> Result<[u8; 32], Problem> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
@@ -337,8 +352,5 @@ fn random_bytes() -> Result<[u8; 32], Problem> {
 }
 
 fn random_u64() -> Result<u64, Problem> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| problem::operation_failed("get random bytes", &error))?;
-    Ok(u64::from_le_bytes(bytes))
+    trust::random_u64().map_err(|error| problem::operation_failed("get random bytes", &error))
 }

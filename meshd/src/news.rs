@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control::{Control, PING_TIMEOUT, PingFailure, Pong},
     dataplane::Commands,
-    prepare::Invitation,
     status::PathKind,
+    trust::invitation::Invitation,
 };
 
 type PingReply = oneshot::Sender<Result<Pong, PingFailure>>;
@@ -105,8 +105,8 @@ impl Switchboard {
                 let _unheard = reply.send(());
                 self.shutdown.cancel();
             }
-            Control::Invite { reply } => {
-                let _unheard = reply.send(self.invite.link().await);
+            Control::Invite { offer, reply } => {
+                let _unheard = reply.send(self.invite.link(&offer).await);
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     membership::{Membership, Origin},
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
+    trust::{authority::Offer, invitation::Invitation},
 };
 
 /// Everything that the start needs.
@@ -71,7 +72,7 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
     let creates = matches!(wanted, Wanted::Create);
     if creates {
         // Before the network exists: its range can still be changed.
-        refuse_overlap(settings.cidr, &settings.device.name).await?;
+        refuse_overlap(settings.network.cidr, &settings.device.name).await?;
     }
     let membership = member(wanted, &settings, (&state, &identity), embedded.as_ref())?;
     let (public_server, notice) = match &embedded {
@@ -82,8 +83,13 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         None => (membership.network().server.clone(), String::new()),
     };
     let embedded_port = embedded.as_ref().map(|server| server.http_addr.port());
-    let new_link = is_alone(&state, membership.network())
-        .then(|| join_link(membership.network(), public_server.clone()));
+    let new_link = if is_alone(&state, membership.network()) {
+        let (network, authority) = (membership.network(), membership.authority());
+        let invitation = Invitation::new(network, authority, public_server.clone(), None);
+        Some(invitation.link_to(public_server.clone(), &Offer::default())?)
+    } else {
+        None
+    };
     Ok(Prepared {
         settings,
         state,
@@ -163,7 +169,7 @@ pub async fn refuse_overlap(cidr: Ipv4Net, interface: &str) -> Result<(), Proble
 fn is_alone(state: &StateDir, network: &JoinedNetwork) -> bool {
     // Only a cache: one that cannot be read counts as empty.
     let known = state.directory(&network.id).ok().flatten();
-    network.creator_key.is_some() && known.is_none_or(|known| known.peers.len() <= 1)
+    network.created && known.is_none_or(|known| known.peers.len() <= 1)
 }
 
 impl Prepared {
@@ -172,29 +178,13 @@ impl Prepared {
         let embedded = self
             .embedded_port
             .map(|port| (port, self.settings.device.name.clone()));
-        Invitation {
-            link: join_link(self.membership.network(), self.public_server.clone()),
+        let server = self.public_server.clone();
+        Invitation::new(
+            self.membership.network(),
+            self.membership.authority(),
+            server,
             embedded,
-        }
-    }
-}
-
-/// Makes join links.
-#[derive(Debug, Clone)]
-pub struct Invitation {
-    link: JoinLink,
-    /// Port of our embedded server, and the interface that does not lead to it.
-    embedded: Option<(u16, String)>,
-}
-
-impl Invitation {
-    /// The link as it is right: this host's address may have changed since the start.
-    pub async fn link(&self) -> Result<JoinLink, Problem> {
-        let mut link = self.link.clone();
-        if let Some((port, interface)) = &self.embedded {
-            link.server = embedded::current_url(*port, interface).await?;
-        }
-        Ok(link)
+        )
     }
 }
 
@@ -218,20 +208,20 @@ fn choose(
         return Ok(link.map_or(Wanted::Create, |link| Wanted::Join(Box::new(link))));
     };
     if let Some(link) = &link
-        && link.network_key != network.network_key
+        && !leads_to(link, &network)
     {
         let current = &network.id;
         return Err(problem::already_joined(current, &link.network, state_dir));
     }
-    if network.id != settings.network {
-        let wanted = &settings.network;
+    if network.id != settings.network.id {
+        let wanted = &settings.network.id;
         return Err(problem::already_joined(&network.id, wanted, state_dir));
     }
-    if !network.virtual_ips.is_empty() && network.cidr != settings.cidr {
+    if !network.virtual_ips.is_empty() && network.cidr != settings.network.cidr {
         return Err(problem::cidr_fixed(
             &network.id,
             network.cidr,
-            settings.cidr,
+            settings.network.cidr,
         ));
     }
     let network = JoinedNetwork {
@@ -244,25 +234,48 @@ fn choose(
             None => Ok(Wanted::Resume(Box::new(network))),
         };
     }
-    // The same link again, or another URL: perhaps the server has moved.
-    let server = link.map(|link| link.server);
-    let server = server.or_else(|| settings.server.clone());
-    Ok(Wanted::Resume(Box::new(JoinedNetwork {
-        server: server.unwrap_or_else(|| network.server.clone()),
-        ..network
-    })))
+    Ok(Wanted::Resume(Box::new(resumed(network, link, settings))))
+}
+
+/// With another link of the same network, or another URL: perhaps the server has moved, or a certificate is to be made anew.
+fn resumed(
+    mut network: JoinedNetwork,
+    link: Option<JoinLink>,
+    settings: &Settings,
+) -> JoinedNetwork {
+    let Some(link) = link else {
+        if let Some(server) = &settings.server {
+            network.server = server.clone();
+        }
+        return network;
+    };
+    network.server = link.server;
+    if let (Some(anchor), Some(admission)) = (&mut network.anchor, link.admission) {
+        anchor.capability = Some(admission.capability);
+    }
+    network
+}
+
+/// Whether the link is one of this network.
+fn leads_to(link: &JoinLink, network: &JoinedNetwork) -> bool {
+    let of_link = link
+        .admission
+        .as_ref()
+        .map(|admission| admission.network_key);
+    let ours = network.anchor.as_ref().map(|anchor| anchor.network_key);
+    of_link == ours && (ours.is_some() || link.psk == network.psk)
 }
 
 /// Whether a network that no server has let us into yet is what the user asks for now. If not, nothing is lost with
 /// it; if it is, the keys that were made for it may be known to the server already.
 fn is_still_wanted(network: &JoinedNetwork, settings: &Settings, link: Option<&JoinLink>) -> bool {
     match link {
-        Some(link) => link.network == network.id && link.network_key == network.network_key,
+        Some(link) => link.network == network.id && leads_to(link, network),
         None => {
-            let is_ours = network.creator_key.is_some();
-            let same_choices = network.cidr == settings.cidr
+            let is_ours = network.created;
+            let same_choices = network.cidr == settings.network.cidr
                 && network.embedded_server == settings.server.is_none();
-            network.id == settings.network && (!is_ours || same_choices)
+            network.id == settings.network.id && (!is_ours || same_choices)
         }
     }
 }
@@ -273,14 +286,5 @@ fn remembered(network: &JoinedNetwork) -> Remembered {
         cidr: Some(network.cidr.to_string()),
         server: (!network.embedded_server).then(|| network.server.to_string()),
         name: Some(network.name.clone()),
-    }
-}
-
-fn join_link(network: &JoinedNetwork, server: url::Url) -> JoinLink {
-    JoinLink {
-        server,
-        network: network.id.clone(),
-        network_key: network.network_key,
-        psk: network.psk.clone(),
     }
 }

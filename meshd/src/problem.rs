@@ -8,6 +8,7 @@ mod host;
 mod network;
 mod share;
 mod stored;
+mod trust;
 
 use std::{io::Write, process::ExitCode};
 
@@ -36,6 +37,7 @@ pub use self::{
         key_file_mode, share_database, state_damaged, state_locked, state_unreadable,
         state_unwritable,
     },
+    trust::{cannot_certify, network_without_key, no_address_left, not_admin, role_not_held},
 };
 
 /// Every code that this program makes itself, with the situation it stands for. A code of the discovery server
@@ -105,6 +107,20 @@ pub const CODES: &[(&str, &str)] = &[
         "membership is asked for before the server has answered",
     ),
     ("daemon-not-running", "a command found no daemon to talk to"),
+    (
+        "cannot-certify",
+        "the certificate must be made anew, and there is nothing to sign it with",
+    ),
+    (
+        "no-address-left",
+        "every address of the network's range is taken",
+    ),
+    ("not-admin", "only the creator and admins vouch for others"),
+    (
+        "network-without-key",
+        "the network was made without what this takes",
+    ),
+    ("role-not-held", "an admin gives only roles that it has"),
     ("peer-not-found", "no member has that name, address or id"),
     ("config-unreadable", "the configuration file cannot be read"),
     (

@@ -60,6 +60,8 @@ pub struct OwnIdentity {
     pub mtu: u16,
     /// When the daemon started.
     pub started: Instant,
+    /// What makes the members of the network.
+    pub trust: Trust,
 }
 
 /// The interface and what moves its packets.
@@ -100,7 +102,7 @@ impl Sources {
                     .as_ref()
                     .map(|link| link.virtual_ips.clone())
                     .unwrap_or_default(),
-                trust: Trust::Psk,
+                trust: self.identity.trust,
                 listen_port: link.as_ref().map_or(0, |link| link.port),
                 uptime_s: self.identity.started.elapsed().as_secs(),
             },

@@ -55,11 +55,13 @@ pub struct NodeStatus {
     pub uptime_s: u64,
 }
 
-/// Who vouches for the members of the network.
+/// What makes somebody a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// Whoever knows the network's secret is a member.
+    /// A certificate that rests on the network's key: the discovery server is not trusted, and one member can be revoked.
+    Certificates,
+    /// The network's shared secret: whoever has it can let others in, and nobody can be put out.
     Psk,
 }
 

@@ -142,9 +142,6 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
     for (arguments, option) in [
         (&["share", "add", "docs", ".", "--rw"][..], "--rw"),
         (&["share", "grant", "docs", "bob", "--rw"], "--rw"),
-        (&["invite", "--expires", "7d"], "--expires"),
-        (&["invite", "--uses", "1"], "--uses"),
-        (&["invite", "--role", "relay"], "--role"),
     ] {
         assert_failed(&run(arguments), &format!("{option} is not built yet"));
     }
@@ -322,6 +319,24 @@ async fn invite_prints_the_link_and_nothing_else() {
     let api = TestApi::start().await;
     let text = assert_done(&ask(&api, &["invite"]).await);
     assert_eq!(text, format!("{}\n", example_link().to_text()));
+    let limits = ["--uses", "1", "--expires", "12h", "--role", "admin"];
+    let limited = [&["invite"][..], &limits].concat();
+    assert_eq!(assert_done(&ask(&api, &limited).await), text);
+}
+
+#[test]
+fn an_invite_without_sense_is_wrong_usage() {
+    for wrong in [
+        ["--uses", "0"],
+        ["--uses", "many"],
+        ["--expires", "7"],
+        ["--expires", "500d"],
+        ["--role", "root"],
+    ] {
+        let output = run(&[&["invite"][..], &wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(stderr(&output).contains(wrong[0]), "{}", stderr(&output));
+    }
 }
 
 #[tokio::test]

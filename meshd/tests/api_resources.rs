@@ -108,7 +108,7 @@ async fn the_discovery_paths_answer_from_local_state() {
         .get("/api/v1/mesh/networks/my-network/peers")
         .await
         .json();
-    assert_eq!(keys(&peers), ["peers", "revision"]);
+    assert_eq!(keys(&peers), ["peers", "revision", "revocations"]);
     assert_eq!(peers["revision"], 9);
     let names: Vec<_> = peers["peers"]
         .as_array()

@@ -71,8 +71,8 @@ fn the_seed_is_accepted_after_removing_exactly_the_named_lines() {
     assert_eq!(rest.lines().count(), SEED.lines().count() - 9);
     let settings = Settings::parse(&load(&rest).unwrap(), "box").unwrap();
     assert!(settings.enabled);
-    assert_eq!(settings.network.as_str(), "my-network");
-    assert_eq!(settings.cidr, "10.100.0.0/16".parse().unwrap());
+    assert_eq!(settings.network.id.as_str(), "my-network");
+    assert_eq!(settings.network.cidr, "10.100.0.0/16".parse().unwrap());
     assert_eq!(settings.device.name, "mesh0");
     assert_eq!(settings.device.mtu, 1400);
     let server = settings.server.unwrap();

@@ -8,7 +8,12 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use mesh_wire::{NodeId, discovery::RegisterPeer, peer_info::Directory};
+use mesh_wire::{
+    NodeId,
+    discovery::RegisterPeer,
+    peer_info::{Directory, PeerRecord},
+    trust::{Certificate, Root},
+};
 
 use super::{
     access::{Role, admit},
@@ -19,8 +24,8 @@ use crate::{
     app::App,
     auth::{MAX_CLOCK_SKEW, NodeProof, SIGNATURE_HEADER, TIMESTAMP_HEADER},
     membership::Deregistered,
-    registry::MAX_MEMBERS,
-    store::Registered,
+    registry::{self, MAX_MEMBERS},
+    store::{NetworkRow, Registered, Rejection},
 };
 
 /// Register a node, or bring its record up to date. The record's `seq` must be greater than the stored one's; the
@@ -36,8 +41,8 @@ use crate::{
         (status = 201, description = "A new member", body = schema::PeerInfo),
         (status = 200, description = "The member as it is now", body = schema::PeerInfo),
         (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 409 stale record, \
-         network full, no address left or the WireGuard key is another member's, 413 too large, 415 not JSON, 422 the record's \
-         signature is wrong, 429 too many from this address",
+         network full, no address left, or WireGuard key, address or name are another member's, 403 the certificate or its invite lets nobody in, 413 too large, 415 not JSON, 422 the record's \
+         signature or certificate is wrong, 429 too many from this address",
          body = schema::Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
          content_type = "application/problem+json"),
@@ -64,9 +69,14 @@ pub(super) async fn register(
             .detail(error.to_string())
             .fix("sign it with the node's own key, for this network, with a DNS label as host name")
     })?;
+    let certificate = certificate(&request.record, &network)?;
     let networks = Arc::clone(&app.networks);
     let (registered, info) = app
-        .to_completion(async move { networks.register(&network.id, &request).await })
+        .to_completion(async move {
+            networks
+                .register(&network, &request, certificate.as_ref())
+                .await
+        })
         .await??;
     let status = match registered {
         Registered::New(_) => StatusCode::CREATED,
@@ -75,6 +85,9 @@ pub(super) async fn register(
         Registered::NetworkFull => return Err(network_full()),
         Registered::NoAddressLeft => return Err(no_address_left()),
         Registered::KeyTaken => return Err(key_taken()),
+        Registered::AddressTaken => return Err(taken("address")),
+        Registered::NameTaken => return Err(taken("name")),
+        Registered::Rejected(rejection) => return Err(rejected(rejection)),
         Registered::NetworkGone => return Err(Refusal::unauthorized()),
     };
     Ok((status, Json(info)).into_response())
@@ -151,6 +164,77 @@ pub(super) async fn deregister(
         Deregistered::Done => Ok(StatusCode::NO_CONTENT),
         Deregistered::Unknown => Err(no_such_peer()),
         Deregistered::NotProven => Err(not_proven()),
+    }
+}
+
+/// What makes the record's node a member, where the network has a key.
+fn certificate(record: &PeerRecord, network: &NetworkRow) -> Result<Option<Certificate>, Refusal> {
+    let Some(key) = network.network_key else {
+        return Ok(None);
+    };
+    let root = Root {
+        network: network.id.clone(),
+        key,
+    };
+    let certificate = record.certified(&root).map_err(|error| {
+        Refusal::new(
+            422,
+            "bad-certificate",
+            "the record's certificate does not make its node a member",
+        )
+        .detail(error.to_string())
+        .fix("join with a link that an admin of this network made")
+    })?;
+    if !registry::is_host(network.cidr, certificate.member_address()) {
+        return Err(Refusal::new(
+            422,
+            "bad-certificate",
+            "the record's certificate does not make its node a member",
+        )
+        .detail(format!(
+            "its address {} is none of {}",
+            certificate.member_address(),
+            network.cidr
+        ))
+        .fix("take a free address of the network's range"));
+    }
+    Ok(Some(certificate))
+}
+
+fn taken(what: &str) -> Refusal {
+    Refusal::new(
+        409,
+        &format!("{what}-taken"),
+        format!("another member of this network has this {what}"),
+    )
+    .fix("look at the members, and take another one")
+}
+
+fn rejected(rejection: Rejection) -> Refusal {
+    let ask = "ask an admin of the network for a new link: meshd invite";
+    match rejection {
+        Rejection::Expired => Refusal::new(
+            403,
+            "certificate-expired",
+            "the node's certificate does not hold today",
+        )
+        .detail("it has expired, or the clock of this server or of the node is wrong")
+        .fix(ask),
+        Rejection::Revoked => Refusal::new(403, "revoked", "this node was revoked")
+            .detail("its key, or the key of who let it in, is out for good")
+            .fix("join with a new state directory and a new link, if an admin agrees"),
+        Rejection::InviteExpired => Refusal::new(
+            403,
+            "invite-expired",
+            "the join link does not hold any more",
+        )
+        .fix(ask),
+        Rejection::InviteUsedUp => Refusal::new(
+            403,
+            "invite-used-up",
+            "the join link has let in as many machines as it may",
+        )
+        .fix(ask),
     }
 }
 

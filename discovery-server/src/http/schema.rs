@@ -27,9 +27,10 @@ pub(crate) struct CreateNetwork {
     /// Where virtual addresses are taken from.
     #[schema(example = "10.100.0.0/16")]
     pub cidr: String,
-    /// The network's Ed25519 public key in lower-case base32.
+    /// The network's Ed25519 public key in lower-case base32. Without one whoever has the admission token is a member;
+    /// with one only who has a certificate.
     #[schema(min_length = 52, max_length = 52)]
-    pub network_key: String,
+    pub network_key: Option<String>,
     /// What members show as their bearer token. The server keeps a hash of it.
     #[schema(min_length = 32, max_length = 128, format = Password)]
     pub admission_token: String,
@@ -42,8 +43,9 @@ pub(crate) struct Network {
     pub id: String,
     /// Where virtual addresses are taken from.
     pub cidr: String,
-    /// The network's Ed25519 public key in lower-case base32.
-    pub network_key: String,
+    /// The network's Ed25519 public key in lower-case base32; null when it has none.
+    #[schema(required = true)]
+    pub network_key: Option<String>,
     /// Seconds since the Unix epoch.
     pub created_at: u64,
     /// Members, online or not.
@@ -80,6 +82,15 @@ pub(crate) struct PeerRecord {
     pub instance: u64,
     /// Base64 of the Ed25519 signature.
     pub signature: String,
+    /// Base64 of the certificate that makes the node a member; needed where the network has a key.
+    pub certificate: Option<String>,
+}
+
+/// A key to be revoked.
+#[derive(Debug, ToSchema)]
+pub(crate) struct Revoke {
+    /// Base64 of the signed revocation.
+    pub revocation: String,
 }
 
 /// A node to be registered.
@@ -114,6 +125,8 @@ pub(crate) struct Directory {
     pub revision: u64,
     /// In order of name.
     pub peers: Vec<PeerInfo>,
+    /// Base64 of the signed revocations: keys that are out for good.
+    pub revocations: Vec<String>,
 }
 
 /// A problem document (RFC 9457).
@@ -197,7 +210,10 @@ mod tests {
         let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
         let network = "net".parse().unwrap();
         let wireguard = WireGuardKey::from_bytes([2; 32]);
-        peer_info::PeerRecord::sign(&key, &network, wireguard, "alice", (1, 2)).unwrap()
+        let mut record =
+            peer_info::PeerRecord::sign(&key, &network, wireguard, "alice", (1, 2)).unwrap();
+        record.certificate = Some(String::new());
+        record
     }
 
     #[test]
@@ -206,14 +222,14 @@ mod tests {
         let create = discovery::CreateNetwork {
             id: "net".parse().unwrap(),
             cidr: "10.0.0.0/8".parse().unwrap(),
-            network_key: key,
+            network_key: Some(key),
             admission_token: String::new(),
         };
         assert_eq!(described::<CreateNetwork>(&[]), written(&create));
         let network = discovery::Network {
             id: "net".parse().unwrap(),
             cidr: "10.0.0.0/8".parse().unwrap(),
-            network_key: key,
+            network_key: Some(key),
             created_at: 0,
             peer_count: 0,
             stun_port: None,
@@ -239,6 +255,10 @@ mod tests {
         assert_eq!(described::<PeerInfo>(&[flattened]), written(&info));
         let directory = peer_info::Directory::default();
         assert_eq!(described::<Directory>(&[]), written(&directory));
+        let revoke = discovery::Revoke {
+            revocation: String::new(),
+        };
+        assert_eq!(described::<Revoke>(&[]), written(&revoke));
         assert_eq!(
             described::<Problem>(&[]),
             written(&problem::Problem::new(400, "a", "b"))

@@ -47,7 +47,11 @@ pub(super) async fn insert_network(
     sqlx::query(query)
         .bind(row.id.as_str())
         .bind(row.cidr.to_string())
-        .bind(row.network_key.to_string())
+        .bind(
+            row.network_key
+                .map(|key| key.to_string())
+                .unwrap_or_default(),
+        )
         .bind(row.admission.as_bytes().to_vec())
         .bind(signed(row.created_at))
         .execute(connection)
@@ -91,7 +95,7 @@ pub(super) async fn put_member(
     let query = "INSERT INTO peers (network, node_id, record, name, virtual_ip, last_seen) \
                  VALUES (?, ?, ?, ?, ?, ?) \
                  ON CONFLICT (network, node_id) DO UPDATE SET record = excluded.record, \
-                 name = excluded.name, last_seen = excluded.last_seen";
+                 name = excluded.name, virtual_ip = excluded.virtual_ip, last_seen = excluded.last_seen";
     let record = serde_json::to_string(&member.record)
         .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     sqlx::query(query)
@@ -104,6 +108,19 @@ pub(super) async fn put_member(
         .execute(connection)
         .await
         .map(drop)
+}
+
+pub(super) async fn remove_member(
+    connection: &mut SqliteConnection,
+    network: &NetworkId,
+    node: &NodeId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query("DELETE FROM peers WHERE network = ? AND node_id = ?")
+        .bind(network.as_str())
+        .bind(node.to_string())
+        .execute(connection)
+        .await
+        .map(|result| result.rows_affected() > 0)
 }
 
 /// SQLite has signed integers only. Our counts and times since 1970 stay far below 2^63.
@@ -124,7 +141,10 @@ fn read_network(row: &SqliteRow) -> Result<NetworkRow, sqlx::Error> {
     Ok(NetworkRow {
         id: parse(row, "id")?,
         cidr: parse(row, "cidr")?,
-        network_key: parse(row, "network_key")?,
+        network_key: match row.try_get::<&str, _>("network_key")? {
+            "" => None,
+            _ => Some(parse(row, "network_key")?),
+        },
         admission: TokenHash::from_bytes(hash),
         created_at: unsigned(row.try_get("created_at")?),
     })

@@ -294,6 +294,7 @@ fn error_code(message: ServerMessage) -> String {
         | ServerMessage::PeerJoined { .. }
         | ServerMessage::PeerUpdated { .. }
         | ServerMessage::PeerLeft { .. }
+        | ServerMessage::Revoked { .. }
         | ServerMessage::Signal { .. }
         | ServerMessage::Undeliverable { .. }) => panic!("no error but {other:?}"),
     }

@@ -173,7 +173,7 @@ impl Net {
         let create = CreateNetwork {
             id: id.clone(),
             cidr: cidr.parse().unwrap(),
-            network_key: NodeId::of(&SigningKey::from_bytes(&secret)),
+            network_key: None,
             admission_token: token.clone(),
         };
         Self { id, token, create }
@@ -306,11 +306,20 @@ impl Events {
         let ServerMessage::Challenge { nonce } = events.next().await else {
             panic!("the first message is no challenge");
         };
-        let ServerMessage::Snapshot { revision, peers } = events.next().await else {
+        let ServerMessage::Snapshot {
+            revision,
+            peers,
+            revocations,
+        } = events.next().await
+        else {
             panic!("the second message is no snapshot");
         };
         events.nonce = nonce;
-        events.list = Directory { revision, peers };
+        events.list = Directory {
+            revision,
+            peers,
+            revocations,
+        };
         events
     }
 
@@ -399,6 +408,7 @@ pub(crate) fn updated(message: &ServerMessage) -> Option<&PeerInfo> {
         | ServerMessage::Snapshot { .. }
         | ServerMessage::PeerJoined { .. }
         | ServerMessage::PeerLeft { .. }
+        | ServerMessage::Revoked { .. }
         | ServerMessage::Signal { .. }
         | ServerMessage::Undeliverable { .. }
         | ServerMessage::Error { .. } => None,

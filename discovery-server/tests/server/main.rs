@@ -10,3 +10,4 @@ mod life;
 mod slow;
 mod starting;
 mod stun;
+mod trust;

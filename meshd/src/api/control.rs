@@ -1,6 +1,7 @@
 //! `POST /api/v1/down` and `POST /api/v1/invite`: what else can the daemon be asked to do?
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, body::Bytes, extract::State, http::StatusCode};
+use mesh_wire::trust::{MAX_LIFE, Role};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -8,7 +9,19 @@ use super::{
     Api,
     error::{ApiError, ask},
 };
-use crate::control::Control;
+use crate::{control::Control, trust::authority::Offer};
+
+/// What a join link shall allow. What is left out is as [`Offer::default`] has it; so is everything without a body.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InviteRequest {
+    /// For how many seconds it holds.
+    pub expires_s: Option<u64>,
+    /// How many machines may join with it.
+    pub uses: Option<u32>,
+    /// What they may do beside carrying for others.
+    pub roles: Vec<String>,
+}
 
 /// The answer to `POST /api/v1/invite`. It holds the network's secret, so it has no `Debug`.
 #[derive(Serialize, Deserialize)]
@@ -26,9 +39,13 @@ pub(super) async fn down(State(api): State<Api>) -> Result<StatusCode, ApiError>
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn invite(State(api): State<Api>) -> Result<Json<InviteAnswer>, ApiError> {
+pub(super) async fn invite(
+    State(api): State<Api>,
+    body: Bytes,
+) -> Result<Json<InviteAnswer>, ApiError> {
+    let offer = offer(&body)?;
     let (reply, answer) = oneshot::channel();
-    ask(&api.context.control, Control::Invite { reply }).await?;
+    ask(&api.context.control, Control::Invite { offer, reply }).await?;
     let link = match answer.await {
         Ok(Ok(link)) => link,
         Ok(Err(problem)) => return Err(problem.into()),
@@ -37,4 +54,36 @@ pub(super) async fn invite(State(api): State<Api>) -> Result<Json<InviteAnswer>,
     Ok(Json(InviteAnswer {
         link: link.to_text(),
     }))
+}
+
+fn offer(body: &[u8]) -> Result<Offer, ApiError> {
+    let bad = |why: String| {
+        ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "malformed-request",
+            "no such join link can be made",
+        )
+        .why(why)
+    };
+    let mut offer = Offer::default();
+    if body.is_empty() {
+        return Ok(offer);
+    }
+    let request: InviteRequest =
+        serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    if let Some(seconds) = request.expires_s {
+        if !(1..=MAX_LIFE).contains(&seconds) {
+            let days = MAX_LIFE / (24 * 3600);
+            return Err(bad(format!("it can hold from 1 second to {days} days")));
+        }
+        offer.seconds = seconds;
+    }
+    if request.uses == Some(0) {
+        return Err(bad("a link for nobody is none".to_owned()));
+    }
+    offer.uses = request.uses;
+    let wanted: Result<Vec<Role>, _> = request.roles.iter().map(|role| role.parse()).collect();
+    let wanted = wanted.map_err(|error| bad(error.to_string()))?;
+    offer.roles = offer.roles.iter().chain(wanted).collect();
+    Ok(offer)
 }

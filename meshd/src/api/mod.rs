@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{control::Control, state::ApiToken, status::Status};
 
-pub use control::InviteAnswer;
+pub use control::{InviteAnswer, InviteRequest};
 pub use error::CODES;
 pub use ping::{PingAnswer, PingRequest};
 pub use server::{ApiListeners, check_address, serve};

@@ -4,16 +4,21 @@ use std::{path::Path, time::Duration};
 
 use clap::Args;
 use hyper::Method;
-use mesh_wire::problem::Problem;
+use mesh_wire::{
+    problem::Problem,
+    trust::{MAX_LIFE, Role},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
     Failure,
     client::{Client, NOTHING},
-    not_built_yet,
     output::Output,
 };
-use crate::{api::InviteAnswer, state::StateDir};
+use crate::{
+    api::{InviteAnswer, InviteRequest},
+    state::StateDir,
+};
 
 /// How long the daemon may take to put everything back: it gives each of its parts a few seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -22,15 +27,38 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub(super) struct InviteArguments {
-    /// When the link ends
-    #[arg(long, hide = true)]
-    expires: Option<String>,
-    /// How often the link can be used
-    #[arg(long, hide = true)]
-    uses: Option<String>,
-    /// What the new member may do
-    #[arg(long, hide = true)]
-    role: Vec<String>,
+    /// For how long the link can be used, such as 30m, 12h or 7d [default: 7d]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    expires: Option<u64>,
+    /// How many machines can join with it [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    uses: Option<u32>,
+    /// What they may do beside carrying for others: exit, bridge, dhcp or admin. May be repeated
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    role: Vec<Role>,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    text.parse()
+        .map_err(|_| "none of relay, exit, bridge, dhcp and admin".to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let form = || "not a time such as 30m, 12h or 7d".to_owned();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(form()),
+    };
+    let number: u64 = number.parse().map_err(|_| form())?;
+    number
+        .checked_mul(unit)
+        .filter(|seconds| (1..=MAX_LIFE).contains(seconds))
+        .ok_or_else(|| format!("a link can hold from 1s to {}d", MAX_LIFE / (24 * 3600)))
 }
 
 /// Returns when the daemon has put everything back, not before.
@@ -66,20 +94,40 @@ pub(super) async fn invite(
     output: &mut Output,
     arguments: &InviteArguments,
 ) -> Result<(), Failure> {
-    for (option, given) in [
-        ("--expires", arguments.expires.is_some()),
-        ("--uses", arguments.uses.is_some()),
-        ("--role", !arguments.role.is_empty()),
-    ] {
-        if given {
-            return Err(not_built_yet(
-                option,
-                "in this version a join link holds the network's secret, which knows no limits",
-                "leave the option out, and give the link only to whom you would give the network",
-            )
-            .into());
+    let request = InviteRequest {
+        expires_s: arguments.expires,
+        uses: arguments.uses,
+        roles: arguments
+            .role
+            .iter()
+            .map(|role| role.name().to_owned())
+            .collect(),
+    };
+    let answer: InviteAnswer = client
+        .send(Method::POST, "/api/v1/invite", Some(&request))
+        .await?;
+    Ok(output.line(answer.link)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_number_and_a_unit() {
+        assert_eq!(seconds("7d"), Ok(604_800));
+        assert_eq!(seconds("90s"), Ok(90));
+        for bad in [
+            "",
+            "7",
+            "d",
+            "-1d",
+            "0s",
+            "1w",
+            "99999999999999999999d",
+            "401d",
+        ] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
-    let answer: InviteAnswer = client.send(Method::POST, "/api/v1/invite", NOTHING).await?;
-    Ok(output.line(answer.link)?)
 }

@@ -46,7 +46,8 @@ fn summary(status: &Status) -> String {
     let node = &status.node;
     let addresses: Vec<String> = node.virtual_ips.iter().map(ToString::to_string).collect();
     let trust = match node.trust {
-        Trust::Psk => "psk (whoever has a join link is a member)",
+        Trust::Certificates => "certificates (the discovery server is not trusted)",
+        Trust::Psk => "psk, weaker (whoever has a join link is a member for good)",
     };
     let mut lines = vec![
         format!(

@@ -37,6 +37,13 @@ pub const KEYS: &[Key] = &[
         "Where virtual addresses are taken from. The creator's choice; who joins takes it over.",
     ),
     key(
+        "mesh.trust",
+        "`certificates` or `psk`",
+        "certificates",
+        "What makes the members of a network that is created here. `certificates`: a key that stays on this machine signs for \
+         each; links can be limited and members revoked. `psk`: whoever has the network's secret is a member for good.",
+    ),
+    key(
         "mesh.name",
         "DNS label",
         "",

@@ -21,7 +21,8 @@ pub use self::{
     place::{At, Finding, Place, Text},
     raw::RawConfig,
     settings::{
-        Cipher, ConnectionSettings, DeviceSettings, LogFormat, LogSettings, Settings, ShareSettings,
+        Cipher, ConnectionSettings, DeviceSettings, LogFormat, LogSettings, Settings,
+        ShareSettings, Trust,
     },
     unbuilt::{NotBuilt, not_built_features, not_built_keys},
     values::{StunServer, is_usable_range},

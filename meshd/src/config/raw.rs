@@ -34,6 +34,7 @@ pub struct RawMesh {
     pub enabled: Option<Text>,
     pub network_id: Option<Text>,
     pub network_cidr: Option<Text>,
+    pub trust: Option<Text>,
     pub name: Option<Text>,
     pub listen_port: Option<Text>,
     #[serde(deserialize_with = "section")]
@@ -187,6 +188,7 @@ impl RawMesh {
             enabled,
             network_id,
             network_cidr,
+            trust,
             name,
             listen_port,
             device,
@@ -198,6 +200,7 @@ impl RawMesh {
         } = self;
         [enabled, network_id, network_cidr, name, listen_port]
             .into_iter()
+            .chain([trust])
             .chain([&mut device.threads, &mut device.kind, &mut device.name])
             .chain([&mut device.mtu, &mut device.offload])
             .chain([&mut device.realtime, &mut device.mac_address])

@@ -24,9 +24,7 @@ pub struct Settings {
     /// Whether the mesh shall run at all; see [`Settings::require_enabled`].
     pub enabled: bool,
     /// The network to create, or the one that was joined.
-    pub network: NetworkId,
-    /// Where virtual addresses come from when the network is created.
-    pub cidr: Ipv4Net,
+    pub network: NetworkSettings,
     /// This node's wish for its host name: a DNS label.
     pub name: String,
     /// The discovery server; `None` means the embedded one.
@@ -45,6 +43,17 @@ pub struct Settings {
     pub api_listen: SocketAddr,
     /// What is logged, and how.
     pub log: LogSettings,
+}
+
+/// The network to create, or the one that was joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// Its name on its discovery server.
+    pub id: NetworkId,
+    /// Where virtual addresses come from when it is created.
+    pub cidr: Ipv4Net,
+    /// What makes its members when it is created.
+    pub trust: Trust,
 }
 
 /// The interface to make.
@@ -73,6 +82,15 @@ pub struct ConnectionSettings {
     pub keepalive_interval: Duration,
     /// What packets are sealed with.
     pub cipher: Cipher,
+}
+
+/// What makes the members of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Certificates under a key of the network.
+    Certificates,
+    /// The network's secret alone.
+    Psk,
 }
 
 /// What packets are sealed with, once a session stands.
@@ -168,8 +186,11 @@ impl Reader {
         self.judge_only(raw);
         Settings {
             enabled: self.value("mesh.enabled", &mesh.enabled, values::boolean),
-            network: self.value("mesh.network_id", &mesh.network_id, values::decoded),
-            cidr: self.value("mesh.network_cidr", &mesh.network_cidr, values::cidr),
+            network: NetworkSettings {
+                id: self.value("mesh.network_id", &mesh.network_id, values::decoded),
+                cidr: self.value("mesh.network_cidr", &mesh.network_cidr, values::cidr),
+                trust: self.value("mesh.trust", &mesh.trust, values::trust),
+            },
             name: self
                 .optional("mesh.name", &mesh.name, values::host_name)
                 .unwrap_or_else(|| name_from_host(host)),

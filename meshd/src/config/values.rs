@@ -17,7 +17,7 @@ use sharing::ShareName;
 use tracing::Level;
 use url::Url;
 
-use super::settings::{Cipher, LogFormat};
+use super::settings::{Cipher, LogFormat, Trust};
 
 /// 576 is what every IPv4 host must accept (RFC 791 section 3.1). 8908 is what fits a jumbo frame of 9000 bytes
 /// behind a WireGuard message (32), a relay header and tag (16 + 16) and IPv4 and UDP (28).
@@ -261,6 +261,14 @@ pub(super) fn cipher(text: &str) -> Parsed<Cipher> {
         "chacha20-poly1305" => Ok(Cipher::ChaCha20Poly1305),
         "auto" => Ok(Cipher::Auto),
         _ => Err("must be chacha20-poly1305 or auto".to_owned()),
+    }
+}
+
+pub(super) fn trust(text: &str) -> Parsed<Trust> {
+    match text {
+        "certificates" => Ok(Trust::Certificates),
+        "psk" => Ok(Trust::Psk),
+        _ => Err("must be certificates or psk".to_owned()),
     }
 }
 

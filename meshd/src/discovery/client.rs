@@ -106,16 +106,17 @@ impl DiscoveryClient {
         shutdown: &CancellationToken,
     ) -> Result<(), ServerError> {
         let own_trouble = |problem: Problem| ServerError::Unreachable(problem.to_string());
-        let registration = self.membership.registration().map_err(own_trouble)?;
         let network = self.membership.network().id.clone();
         let mut conversation = self.rest.converse().await?;
-        let own = match conversation.register(&network, &registration).await {
+        let registered = self.membership.register(&mut conversation).await;
+        let own = match registered.map_err(own_trouble)? {
             // The server has lost the network. Whoever made it can make it again.
             Err(ServerError::Refused(refusal))
                 if refusal.status == 401 && self.membership.is_creator() =>
             {
                 self.membership.find_or_create(&mut conversation).await?;
-                conversation.register(&network, &registration).await?
+                let registered = self.membership.register(&mut conversation).await;
+                registered.map_err(own_trouble)??
             }
             answer => answer?,
         };
@@ -191,7 +192,8 @@ impl DiscoveryClient {
             | ServerMessage::Snapshot { .. }
             | ServerMessage::PeerJoined { .. }
             | ServerMessage::PeerUpdated { .. }
-            | ServerMessage::PeerLeft { .. } => return Ok(()),
+            | ServerMessage::PeerLeft { .. }
+            | ServerMessage::Revoked { .. } => return Ok(()),
         };
         self.tell(command).await
     }

@@ -54,7 +54,9 @@ impl Believed {
     /// Takes a message; returns whether it changed anything.
     pub fn apply(&mut self, message: &ServerMessage) -> bool {
         match message {
-            ServerMessage::Snapshot { revision, peers } => {
+            ServerMessage::Snapshot {
+                revision, peers, ..
+            } => {
                 let before = self.directory.clone();
                 let listed: BTreeSet<_> = peers.iter().map(|peer| peer.record.node_id).collect();
                 self.directory
@@ -80,6 +82,7 @@ impl Believed {
                 before != self.directory.peers.len()
             }
             ServerMessage::Challenge { .. }
+            | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
             | ServerMessage::Undeliverable { .. }
             | ServerMessage::Error { .. } => false,
@@ -133,7 +136,11 @@ mod tests {
     }
 
     fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
-        ServerMessage::Snapshot { revision: 1, peers }
+        ServerMessage::Snapshot {
+            revision: 1,
+            peers,
+            revocations: Vec::new(),
+        }
     }
 
     #[test]
@@ -188,6 +195,7 @@ mod tests {
         let cached = Directory {
             revision: 3,
             peers: vec![peer(2, "bob", 1)],
+            revocations: Vec::new(),
         };
         let believed = Believed::new(scope(), cached);
         assert!(!believed.directory().peers[0].online);

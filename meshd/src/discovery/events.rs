@@ -80,6 +80,7 @@ impl Events {
             | ServerMessage::PeerJoined { .. }
             | ServerMessage::PeerUpdated { .. }
             | ServerMessage::PeerLeft { .. }
+            | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
             | ServerMessage::Undeliverable { .. } => {
                 return Err(ServerError::Unreachable(

@@ -1,5 +1,6 @@
-//! What may a discovery server decide about addresses? Which free address of the agreed private range a member has, and
-//! nothing else: no route of this host is its to take.
+//! What may a discovery server decide? In a network with a key nothing about who is a member and what it has: that is in
+//! certificates. Without one which free address of the agreed private range a member has. No route of this host is its to
+//! take.
 
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use mesh_wire::{
     discovery::Network,
     id::check_dns_label,
     peer_info::{PeerInfo, PeerRecord},
+    trust::{Binding, Root},
 };
 
 use crate::config::is_usable_range;
@@ -24,6 +26,8 @@ pub struct Scope {
     pub node_id: NodeId,
     /// Our addresses; empty before the first registration.
     pub own_ips: Vec<IpAddr>,
+    /// In a network with a key: what certificates are verified against.
+    pub root: Option<Root>,
 }
 
 impl Scope {
@@ -74,10 +78,14 @@ impl Scope {
         let addresses = peer.virtual_ips.iter().all(|ip| {
             self.is_member_address(*ip) && (node_id == self.node_id || !self.own_ips.contains(ip))
         });
-        addresses
+        let is_sound = addresses
             && check_dns_label("name", &peer.name).is_ok()
             && peer.name.parse::<NodeId>().is_err()
-            && peer.record.verify(&self.network).is_ok()
+            && peer.record.verify(&self.network).is_ok();
+        match &self.root {
+            None => is_sound,
+            Some(root) => is_sound && is_certified(peer, root),
+        }
     }
 
     fn is_member_address(&self, ip: IpAddr) -> bool {
@@ -90,12 +98,26 @@ impl Scope {
     }
 }
 
+/// Whether all that the server says of a member is in its certificate.
+fn is_certified(peer: &PeerInfo, root: &Root) -> bool {
+    peer.record.certified(root).is_ok_and(|certificate| {
+        let Binding {
+            name, virtual_ips, ..
+        } = &certificate.binding;
+        (name, virtual_ips) == (&peer.name, &peer.virtual_ips)
+    })
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use ed25519_dalek::SigningKey;
-    use mesh_wire::WireGuardKey;
+    use mesh_wire::{
+        WireGuardKey,
+        trust::{Certificate, Issuer, Roles},
+    };
 
     use super::*;
+    use crate::trust::anchor::tests as anchor;
 
     pub(crate) fn scope() -> Scope {
         Scope {
@@ -103,6 +125,7 @@ pub(super) mod tests {
             cidr: "10.100.0.0/16".parse().unwrap(),
             node_id: NodeId::of(&SigningKey::from_bytes(&[99; 32])),
             own_ips: vec![[10, 100, 0, 99].into()],
+            root: None,
         }
     }
 
@@ -120,11 +143,78 @@ pub(super) mod tests {
         }
     }
 
+    /// A member with a certificate of the network with key 1, which says what `binding` makes of it.
+    pub(crate) fn certified(number: u8, change: impl FnOnce(&mut Binding)) -> PeerInfo {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let mut binding = anchor::binding(number, Roles::default());
+        change(&mut binding);
+        let certificate = Certificate::sign(&root(), &key, &Issuer::Network, &binding).unwrap();
+        let signer = SigningKey::from_bytes(&[number; 32]);
+        let record = PeerRecord::sign_with(
+            &signer,
+            &scope().network,
+            binding.wireguard_key,
+            ("host", Some(&certificate)),
+            (1, 1),
+        );
+        PeerInfo {
+            name: binding.name,
+            virtual_ips: binding.virtual_ips,
+            online: true,
+            last_seen: 0,
+            record: record.unwrap(),
+        }
+    }
+
+    pub(crate) fn root() -> Root {
+        Root {
+            network: scope().network,
+            key: NodeId::of(&SigningKey::from_bytes(&[1; 32])),
+        }
+    }
+
+    pub(crate) fn keyed() -> Scope {
+        Scope {
+            root: Some(root()),
+            ..scope()
+        }
+    }
+
+    #[test]
+    fn in_a_network_with_a_key_only_certificates_make_members() {
+        let bob = certified(2, |_| {});
+        assert!(keyed().admits(&bob));
+        assert!(!keyed().admits(&peer(2, "bob", 1)), "none");
+        let renamed = PeerInfo {
+            name: "alice".into(),
+            ..bob.clone()
+        };
+        assert!(!keyed().admits(&renamed));
+        let moved = PeerInfo {
+            virtual_ips: vec![[10, 100, 0, 77].into()],
+            ..bob.clone()
+        };
+        assert!(!keyed().admits(&moved));
+        let other_key = certified(2, |b| b.wireguard_key = WireGuardKey::from_bytes([77; 32]));
+        assert!(keyed().admits(&other_key));
+        let mut swapped = bob;
+        swapped.record.wireguard_key = WireGuardKey::from_bytes([77; 32]);
+        assert!(!keyed().admits(&swapped));
+        let elsewhere = Scope {
+            root: Some(Root {
+                key: NodeId::from_bytes([7; 32]),
+                ..root()
+            }),
+            ..scope()
+        };
+        assert!(!elsewhere.admits(&certified(2, |_| {})));
+    }
+
     fn network(cidr: &str) -> Network {
         Network {
             id: scope().network,
             cidr: cidr.parse().unwrap(),
-            network_key: NodeId::from_bytes([1; 32]),
+            network_key: None,
             created_at: 0,
             peer_count: 0,
             stun_port: None,

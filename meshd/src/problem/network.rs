@@ -10,7 +10,7 @@ use super::Problem;
 pub fn join_link_invalid(error: &DecodeError) -> Problem {
     Problem::new(400, "join-link-invalid", "this join link cannot be used")
         .detail(format!("the link {}", error.why))
-        .fix("copy the whole link again, in quotes: meshd up --join 'LINK'; any member prints a new one with meshd invite")
+        .fix("copy the whole link again, in quotes: meshd up --join 'LINK'; whoever made the network, or an admin of it, prints a new one with meshd invite")
 }
 
 /// The state directory belongs to `current`, the command asks for `wanted`.

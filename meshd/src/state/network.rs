@@ -9,7 +9,13 @@ use std::{
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use ipnet::Ipv4Net;
-use mesh_wire::{NetworkId, NodeId, id::check_dns_label, join_link::parse_server, psk::NetworkPsk};
+use mesh_wire::{
+    NetworkId, NodeId,
+    id::check_dns_label,
+    join_link::parse_server,
+    psk::NetworkPsk,
+    trust::{Capability, Certificate},
+};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -17,9 +23,9 @@ use super::{
     identity::decode_key,
     stored::{self, SecretString},
 };
-use crate::problem::Problem;
+use crate::{problem::Problem, trust::anchor::Anchor};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The joined network, as `network.json` keeps it. `Debug` prints no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +38,12 @@ pub struct JoinedNetwork {
     pub server: Url,
     /// Whether that server is the one embedded in this daemon.
     pub embedded_server: bool,
-    /// The network's public key, as pinned by the join link.
-    pub network_key: NodeId,
+    /// Whether this node created it.
+    pub created: bool,
+    /// In a network with a key: that key, as pinned by the join link, and what we have of it.
+    pub anchor: Option<Anchor>,
     /// The network's shared secret.
     pub psk: NetworkPsk,
-    /// The network's private key; only on its creator's device.
-    pub creator_key: Option<SigningKey>,
     /// The host name that this node asked for.
     pub name: String,
     /// The addresses that the server gave; empty before the first registration.
@@ -55,13 +61,26 @@ struct NetworkFile {
     cidr: Ipv4Net,
     server: String,
     embedded_server: bool,
-    network_key: NodeId,
+    created: bool,
     psk: SecretString,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    creator_key: Option<SecretString>,
+    trust: Option<AnchorFile>,
     name: String,
     virtual_ips: Vec<IpAddr>,
     seq: u64,
+}
+
+/// The keys and certificates among it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnchorFile {
+    network_key: NodeId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creator_key: Option<SecretString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invite: Option<SecretString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 /// The network in `path`; `None` before the first join.
@@ -100,16 +119,15 @@ const fn seq_after(seq: u64, now: u64) -> u64 {
 
 impl NetworkFile {
     fn of(network: &JoinedNetwork) -> Self {
-        let creator_key = network.creator_key.as_ref();
         Self {
             format: FORMAT,
             id: network.id.clone(),
             cidr: network.cidr,
             server: network.server.to_string(),
             embedded_server: network.embedded_server,
-            network_key: network.network_key,
+            created: network.created,
             psk: SecretString(network.psk.to_text()),
-            creator_key: creator_key.map(|key| SecretString(BASE64.encode(key.as_bytes()))),
+            trust: network.anchor.as_ref().map(AnchorFile::of),
             name: network.name.clone(),
             virtual_ips: network.virtual_ips.clone(),
             seq: network.seq,
@@ -126,6 +144,35 @@ impl NetworkFile {
             parse_server(&self.server).map_err(|_| "its server is no http or https URL")?;
         let psk = NetworkPsk::from_text(&self.psk.0)
             .map_err(|_| "its psk is cut short or altered (checksum differs)")?;
+        let anchor = self.trust.map(AnchorFile::into_anchor).transpose()?;
+        Ok(JoinedNetwork {
+            id: self.id,
+            cidr: self.cidr,
+            server,
+            embedded_server: self.embedded_server,
+            created: self.created,
+            anchor,
+            psk,
+            name: self.name,
+            virtual_ips: self.virtual_ips,
+            seq: self.seq,
+        })
+    }
+}
+
+impl AnchorFile {
+    fn of(anchor: &Anchor) -> Self {
+        let creator_key = anchor.creator_key.as_ref();
+        let capability = anchor.capability.as_ref();
+        Self {
+            network_key: anchor.network_key,
+            creator_key: creator_key.map(|key| SecretString(BASE64.encode(key.as_bytes()))),
+            invite: capability.map(|capability| SecretString(capability.to_text())),
+            certificate: anchor.certificate.as_ref().map(Certificate::to_text),
+        }
+    }
+
+    fn into_anchor(self) -> Result<Anchor, &'static str> {
         let creator_key = match &self.creator_key {
             None => None,
             Some(text) => {
@@ -139,17 +186,17 @@ impl NetworkFile {
         {
             return Err("its creator_key does not belong to its network_key");
         }
-        Ok(JoinedNetwork {
-            id: self.id,
-            cidr: self.cidr,
-            server,
-            embedded_server: self.embedded_server,
+        let capability = self.invite.map(|text| Capability::from_text(&text.0));
+        let certificate = self.certificate.map(|text| Certificate::from_text(&text));
+        Ok(Anchor {
             network_key: self.network_key,
-            psk,
             creator_key,
-            name: self.name,
-            virtual_ips: self.virtual_ips,
-            seq: self.seq,
+            capability: capability
+                .transpose()
+                .map_err(|_| "its invite is cut short or altered")?,
+            certificate: certificate
+                .transpose()
+                .map_err(|_| "its certificate is cut short or altered")?,
         })
     }
 }

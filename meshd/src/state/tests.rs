@@ -4,10 +4,14 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use mesh_wire::{NodeId, psk::NetworkPsk};
+use mesh_wire::{NodeId, psk::NetworkPsk, trust::Roles};
 use tempfile::TempDir;
 
 use super::*;
+use crate::trust::{
+    anchor::{Anchor, tests as anchor_tests},
+    authority::{Authority, Offer},
+};
 
 fn fresh() -> (TempDir, StateDir) {
     let root = tempfile::tempdir().unwrap();
@@ -22,9 +26,14 @@ fn joined() -> JoinedNetwork {
         cidr: "10.100.0.0/16".parse().unwrap(),
         server: "http://198.51.100.2:7080/".parse().unwrap(),
         embedded_server: false,
-        network_key: NodeId::of(&creator_key),
+        created: true,
+        anchor: Some(Anchor {
+            network_key: NodeId::of(&creator_key),
+            creator_key: Some(creator_key),
+            capability: None,
+            certificate: None,
+        }),
         psk: NetworkPsk::from_bytes([6; 32]),
-        creator_key: Some(creator_key),
         name: "ann".to_owned(),
         virtual_ips: vec!["10.100.0.2".parse().unwrap()],
         seq: 0,
@@ -182,7 +191,11 @@ fn a_file_of_another_version_is_refused() {
     {
         let path = state.path().join(file);
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+        let later = ["1", "2"].map(|format| format!("\"format\": {format}"));
+        let text = later
+            .iter()
+            .fold(text, |text, of| text.replace(of, "\"format\": 9"));
+        fs::write(&path, text).unwrap();
         assert_eq!(load(&state).unwrap_err().code, "state-damaged", "{file}");
     }
 }
@@ -194,7 +207,16 @@ fn a_network_survives_its_file() {
     let mut network = joined();
     state.save_network(&network).unwrap();
     assert_eq!(state.network().unwrap().as_ref(), Some(&network));
-    network.creator_key = None;
+    let anchor = network.anchor.as_mut().unwrap();
+    let key = anchor.creator_key.clone().unwrap();
+    let authority = Authority::of_network(anchor.root(&network.id), key);
+    let own = anchor_tests::binding(2, Roles::default());
+    anchor.creator_key = None;
+    anchor.capability = Some(authority.invite(&Offer::default()).unwrap());
+    anchor.certificate = Some(authority.certify(&own).unwrap());
+    state.save_network(&network).unwrap();
+    assert_eq!(state.network().unwrap().as_ref(), Some(&network));
+    network.anchor = None;
     network.virtual_ips.clear();
     network.embedded_server = true;
     state.save_network(&network).unwrap();
@@ -205,7 +227,7 @@ fn a_network_survives_its_file() {
 fn a_creator_key_of_another_network_is_damage() {
     let (_root, state) = fresh();
     let mut network = joined();
-    network.network_key = NodeId::from_bytes([9; 32]);
+    network.anchor.as_mut().unwrap().network_key = NodeId::from_bytes([9; 32]);
     state.save_network(&network).unwrap();
     assert_eq!(code(state.network()), "state-damaged");
 }
@@ -268,6 +290,7 @@ fn the_directory_is_kept_for_its_network_only() {
     let home = joined().id;
     assert_eq!(state.directory(&home).unwrap(), None);
     let directory = Directory {
+        revocations: Vec::new(),
         revision: 7,
         peers: Vec::new(),
     };

@@ -232,7 +232,7 @@ async fn daemon(
                 let _ = reply.send(());
                 shutdown.cancel();
             }
-            Control::Invite { reply } => {
+            Control::Invite { reply, .. } => {
                 let _ = reply.send(Ok(example_link()));
             }
         }
@@ -288,6 +288,7 @@ fn example_directory() -> Directory {
         .unwrap(),
     };
     Directory {
+        revocations: Vec::new(),
         revision: 9,
         peers: MEMBERS.map(peer).to_vec(),
     }
@@ -297,7 +298,7 @@ fn example_network() -> Network {
     Network {
         id: network_id(),
         cidr: "10.100.0.0/16".parse().unwrap(),
-        network_key: node_id(99),
+        network_key: Some(node_id(99)),
         created_at: 1_800_000_000,
         peer_count: 1,
         stun_port: Some(3478),
@@ -309,7 +310,7 @@ pub(crate) fn example_link() -> JoinLink {
     JoinLink {
         server: "http://198.51.100.2:7080/".parse().unwrap(),
         network: network_id(),
-        network_key: node_id(99),
+        admission: None,
         psk: NetworkPsk::from_bytes([42; 32]),
     }
 }

@@ -30,8 +30,10 @@ pub struct CreateNetwork {
     pub id: NetworkId,
     /// Where virtual addresses are taken from.
     pub cidr: Ipv4Net,
-    /// The network's own Ed25519 public key; the private half stays on the creator's device.
-    pub network_key: NodeId,
+    /// The network's own Ed25519 public key; the private half stays on the creator's device. Without one whoever has the
+    /// network's secret is a member.
+    #[serde(default)]
+    pub network_key: Option<NodeId>,
     /// What members will show as their bearer token ([`crate::psk::NetworkPsk::admission_token`]). The server keeps a hash of it.
     pub admission_token: String,
 }
@@ -43,8 +45,8 @@ pub struct Network {
     pub id: NetworkId,
     /// Where virtual addresses are taken from.
     pub cidr: Ipv4Net,
-    /// The network's Ed25519 public key.
-    pub network_key: NodeId,
+    /// The network's Ed25519 public key, if it has one.
+    pub network_key: Option<NodeId>,
     /// Seconds since the Unix epoch.
     pub created_at: u64,
     /// Members, online or not.
@@ -71,6 +73,14 @@ pub struct RegisterPeer {
     /// The address it had before, or would like; granted when it is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_ip: Option<IpAddr>,
+}
+
+/// Body of `POST /networks/{id}/revocations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// A [`crate::trust::Revocation`] in its text form.
+    pub revocation: String,
 }
 
 /// What a client says on the event WebSocket.
@@ -108,6 +118,9 @@ pub enum ServerMessage {
         revision: u64,
         /// All members.
         peers: Vec<PeerInfo>,
+        /// As [`crate::peer_info::Directory::revocations`].
+        #[serde(default)]
+        revocations: Vec<String>,
     },
     /// A new member registered.
     PeerJoined {
@@ -129,6 +142,13 @@ pub enum ServerMessage {
         revision: u64,
         /// Who is gone.
         node_id: NodeId,
+    },
+    /// A key is out for good. Members that rest on it are told of separately.
+    Revoked {
+        /// The revision after the change.
+        revision: u64,
+        /// A [`crate::trust::Revocation`] in its text form.
+        revocation: String,
     },
     /// Another member's signal.
     Signal {

@@ -1,13 +1,18 @@
 //! What does an invitation look like, and what does it pin?
 //!
-//! `http://HOST:PORT/join/NETWORK?key=NETWORK_KEY#SECRET`. It is a URL, so that whoever opens it in a browser is
-//! told what to do with it; the secret is in the fragment, which no client sends to the server (RFC 3986 section 3.5).
+//! `http://HOST:PORT/join/NETWORK?key=NETWORK_KEY#SECRET.CAPABILITY`. It is a URL, so that whoever opens it in a browser is
+//! told what to do with it; what is secret is in the fragment, which no client sends to the server (RFC 3986 section 3.5).
+//! The link of a network without a key has neither that nor a capability.
 
 use std::fmt;
 
 use url::Url;
 
-use crate::{DecodeError, NetworkId, NodeId, psk::NetworkPsk};
+use crate::{
+    DecodeError, NetworkId, NodeId,
+    psk::NetworkPsk,
+    trust::{Capability, Root},
+};
 
 const WHAT: &str = "join link";
 
@@ -21,10 +26,19 @@ pub struct JoinLink {
     pub server: Url,
     /// The network's name there.
     pub network: NetworkId,
-    /// The network's Ed25519 public key, so that another network of the same name cannot stand in for it.
-    pub network_key: NodeId,
+    /// In a network with a key: what makes whoever has the link a member.
+    pub admission: Option<Admission>,
     /// The network's shared secret.
     pub psk: NetworkPsk,
+}
+
+/// What a link to a network with a key holds.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The network's Ed25519 public key, so that another network of the same name cannot stand in for it.
+    pub network_key: NodeId,
+    /// Whom the link lets in.
+    pub capability: Capability,
 }
 
 impl JoinLink {
@@ -32,8 +46,13 @@ impl JoinLink {
     pub fn to_text(&self) -> String {
         let mut url = self.server.clone();
         url.set_path(&format!("join/{}", self.network));
-        url.set_query(Some(&format!("key={}", self.network_key)));
-        url.set_fragment(Some(&self.psk.to_text()));
+        let mut secret = self.psk.to_text();
+        if let Some(admission) = &self.admission {
+            url.set_query(Some(&format!("key={}", admission.network_key)));
+            secret.push('.');
+            secret.push_str(&admission.capability.to_text());
+        }
+        url.set_fragment(Some(&secret));
         url.into()
     }
 
@@ -42,30 +61,57 @@ impl JoinLink {
         let wrong = |why| DecodeError::new(WHAT, why);
         let url = Url::parse(text.trim())
             .map_err(|_| wrong("is not a URL; it begins with http:// or https://"))?;
-        let network = url
+        let network: NetworkId = url
             .path()
             .strip_prefix("/join/")
             .ok_or_else(|| wrong("has no /join/NETWORK in it; is it a link of another program?"))?
             .parse()
             .map_err(|_| wrong("names no valid network"))?;
-        let key = url.query_pairs().find(|(name, _)| name == "key");
-        let network_key = key
-            .ok_or_else(|| wrong("is cut short: the network's key is missing"))?
-            .1
-            .parse()
-            .map_err(|_| wrong("is cut short or mistyped in the network's key"))?;
         let secret = url.fragment().ok_or_else(|| {
             wrong("is cut short: the secret behind '#' is missing (quote the link in a shell)")
         })?;
+        let (secret, capability) = match secret.split_once('.') {
+            Some((secret, capability)) => (secret, Some(capability)),
+            None => (secret, None),
+        };
         let psk = NetworkPsk::from_text(secret)
             .map_err(|_| wrong("is cut short or mistyped in the secret behind '#'"))?;
+        let key = url.query_pairs().find(|(name, _)| name == "key");
+        let admission = match (key, capability) {
+            (None, None) => None,
+            (Some((_, key)), Some(capability)) => Some(admission(&network, &key, capability)?),
+            (Some(_), None) => return Err(wrong("is cut short: the invite behind '.' is missing")),
+            (None, Some(_)) => return Err(wrong("lacks the network's key")),
+        };
         Ok(Self {
             server: server_url(&url)?,
             network,
-            network_key,
+            admission,
             psk,
         })
     }
+}
+
+/// What the link says, if an admin of that network said so.
+fn admission(network: &NetworkId, key: &str, capability: &str) -> Result<Admission, DecodeError> {
+    let wrong = |why| DecodeError::new(WHAT, why);
+    let network_key: NodeId = key
+        .parse()
+        .map_err(|_| wrong("is cut short or mistyped in the network's key"))?;
+    let capability = Capability::from_text(capability)
+        .map_err(|_| wrong("is cut short or mistyped in the invite behind '.'"))?;
+    let root = Root {
+        network: network.clone(),
+        key: network_key,
+    };
+    capability
+        .invite
+        .verify(&root)
+        .map_err(|_| wrong("holds an invite that no admin of this network made"))?;
+    Ok(Admission {
+        network_key,
+        capability,
+    })
 }
 
 /// Reads the address of a discovery server as people write it: a URL, `host:port` or `host`.
@@ -111,13 +157,40 @@ impl fmt::Debug for JoinLink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::{Invite, InviteTerms, Roles, Span};
+    use ed25519_dalek::SigningKey;
 
     fn link() -> JoinLink {
+        let (network, secret) = (
+            SigningKey::from_bytes(&[5; 32]),
+            SigningKey::from_bytes(&[4; 32]),
+        );
+        let root = Root {
+            network: "my-network".parse().unwrap(),
+            key: NodeId::of(&network),
+        };
+        let terms = InviteTerms {
+            key: NodeId::of(&secret),
+            uses: Some(1),
+            roles: Roles::default(),
+            span: Span { from: 1, until: 2 },
+        };
+        let invite = Invite::sign(&root, &network, None, &terms).unwrap();
         JoinLink {
             server: Url::parse("http://198.51.100.2:7080/").unwrap(),
-            network: "my-network".parse().unwrap(),
-            network_key: NodeId::from_bytes([5; 32]),
+            network: root.network,
+            admission: Some(Admission {
+                network_key: root.key,
+                capability: Capability::new(secret, invite).unwrap(),
+            }),
             psk: NetworkPsk::from_bytes([6; 32]),
+        }
+    }
+
+    fn without_key() -> JoinLink {
+        JoinLink {
+            admission: None,
+            ..link()
         }
     }
 
@@ -125,16 +198,30 @@ mod tests {
     fn a_link_survives_its_text_form() {
         let text = link().to_text();
         assert!(text.starts_with("http://198.51.100.2:7080/join/my-network?key="));
-        assert_eq!(JoinLink::parse(&text), Ok(link()));
-        assert_eq!(JoinLink::parse(&format!("  {text}\n")), Ok(link()));
+        for link in [link(), without_key()] {
+            let text = link.to_text();
+            assert_eq!(JoinLink::parse(&text), Ok(link.clone()));
+            assert_eq!(JoinLink::parse(&format!("  {text}\n")), Ok(link));
+        }
     }
 
     #[test]
     fn a_cut_link_is_refused_wherever_it_is_cut() {
-        let text = link().to_text();
-        for cut in 0..text.len() {
-            assert!(JoinLink::parse(&text[..cut]).is_err(), "{}", &text[..cut]);
+        for text in [link().to_text(), without_key().to_text()] {
+            for cut in 0..text.len() {
+                assert!(JoinLink::parse(&text[..cut]).is_err(), "{}", &text[..cut]);
+            }
         }
+    }
+
+    #[test]
+    fn a_link_whose_invite_the_network_did_not_make_is_refused() {
+        let mut other = link();
+        if let Some(admission) = &mut other.admission {
+            admission.network_key = NodeId::of(&SigningKey::from_bytes(&[7; 32]));
+        }
+        let error = JoinLink::parse(&other.to_text()).unwrap_err();
+        assert!(error.why.contains("no admin"), "{error}");
     }
 
     #[test]
@@ -150,8 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_not_in_debug_output() {
-        assert!(!format!("{:?}", link()).contains(&link().psk.to_text()));
+    fn no_secret_is_in_debug_output() {
+        let link = link();
+        let shown = format!("{link:?}");
+        assert!(!shown.contains(&link.psk.to_text()));
+        let Some(admission) = link.admission else {
+            panic!("the link has none")
+        };
+        assert!(!shown.contains(&admission.capability.to_text()));
     }
 
     #[test]

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DecodeError, NetworkId, NodeId, WireGuardKey,
     id::{check_host_name, sign},
+    trust::{Certificate, MAX_CERTIFICATE, Root},
 };
+
+/// The longest text of a certificate, in bytes.
+const LONGEST_CERTIFICATE: usize = MAX_CERTIFICATE.div_ceil(3) * 4;
 
 /// What a node says of itself, signed with its identity key. The discovery server can neither alter it nor
 /// make one up for another node.
@@ -27,6 +31,10 @@ pub struct PeerRecord {
     pub instance: u64,
     /// Base64 of the Ed25519 signature (64 bytes) over [`PeerRecord::signed_bytes`].
     pub signature: String,
+    /// What makes the node a member, in networks with a key: a [`crate::trust::Certificate`] in its text form. Under the
+    /// signature, so that nobody else can put one that it never took in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 impl PeerRecord {
@@ -38,6 +46,26 @@ impl PeerRecord {
         hostname: &str,
         (seq, instance): (u64, u64),
     ) -> Result<Self, DecodeError> {
+        Self::sign_with(
+            key,
+            network,
+            wireguard_key,
+            (hostname, None),
+            (seq, instance),
+        )
+    }
+
+    /// As [`Self::sign`], with the certificate of a network that has a key.
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub fn sign_with(
+        key: &SigningKey,
+        network: &NetworkId,
+        wireguard_key: WireGuardKey,
+        (hostname, certificate): (&str, Option<&Certificate>),
+        (seq, instance): (u64, u64),
+    ) -> Result<Self, DecodeError> {
         check_host_name(hostname)?;
         let mut record = Self {
             node_id: NodeId::of(key),
@@ -46,6 +74,7 @@ impl PeerRecord {
             seq,
             instance,
             signature: String::new(),
+            certificate: certificate.map(Certificate::to_text),
         };
         record.signature = BASE64.encode(&sign(key, &record.signed_bytes(network)));
         Ok(record)
@@ -55,6 +84,13 @@ impl PeerRecord {
     pub fn verify(&self, network: &NetworkId) -> Result<(), DecodeError> {
         const WHAT: &str = "peer record";
         check_host_name(&self.hostname)?;
+        if self
+            .certificate
+            .as_ref()
+            .is_some_and(|text| text.len() > LONGEST_CERTIFICATE)
+        {
+            return Err(DecodeError::new(WHAT, "has a certificate that is too long"));
+        }
         let signature = BASE64
             .decode(self.signature.as_bytes())
             .map_err(|_| DecodeError::new(WHAT, "has a signature that is not base64"))?;
@@ -67,10 +103,30 @@ impl PeerRecord {
         Ok(())
     }
 
+    /// The certificate that makes its node a member of the network that `root` stands for: signed by who may, and for
+    /// exactly this node and session key. Whether it holds today, and whether a key is revoked, is for the caller.
+    ///
+    /// # Errors
+    /// If there is none, or it is not that.
+    pub fn certified(&self, root: &Root) -> Result<Certificate, DecodeError> {
+        const WHAT: &str = "peer record";
+        let text = self
+            .certificate
+            .as_deref()
+            .ok_or(DecodeError::new(WHAT, "has no certificate"))?;
+        let certificate = Certificate::from_text(text)?;
+        let binding = &certificate.binding;
+        if (binding.node_id, binding.wireguard_key) != (self.node_id, self.wireguard_key) {
+            return Err(DecodeError::new(WHAT, "has the certificate of other keys"));
+        }
+        certificate.verify(root)?;
+        Ok(certificate)
+    }
+
     /// The bytes under the signature: a domain tag, then each field with its length (u32, big-endian) in front,
     /// so that no two records share an encoding.
     pub fn signed_bytes(&self, network: &NetworkId) -> Vec<u8> {
-        let mut bytes = b"meshd peer record v1".to_vec();
+        let mut bytes = b"meshd peer record v2".to_vec();
         for field in [
             network.as_str().as_bytes(),
             self.node_id.as_bytes(),
@@ -78,6 +134,7 @@ impl PeerRecord {
             self.hostname.as_bytes(),
             &self.seq.to_be_bytes(),
             &self.instance.to_be_bytes(),
+            self.certificate.as_deref().unwrap_or_default().as_bytes(),
         ] {
             bytes.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
             bytes.extend_from_slice(field);
@@ -112,6 +169,9 @@ pub struct Directory {
     pub revision: u64,
     /// The members, ourselves included, in order of name.
     pub peers: Vec<PeerInfo>,
+    /// The keys that are out for good, each a [`crate::trust::Revocation`] in its text form.
+    #[serde(default)]
+    pub revocations: Vec<String>,
 }
 
 impl Directory {
@@ -177,7 +237,8 @@ mod tests {
 
     #[test]
     fn every_field_is_under_the_signature() {
-        let changes: [fn(&mut PeerRecord); 5] = [
+        let changes: [fn(&mut PeerRecord); 6] = [
+            |r| r.certificate = Some("x".into()),
             |r| r.node_id = NodeId::from_bytes([9; 32]),
             |r| r.wireguard_key = WireGuardKey::from_bytes([9; 32]),
             |r| r.hostname = "mallory".into(),
@@ -224,6 +285,7 @@ mod tests {
         let found = |name: &str, text: &str| {
             let directory = Directory {
                 revision: 1,
+                revocations: Vec::new(),
                 peers: vec![peer(9, name, "10.100.0.3"), victim.clone()],
             };
             directory.find(text).map(|peer| peer.record.node_id)
@@ -249,6 +311,7 @@ mod tests {
         let record = peer.record.clone();
         let directory = Directory {
             revision: 1,
+            revocations: Vec::new(),
             peers: vec![peer],
         };
         for text in [

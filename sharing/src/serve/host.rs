@@ -68,6 +68,7 @@ mod tests {
         )
         .unwrap();
         Directory {
+            revocations: Vec::new(),
             revision: 1,
             peers: vec![PeerInfo {
                 name: "alice".into(),

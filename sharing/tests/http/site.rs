@@ -218,6 +218,7 @@ pub(crate) fn members(list: &[(&str, u8, &str)]) -> Directory {
         }
     };
     Directory {
+        revocations: Vec::new(),
         revision: 1,
         peers: list.iter().map(peer).collect(),
     }

@@ -234,11 +234,20 @@ fn a_broken_or_foreign_link_is_refused_without_repeating_its_secret() {
     for (broken, why) in [
         (
             &link[..link.len() - 1],
-            "cut short or mistyped in the secret",
+            "cut short or mistyped in the invite",
+        ),
+        (
+            link.split_once('.')
+                .map(|_| &link[..link.rfind('.').unwrap()])
+                .unwrap(),
+            "the invite behind '.' is missing",
         ),
         (&mistyped, "cut short or mistyped in the secret"),
         (front, "secret behind '#' is missing"),
-        (&link[..link.find('?').unwrap()], "network's key is missing"),
+        (
+            &link[..link.find('?').unwrap()],
+            "secret behind '#' is missing",
+        ),
         ("http://example.com/index.html", "another program"),
         ("magnet:?xt=urn:btih:0123", "another program"),
         ("", "is not a URL"),

@@ -153,6 +153,7 @@ impl Connection {
         self.send(ServerMessage::Snapshot {
             revision: list.revision,
             peers: list.peers,
+            revocations: list.revocations,
         })
         .await
     }

@@ -19,8 +19,8 @@ fn problem_of(text: &str) -> Problem {
 fn an_empty_file_means_the_documented_defaults() {
     let settings = settings("");
     assert!(settings.enabled);
-    assert_eq!(settings.network.as_str(), "my-network");
-    assert_eq!(settings.cidr, "10.100.0.0/16".parse().unwrap());
+    assert_eq!(settings.network.id.as_str(), "my-network");
+    assert_eq!(settings.network.cidr, "10.100.0.0/16".parse().unwrap());
     assert_eq!(settings.name, "box");
     assert_eq!(settings.server, None);
     assert_eq!((settings.listen_port, settings.device.threads), (7081, 1));
@@ -72,15 +72,16 @@ fn the_printed_example_shows_every_key_of_this_version() {
 #[test]
 fn every_value_reaches_the_settings() {
     let settings = settings(
-        "mesh:\n  enabled: false\n  network_id: home\n  network_cidr: 10.7.0.0/24\n  name: ann\n  listen_port: 0\n  \
+        "mesh:\n  enabled: false\n  network_id: home\n  network_cidr: 10.7.0.0/24\n  trust: psk\n  name: ann\n  listen_port: 0\n  \
          device: {name: lan0, mtu: 1280, offload: false, threads: 2, realtime: false}\n  discovery: {server: 'https://d.example:8443', heartbeat_interval: 5s}\n  \
          stun: {servers: ['stun:a.example:1']}\n  connection: {connect_timeout: 1m, keepalive_interval: 10s, cipher: auto}\n\
          shares:\n  - {name: docs, path: /srv, to: [bob, 10.7.0.2], rw: false}\n\
          api: {listen: '[::1]:1'}\nlog: {level: debug, format: json}\n",
     );
     assert!(!settings.enabled);
-    assert_eq!(settings.network.as_str(), "home");
-    assert_eq!(settings.cidr, "10.7.0.0/24".parse().unwrap());
+    assert_eq!(settings.network.id.as_str(), "home");
+    assert_eq!(settings.network.cidr, "10.7.0.0/24".parse().unwrap());
+    assert_eq!(settings.network.trust, Trust::Psk);
     assert_eq!(settings.name, "ann");
     assert_eq!(settings.server.unwrap().as_str(), "https://d.example:8443/");
     assert_eq!((settings.listen_port, settings.device.threads), (0, 2));

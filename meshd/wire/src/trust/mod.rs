@@ -5,6 +5,7 @@
 //! [`Role::Admin`] sign them. A [`Revocation`] takes a key out for good. All are bytes that verify by themselves: it does not
 //! matter who hands them over.
 
+mod capability;
 mod certificate;
 mod invite;
 mod reader;
@@ -14,6 +15,7 @@ mod role;
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 
+pub use capability::Capability;
 pub use certificate::{Binding, Certificate, Issuer, MAX_CERTIFICATE, MAX_LIFE, default_mac};
 pub use invite::{Invite, InviteTerms};
 pub use revocation::Revocation;

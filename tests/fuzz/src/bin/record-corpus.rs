@@ -16,11 +16,12 @@ use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
     NodeId, WireGuardKey,
     carrier::Carrier,
+    join_link::{Admission, JoinLink, parse_server},
     psk::NetworkPsk,
     relay::{Path as RelayPath, RelayHeader},
     trust::{
-        Binding, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Root, Span,
-        default_mac,
+        Binding, Capability, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Root,
+        Span, default_mac,
     },
     wireguard::cookie_reply,
 };
@@ -70,12 +71,11 @@ fn main() -> io::Result<()> {
     statements()?;
     let psk = NetworkPsk::from_bytes([42; 32]);
     write("network_psk", "plain", psk.to_text().as_bytes())?;
-    let link = format!(
-        "http://198.51.100.2:7080/join/my-network?key={}#{}",
-        NodeId::from_bytes([3; 32]),
-        psk.to_text()
-    );
-    write("join_link", "plain", link.as_bytes())
+    write(
+        "join_link",
+        "without-key",
+        format!("http://198.51.100.2:7080/join/my-network#{}", psk.to_text()).as_bytes(),
+    )
 }
 
 /// Frames for a relay, with and without an explicit path.
@@ -128,6 +128,17 @@ fn statements() -> io::Result<()> {
         },
     };
     let wrong = io::Error::other;
+    let by_network = Invite::sign(&root, &signer(1), None, &terms).map_err(wrong)?;
+    let link = JoinLink {
+        server: parse_server("198.51.100.2").map_err(wrong)?,
+        network: root.network.clone(),
+        admission: Some(Admission {
+            network_key: root.key,
+            capability: Capability::new(signer(5), by_network).map_err(wrong)?,
+        }),
+        psk: NetworkPsk::from_bytes([42; 32]),
+    };
+    write("join_link", "plain", link.to_text().as_bytes())?;
     let admin =
         Certificate::sign(&root, &signer(1), &Issuer::Network, &binding(9)).map_err(wrong)?;
     let invite = Invite::sign(&root, &signer(9), Some(&admin), &terms).map_err(wrong)?;

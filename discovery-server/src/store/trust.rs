@@ -1,0 +1,154 @@
+//! How are uses of invites and revoked keys kept? Everything here runs inside the caller's transaction.
+
+use mesh_wire::{
+    NetworkId, NodeId,
+    trust::{Certificate, Issuer, MAX_LIFE, Revocation},
+};
+use sqlx::SqliteConnection;
+
+use super::rows::{self, signed, unsigned};
+use crate::registry::{MAX_REVOCATIONS, Member};
+
+/// Why a certificate that verifies lets nobody in nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// It does not hold today.
+    Expired,
+    /// A key of its chain is revoked.
+    Revoked,
+    /// Its invite does not hold today, and did not let this node in before.
+    InviteExpired,
+    /// Its invite has let in as many others as it may.
+    InviteUsedUp,
+}
+
+/// Lets the node of a certificate in, and counts that against its invite.
+pub(super) async fn admit(
+    tx: &mut SqliteConnection,
+    network: &NetworkId,
+    certificate: &Certificate,
+    now: u64,
+) -> Result<Option<Rejection>, sqlx::Error> {
+    if !certificate.binding.span.contains(now) {
+        return Ok(Some(Rejection::Expired));
+    }
+    for key in certificate.keys() {
+        if is_revoked(tx, network, &key).await? {
+            return Ok(Some(Rejection::Revoked));
+        }
+    }
+    let Issuer::Invite(invite) = &certificate.issuer else {
+        return Ok(None);
+    };
+    let terms = &invite.terms;
+    let node = certificate.binding.node_id.to_string();
+    let used: Vec<String> =
+        sqlx::query_scalar("SELECT node_id FROM invite_uses WHERE network = ? AND invite_key = ?")
+            .bind(network.as_str())
+            .bind(terms.key.to_string())
+            .fetch_all(&mut *tx)
+            .await?;
+    if used.contains(&node) {
+        return Ok(None);
+    }
+    if !terms.span.contains(now) {
+        return Ok(Some(Rejection::InviteExpired));
+    }
+    if terms.uses.is_some_and(|uses| used.len() >= uses as usize) {
+        return Ok(Some(Rejection::InviteUsedUp));
+    }
+    sqlx::query("INSERT INTO invite_uses (network, invite_key, node_id) VALUES (?, ?, ?)")
+        .bind(network.as_str())
+        .bind(terms.key.to_string())
+        .bind(node)
+        .execute(tx)
+        .await?;
+    Ok(None)
+}
+
+async fn is_revoked(
+    tx: &mut SqliteConnection,
+    network: &NetworkId,
+    key: &NodeId,
+) -> Result<bool, sqlx::Error> {
+    let query = "SELECT count(*) FROM revocations WHERE network = ? AND key = ?";
+    let found: i64 = sqlx::query_scalar(query)
+        .bind(network.as_str())
+        .bind(key.to_string())
+        .fetch_one(tx)
+        .await?;
+    Ok(found > 0)
+}
+
+/// What became of a key that was to be revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Revoked {
+    /// It is out now, and with it these members.
+    Done(Vec<NodeId>),
+    /// It was out before.
+    Known,
+    /// The network keeps no further revocation.
+    TooMany,
+}
+
+/// Keeps a revocation that was verified before, and removes whoever rests on its key.
+pub(super) async fn revoke(
+    tx: &mut SqliteConnection,
+    network: &NetworkId,
+    revocation: &Revocation,
+    now: u64,
+) -> Result<Revoked, sqlx::Error> {
+    sqlx::query("DELETE FROM revocations WHERE network = ? AND at < ?")
+        .bind(network.as_str())
+        .bind(signed(now.saturating_sub(MAX_LIFE)))
+        .execute(&mut *tx)
+        .await?;
+    if is_revoked(tx, network, &revocation.key).await? {
+        return Ok(Revoked::Known);
+    }
+    let count = sqlx::query_scalar("SELECT count(*) FROM revocations WHERE network = ?")
+        .bind(network.as_str())
+        .fetch_one(&mut *tx)
+        .await
+        .map(unsigned)?;
+    if count >= MAX_REVOCATIONS {
+        return Ok(Revoked::TooMany);
+    }
+    sqlx::query("INSERT INTO revocations (network, key, revocation, at) VALUES (?, ?, ?, ?)")
+        .bind(network.as_str())
+        .bind(revocation.key.to_string())
+        .bind(revocation.to_text())
+        .bind(signed(revocation.at))
+        .execute(&mut *tx)
+        .await?;
+    let members = rows::members(tx, network).await?;
+    let mut out = Vec::new();
+    for member in members
+        .iter()
+        .filter(|member| rests_on(member, &revocation.key))
+    {
+        let node = member.record.node_id;
+        rows::remove_member(tx, network, &node).await?;
+        out.push(node);
+    }
+    Ok(Revoked::Done(out))
+}
+
+fn rests_on(member: &Member, key: &NodeId) -> bool {
+    let certificate = member.record.certificate.as_deref();
+    certificate
+        .and_then(|text| Certificate::from_text(text).ok())
+        .is_some_and(|certificate| certificate.keys().contains(key))
+}
+
+/// All of a network, in order of key.
+pub(super) async fn revocations(
+    connection: &mut SqliteConnection,
+    network: &NetworkId,
+) -> Result<Vec<String>, sqlx::Error> {
+    let query = "SELECT revocation FROM revocations WHERE network = ? ORDER BY key";
+    sqlx::query_scalar(query)
+        .bind(network.as_str())
+        .fetch_all(connection)
+        .await
+}

@@ -1,0 +1,344 @@
+//! Whom does a network with a key let in, whatever its server's clients send?
+
+use std::{
+    net::Ipv4Addr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ed25519_dalek::SigningKey;
+use futures::future::join_all;
+use mesh_wire::{
+    NodeId, WireGuardKey,
+    discovery::{RegisterPeer, Revoke, ServerMessage},
+    peer_info::PeerRecord,
+    trust::{
+        Binding, Capability, Certificate, Invite, InviteTerms, Issuer, Revocation, Role, Roles,
+        Root, Span, default_mac,
+    },
+};
+use reqwest::{Method, Response, StatusCode};
+
+use crate::harness::{Events, Net, Node, Server, problem};
+
+const DAY: u64 = 24 * 3600;
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap().as_secs()
+}
+
+/// A network on a server, with the secret half of its key.
+struct Realm {
+    server: Server,
+    net: Net,
+    key: SigningKey,
+}
+
+impl Realm {
+    async fn new() -> Self {
+        let server = Server::start();
+        let key = SigningKey::from_bytes(&[200; 32]);
+        let mut net = Net::new("home", "10.100.0.0/24");
+        net.create.network_key = Some(NodeId::of(&key));
+        let answer = net.create_on(&server).await;
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        Self { server, net, key }
+    }
+
+    fn root(&self) -> Root {
+        Root {
+            network: self.net.id.clone(),
+            key: NodeId::of(&self.key),
+        }
+    }
+
+    /// An invite with a key of this number.
+    fn invite(&self, number: u8, uses: Option<u32>, span: Span) -> Capability {
+        let secret = SigningKey::from_bytes(&[number; 32]);
+        let terms = InviteTerms {
+            key: NodeId::of(&secret),
+            uses,
+            roles: [Role::Relay].into_iter().collect(),
+            span,
+        };
+        let invite = Invite::sign(&self.root(), &self.key, None, &terms).unwrap();
+        Capability::new(secret, invite).unwrap()
+    }
+
+    fn week(&self, number: u8, uses: Option<u32>) -> Capability {
+        let span = Span {
+            from: now() - 60,
+            until: now() + 7 * DAY,
+        };
+        self.invite(number, uses, span)
+    }
+
+    fn by_network(&self, binding: &Binding) -> Certificate {
+        Certificate::sign(&self.root(), &self.key, &Issuer::Network, binding).unwrap()
+    }
+
+    fn register(&self, node: &Node, seq: u64, certificate: Option<&Certificate>) -> RegisterPeer {
+        let record = PeerRecord::sign_with(
+            &node.key,
+            &self.net.id,
+            WireGuardKey::from_bytes(*node.id().as_bytes()),
+            (&node.hostname, certificate),
+            (seq, 1),
+        );
+        RegisterPeer {
+            record: record.unwrap(),
+            requested_ip: None,
+        }
+    }
+
+    async fn post(&self, node: &Node, seq: u64, certificate: Option<&Certificate>) -> Response {
+        let register = self.register(node, seq, certificate);
+        self.net.post(&self.server, &register).await
+    }
+
+    async fn refused(&self, node: &Node, seq: u64, certificate: &Certificate) -> String {
+        problem(self.post(node, seq, Some(certificate)).await)
+            .await
+            .code
+    }
+
+    async fn revoke(&self, revocation: &Revocation) -> Response {
+        let request = self
+            .server
+            .request(Method::POST, &self.net.path("/revocations"));
+        let body = Revoke {
+            revocation: revocation.to_text(),
+        };
+        request
+            .bearer_auth(&self.net.token)
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    }
+}
+
+fn binding(node: &Node, address: u8) -> Binding {
+    let from = now();
+    Binding {
+        node_id: node.id(),
+        wireguard_key: WireGuardKey::from_bytes(*node.id().as_bytes()),
+        name: node.hostname.clone(),
+        virtual_ips: vec![Ipv4Addr::new(10, 100, 0, address).into()],
+        mac: default_mac(&node.id()),
+        roles: [Role::Relay].into_iter().collect(),
+        subnets: Vec::new(),
+        span: Span {
+            from,
+            until: from + 30 * DAY,
+        },
+        serial: 1,
+    }
+}
+
+#[tokio::test]
+async fn only_who_has_a_certificate_of_the_network_is_let_in() {
+    let realm = Realm::new().await;
+    let alice = Node::new(1, "alice");
+    let none = problem(realm.post(&alice, 1, None).await).await;
+    assert_eq!((none.status, none.code.as_str()), (422, "bad-certificate"));
+    let own = SigningKey::from_bytes(&[9; 32]);
+    let by_herself =
+        Certificate::sign(&realm.root(), &own, &Issuer::Network, &binding(&alice, 2)).unwrap();
+    assert_eq!(
+        realm.refused(&alice, 1, &by_herself).await,
+        "bad-certificate"
+    );
+    let others = realm.by_network(&binding(&Node::new(2, "bob"), 2));
+    assert_eq!(realm.refused(&alice, 1, &others).await, "bad-certificate");
+    let mut outside = binding(&alice, 2);
+    outside.virtual_ips = vec![Ipv4Addr::new(10, 101, 0, 2).into()];
+    let outside = realm.by_network(&outside);
+    assert_eq!(realm.refused(&alice, 1, &outside).await, "bad-certificate");
+    let mut past = binding(&alice, 2);
+    past.span = Span { from: 1, until: 2 };
+    let past = realm.by_network(&past);
+    assert_eq!(realm.refused(&alice, 1, &past).await, "certificate-expired");
+
+    let good = realm.by_network(&binding(&alice, 2));
+    assert_eq!(realm.post(&alice, 1, Some(&good)).await.status(), 201);
+    let directory = realm.net.directory(&realm.server).await;
+    assert_eq!(directory.peers[0].name, "alice");
+    assert_eq!(
+        directory.peers[0].record.certificate,
+        Some(good.to_text()),
+        "members verify it themselves"
+    );
+}
+
+#[tokio::test]
+async fn what_one_member_has_no_other_gets() {
+    let realm = Realm::new().await;
+    let (alice, bob) = (Node::new(1, "alice"), Node::new(2, "bob"));
+    let first = realm.by_network(&binding(&alice, 2));
+    assert_eq!(realm.post(&alice, 1, Some(&first)).await.status(), 201);
+    let same_address = realm.by_network(&binding(&bob, 2));
+    assert_eq!(realm.refused(&bob, 1, &same_address).await, "address-taken");
+    let mut same_name = binding(&bob, 3);
+    same_name.name = "alice".into();
+    let same_name = realm.by_network(&same_name);
+    assert_eq!(realm.refused(&bob, 1, &same_name).await, "name-taken");
+    // Nobody's place is changed by that, and a member may move.
+    let moved = realm.by_network(&binding(&alice, 9));
+    assert_eq!(realm.post(&alice, 2, Some(&moved)).await.status(), 200);
+    assert_eq!(realm.post(&bob, 1, Some(&same_address)).await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_link_for_one_admits_exactly_one_of_fifty_that_use_it_at_once() {
+    let realm = Realm::new().await;
+    let invite = realm.week(50, Some(1));
+    let nodes: Vec<Node> = (0..50).map(|n| Node::new(n, &format!("n{n}"))).collect();
+    let certificates: Vec<Certificate> = nodes
+        .iter()
+        .zip(10..)
+        .map(|(node, address)| {
+            let binding = binding(node, address);
+            invite.certify(&realm.root(), &binding).unwrap()
+        })
+        .collect();
+    let attempts = nodes
+        .iter()
+        .zip(&certificates)
+        .map(|(node, certificate)| realm.post(node, 1, Some(certificate)));
+    let mut admitted = Vec::new();
+    for (number, answer) in join_all(attempts).await.into_iter().enumerate() {
+        if answer.status() == StatusCode::CREATED {
+            admitted.push(number);
+        } else {
+            assert_eq!(problem(answer).await.code, "invite-used-up");
+        }
+    }
+    let [only] = admitted[..] else {
+        panic!("{admitted:?} were let in");
+    };
+    // Whoever was let in may come again; the link stays used also when it has left.
+    let again = realm.post(&nodes[only], 2, Some(&certificates[only])).await;
+    assert_eq!(again.status(), StatusCode::OK);
+    let gone = realm
+        .server
+        .request(
+            Method::DELETE,
+            &realm.net.path(&format!("/peers/{}", nodes[only].id())),
+        )
+        .bearer_auth(realm.server.admin_token());
+    assert_eq!(gone.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    let other = usize::from(only == 0);
+    assert_eq!(
+        realm.refused(&nodes[other], 1, &certificates[other]).await,
+        "invite-used-up"
+    );
+}
+
+#[tokio::test]
+async fn an_expired_link_lets_nobody_new_in() {
+    let realm = Realm::new().await;
+    let span = Span {
+        from: now() - 2 * DAY,
+        until: now() - DAY,
+    };
+    let invite = realm.invite(50, None, span);
+    let alice = Node::new(1, "alice");
+    let mut backdated = binding(&alice, 2);
+    backdated.span.from = now() - DAY - 60;
+    let backdated = invite.certify(&realm.root(), &backdated).unwrap();
+    assert_eq!(realm.refused(&alice, 1, &backdated).await, "invite-expired");
+}
+
+#[tokio::test]
+async fn a_revoked_member_is_gone_and_stays_away_over_a_restart() {
+    let mut realm = Realm::new().await;
+    let invite = realm.week(50, None);
+    let nodes: Vec<Node> = (1..=3).map(|n| Node::new(n, &format!("n{n}"))).collect();
+    let certificates: Vec<Certificate> = nodes
+        .iter()
+        .zip(1..)
+        .map(|(node, address)| {
+            let binding = binding(node, address);
+            match address {
+                3 => realm.by_network(&binding),
+                _ => invite.certify(&realm.root(), &binding).unwrap(),
+            }
+        })
+        .collect();
+    for (node, certificate) in nodes.iter().zip(&certificates) {
+        assert_eq!(realm.post(node, 1, Some(certificate)).await.status(), 201);
+    }
+    let mut watching = Events::open_as(&realm.server, &realm.net, &nodes[2]).await;
+    let mut victim = Events::open_as(&realm.server, &realm.net, &nodes[0]).await;
+
+    let forged = Revocation::sign(&realm.root(), &nodes[1].key, None, (&nodes[0].id(), now()));
+    let refused = problem(realm.revoke(&forged.unwrap()).await).await;
+    assert_eq!(refused.code, "bad-revocation");
+    let revocation =
+        Revocation::sign(&realm.root(), &realm.key, None, (&nodes[0].id(), now())).unwrap();
+    for _ in 0..2 {
+        assert_eq!(realm.revoke(&revocation).await.status(), 204);
+    }
+    let told = watching
+        .until(|message| matches!(message, ServerMessage::Revoked { .. }))
+        .await;
+    let ServerMessage::Revoked {
+        revocation: text, ..
+    } = told
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(text, revocation.to_text());
+    let left = watching
+        .until(|message| matches!(message, ServerMessage::PeerLeft { .. }))
+        .await;
+    assert!(matches!(left, ServerMessage::PeerLeft { node_id, .. } if node_id == nodes[0].id()));
+    assert_eq!(victim.farewell().await.0.code, "deregistered");
+
+    realm.server = realm.server.kill_and_restart();
+    assert_eq!(
+        realm.refused(&nodes[0], 2, &certificates[0]).await,
+        "revoked"
+    );
+    let directory = realm.net.directory(&realm.server).await;
+    assert_eq!(directory.revocations, [revocation.to_text()]);
+    assert_eq!(directory.peers.len(), 2);
+
+    // An invite can be revoked too, and takes with it whom it let in.
+    let key = invite.invite.terms.key;
+    let revocation = Revocation::sign(&realm.root(), &realm.key, None, (&key, now())).unwrap();
+    assert_eq!(realm.revoke(&revocation).await.status(), 204);
+    let directory = realm.net.directory(&realm.server).await;
+    let names: Vec<&str> = directory
+        .peers
+        .iter()
+        .map(|peer| peer.name.as_str())
+        .collect();
+    assert_eq!(names, ["n3"]);
+    assert_eq!(
+        realm.refused(&nodes[1], 2, &certificates[1]).await,
+        "revoked"
+    );
+}
+
+#[tokio::test]
+async fn an_admin_invites_and_revokes_and_takes_its_own_with_it() {
+    let realm = Realm::new().await;
+    let (admin, bob) = (Node::new(1, "admin"), Node::new(2, "bob"));
+    let mut rights = binding(&admin, 1);
+    rights.roles = Roles::all();
+    let of_admin = realm.by_network(&rights);
+    assert_eq!(realm.post(&admin, 1, Some(&of_admin)).await.status(), 201);
+    let terms = realm.week(50, Some(1)).invite.terms;
+    let mut terms = InviteTerms { ..terms };
+    terms.span.from = now();
+    let invite = Invite::sign(&realm.root(), &admin.key, Some(&of_admin), &terms).unwrap();
+    let invite = Capability::new(SigningKey::from_bytes(&[50; 32]), invite).unwrap();
+    let of_bob = invite.certify(&realm.root(), &binding(&bob, 2)).unwrap();
+    assert_eq!(realm.post(&bob, 1, Some(&of_bob)).await.status(), 201);
+    let revocation =
+        Revocation::sign(&realm.root(), &realm.key, None, (&admin.id(), now())).unwrap();
+    assert_eq!(realm.revoke(&revocation).await.status(), 204);
+    assert!(realm.net.directory(&realm.server).await.peers.is_empty());
+}

@@ -1,0 +1,151 @@
+//! Whom does a network let in, and who decides?
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, thread, time::Duration};
+
+use netlab::{Daemon, Discovery, Host, Lab, Nat};
+
+/// A public host for the server, and a home with machines.
+fn lab_with<const N: usize>(name: &str, machines: [&str; N]) -> (Lab, Discovery, [Host; N]) {
+    let lab = Lab::new(name).unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let hosts = machines.map(|machine| home.host(machine).unwrap());
+    let discovery = Discovery::start(&server).unwrap();
+    (lab, discovery, hosts)
+}
+
+fn create(host: &Host, discovery: &Discovery) -> Daemon {
+    Daemon::up(host, &["--server", &discovery.url(), "--name", "alice"]).unwrap()
+}
+
+fn join(host: &Host, link: &str, name: &str) -> Daemon {
+    Daemon::up(host, &["--join", link.trim(), "--name", name]).unwrap()
+}
+
+/// What `meshd up` says that is refused, and exits with 1.
+fn refused(host: &Host, link: &str) -> String {
+    let daemon = Daemon::launch(host, &["--join", link.trim(), "--name", "mallory"]).unwrap();
+    let ended = daemon.process.wait(Duration::from_secs(10)).unwrap();
+    assert_eq!(ended.code(), Some(1), "{}", daemon.process.log());
+    daemon.process.log()
+}
+
+fn names(daemon: &Daemon) -> Vec<String> {
+    let status = daemon.status().unwrap();
+    let peers = status["peers"].as_array().unwrap();
+    let name = |peer: &serde_json::Value| peer["name"].as_str().unwrap().to_owned();
+    peers.iter().map(name).collect()
+}
+
+#[test]
+fn a_link_for_one_machine_lets_one_in_and_an_expired_one_nobody() {
+    let (_lab, discovery, [a, b, c]) = lab_with("oneuse", ["a", "b", "c"]);
+    let alice = create(&a, &discovery);
+    assert_eq!(alice.status().unwrap()["trust"], "certificates");
+    let link = alice.ask(&["invite", "--uses", "1"]).unwrap();
+    let bob = join(&b, &link, "bob");
+    alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    assert_eq!(bob.status().unwrap()["trust"], "certificates");
+
+    let told = refused(&c, &link);
+    assert!(told.contains("as many machines as it may"), "{told}");
+    assert!(told.contains("meshd invite"), "{told}");
+    let short = alice.ask(&["invite", "--expires", "1s"]).unwrap();
+    thread::sleep(Duration::from_millis(2100));
+    let told = refused(&c, &short);
+    assert!(told.contains("does not hold any more"), "{told}");
+    assert_eq!(names(&alice), ["bob"]);
+
+    // Who was let in comes back without it, also when its name is another one.
+    bob.kill().unwrap();
+    let bob = Daemon::up(&b, &[]).unwrap();
+    bob.first_echo(&alice, Duration::from_secs(5)).unwrap();
+    let not_his = bob.cli(&["invite"]).unwrap();
+    assert_eq!(not_his.status.code(), Some(1));
+    assert!(
+        not_his.stderr.contains("cannot invite others"),
+        "{}",
+        not_his.stderr
+    );
+}
+
+#[test]
+fn an_admin_invites_and_a_member_does_not() {
+    let (_lab, discovery, [a, b, c]) = lab_with("admins", ["a", "b", "c"]);
+    let alice = create(&a, &discovery);
+    let link = alice.ask(&["invite", "--role", "admin"]).unwrap();
+    let bob = join(&b, &link, "bob");
+    alice.kill().unwrap();
+    let link = bob.ask(&["invite", "--uses", "1"]).unwrap();
+    let carol = join(&c, &link, "carol");
+    carol.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    let alice = Daemon::up(&a, &[]).unwrap();
+    carol.first_echo(&alice, Duration::from_secs(5)).unwrap();
+    let none = carol.cli(&["invite"]).unwrap();
+    assert_eq!(none.status.code(), Some(1));
+}
+
+#[test]
+fn many_machines_that_join_at_once_get_addresses_and_names_of_their_own() {
+    let machines = ["a", "b", "c", "d", "e", "f"];
+    let (_lab, discovery, [a, rest @ ..]) = lab_with("atonce", machines);
+    let alice = create(&a, &discovery);
+    let link = alice.join_link().unwrap();
+    let daemons: Vec<Daemon> = thread::scope(|scope| {
+        let joining: Vec<_> = rest
+            .iter()
+            .map(|host| scope.spawn(|| join(host, &link, "web")))
+            .collect();
+        joining
+            .into_iter()
+            .map(|join| join.join().unwrap())
+            .collect()
+    });
+    let of = |part: fn(&Daemon) -> &String| {
+        let mut parts: Vec<&String> = daemons.iter().map(part).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        parts.len()
+    };
+    assert_eq!(of(|daemon| &daemon.virtual_ip), daemons.len());
+    assert_eq!(of(|daemon| &daemon.name), daemons.len());
+    for daemon in &daemons {
+        daemon.first_echo(&alice, Duration::from_secs(5)).unwrap();
+    }
+}
+
+#[test]
+fn a_network_without_a_key_works_and_says_that_it_is_weaker() {
+    let (_lab, discovery, [a, b]) = lab_with("pskonly", ["a", "b"]);
+    let file = a.dir().join("psk.yaml");
+    fs::write(&file, "mesh: {trust: psk}\n").unwrap();
+    let file = file.display().to_string();
+    let alice = Daemon::up(
+        &a,
+        &[
+            "--config",
+            &file,
+            "--server",
+            &discovery.url(),
+            "--name",
+            "alice",
+        ],
+    )
+    .unwrap();
+    let link = alice.join_link().unwrap();
+    assert!(!link.contains("key="), "there is none to pin");
+    let bob = join(&b, &link, "bob");
+    alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    for daemon in [&alice, &bob] {
+        assert_eq!(daemon.status().unwrap()["trust"], "psk");
+        let text = daemon.ask(&["status"]).unwrap();
+        assert!(text.contains("weaker"), "{text}");
+    }
+    // Whoever is in can let others in, but cannot limit that.
+    assert_eq!(bob.ask(&["invite"]).unwrap().trim(), link);
+    let limited = bob.cli(&["invite", "--uses", "1"]).unwrap();
+    assert_eq!(limited.status.code(), Some(1));
+    assert!(limited.stderr.contains("mesh.trust"), "{}", limited.stderr);
+}
