@@ -97,6 +97,23 @@ fn relay_frames() -> io::Result<()> {
     Ok(())
 }
 
+/// A link with an invite of these terms, whose key is number 5.
+fn join_link(root: &Root, terms: &InviteTerms) -> io::Result<()> {
+    let wrong = io::Error::other;
+    let signer = |number: u8| SigningKey::from_bytes(&[number; 32]);
+    let by_network = Invite::sign(root, &signer(1), None, terms).map_err(wrong)?;
+    let link = JoinLink {
+        server: parse_server("198.51.100.2").map_err(wrong)?,
+        network: root.network.clone(),
+        admission: Some(Admission {
+            network_key: root.key,
+            capability: Capability::new(signer(5), by_network).map_err(wrong)?,
+        }),
+        psk: NetworkPsk::from_bytes([42; 32]),
+    };
+    write("join_link", "plain", link.to_text().as_bytes())
+}
+
 /// Certificates of each kind of issuer and revocations, of the network with key 1.
 fn statements() -> io::Result<()> {
     let signer = |number: u8| SigningKey::from_bytes(&[number; 32]);
@@ -128,17 +145,7 @@ fn statements() -> io::Result<()> {
         },
     };
     let wrong = io::Error::other;
-    let by_network = Invite::sign(&root, &signer(1), None, &terms).map_err(wrong)?;
-    let link = JoinLink {
-        server: parse_server("198.51.100.2").map_err(wrong)?,
-        network: root.network.clone(),
-        admission: Some(Admission {
-            network_key: root.key,
-            capability: Capability::new(signer(5), by_network).map_err(wrong)?,
-        }),
-        psk: NetworkPsk::from_bytes([42; 32]),
-    };
-    write("join_link", "plain", link.to_text().as_bytes())?;
+    join_link(&root, &terms)?;
     let admin =
         Certificate::sign(&root, &signer(1), &Issuer::Network, &binding(9)).map_err(wrong)?;
     let invite = Invite::sign(&root, &signer(9), Some(&admin), &terms).map_err(wrong)?;
