@@ -31,6 +31,13 @@ pub enum Control {
         /// Where the acknowledgement goes.
         reply: oneshot::Sender<()>,
     },
+    /// Puts a member out for good.
+    Revoke {
+        /// The member.
+        node: NodeId,
+        /// Where the answer goes: it is signed and on its way to everybody.
+        reply: oneshot::Sender<Result<(), Problem>>,
+    },
     /// Makes a join link for the network.
     Invite {
         /// What it shall allow.

@@ -14,10 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 use mesh_core::NodeConfig;
 use mesh_wire::peer_info::Directory;
 use platform::{limits, signals, tun::TunConfig};
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
@@ -25,19 +22,22 @@ use crate::{
     cli::UpOptions,
     config::Cipher,
     dataplane::{self, Commands, DataPlane, DataPlaneConfig},
-    discovery::{client::DiscoveryClient, directory::Believed, rest::Rest},
+    discovery::{
+        client::{DiscoveryClient, Inlets},
+        directory::Believed,
+        rest::Rest,
+    },
     feed,
     lobby::{self, Meeting},
     news::Switchboard,
     prepare::{Prepared, prepare, refuse_overlap},
     problem::{self, Problem},
     shares,
+    trust::unix_time,
 };
 
 /// How long the parts may take to end before the process ends without them.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
-/// Signals on their way to the server.
-const SIGNAL_QUEUE: usize = 256;
 
 /// `meshd up`: runs until SIGINT, SIGTERM, `meshd down`, or a failure that the daemon cannot outlive.
 pub fn run(options: UpOptions) -> Result<(), Problem> {
@@ -98,7 +98,7 @@ async fn live(
             () = lobby::refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
         };
         let scope = prepared.membership.scope();
-        let members = Believed::new(scope, established.members)
+        let members = Believed::new(scope, established.members, unix_time())
             .directory()
             .clone();
         meeting.directory.send_replace(Arc::new(members));
@@ -255,17 +255,18 @@ async fn connect(
     } = plane;
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
     let (moving, moved) = watch::channel(0);
-    let place = (interface, port);
-    tasks.spawn(feed::hosts(
-        place,
+    let hosts = feed::hosts(
+        (interface, port),
         commands.clone(),
         moving,
         shutdown.clone(),
-    ));
-    let (signals, signal_receiver) = mpsc::channel(SIGNAL_QUEUE);
+    );
+    tasks.spawn(hosts);
+    let (signals, hearsay, inlets) = Inlets::open();
     let switchboard = Switchboard {
         commands: commands.clone(),
         signals,
+        hearsay,
         directory: meeting.directory.subscribe(),
         invite: prepared.invitation(),
         shutdown: shutdown.clone(),
@@ -277,13 +278,13 @@ async fn connect(
         rest,
         key: prepared.identity.signing_key().clone(),
         heartbeat: prepared.settings.connection.heartbeat_interval,
-        believed: Believed::new(prepared.membership.scope(), cached),
+        believed: Believed::new(prepared.membership.scope(), cached, unix_time()),
         membership: prepared.membership,
         roster,
         moved,
         outlets,
     };
-    tasks.spawn(client.run(signal_receiver, shutdown.clone()));
+    tasks.spawn(client.run(inlets, shutdown.clone()));
     tokio::select! {
         ended = finished.recv() => ended.unwrap_or_else(|| {
             Err(problem::operation_failed("run the data plane", &"its threads are gone"))

@@ -52,7 +52,9 @@ impl Roster {
     /// The commands that follow a server's message, given what is believed after it.
     pub fn changes(&self, message: &ServerMessage, directory: &Directory) -> Option<Command> {
         match message {
-            ServerMessage::Snapshot { .. } => Some(self.command(directory)),
+            ServerMessage::Snapshot { .. } | ServerMessage::Revoked { .. } => {
+                Some(self.command(directory))
+            }
             ServerMessage::PeerJoined { peer, .. } | ServerMessage::PeerUpdated { peer, .. } => {
                 let node = peer.record.node_id;
                 let believed = directory.by_node(&node).filter(|_| node != self.node_id)?;
@@ -60,7 +62,6 @@ impl Roster {
             }
             ServerMessage::PeerLeft { node_id, .. } => Some(Command::RemovePeer(*node_id)),
             ServerMessage::Challenge { .. }
-            | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
             | ServerMessage::Undeliverable { .. }
             | ServerMessage::Error { .. } => None,

@@ -145,6 +145,9 @@ pub async fn refuse_until_down(
             Control::Ping { reply, .. } => {
                 let _unheard = reply.send(Err(PingFailure::NoSuchPeer));
             }
+            Control::Revoke { reply, .. } => {
+                let _unheard = reply.send(Err(problem::not_joined()));
+            }
             Control::Invite { reply, .. } => {
                 let _unheard = reply.send(Err(problem::not_joined()));
             }

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control::{Control, PING_TIMEOUT, PingFailure, Pong},
     dataplane::Commands,
+    discovery::hearsay::Hearsay,
+    problem::{Problem, operation_failed},
     status::PathKind,
     trust::invitation::Invitation,
 };
@@ -26,6 +28,8 @@ pub struct Switchboard {
     pub commands: Commands,
     /// To the discovery client.
     pub signals: mpsc::Sender<(NodeId, Signal)>,
+    /// What the discovery client should know.
+    pub hearsay: mpsc::Sender<Hearsay>,
     /// The members.
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Makes the link that `meshd invite` prints.
@@ -66,6 +70,7 @@ impl Switchboard {
             Event::Connected { node, endpoint } => {
                 tracing::info!(peer = %self.name(&node), "connected directly");
                 tracing::debug!(peer = %self.name(&node), %endpoint, "path");
+                self.pass_on(Hearsay::Met(node));
             }
             Event::Disconnected { node } => {
                 tracing::info!(peer = %self.name(&node), "disconnected")
@@ -76,6 +81,7 @@ impl Switchboard {
                 rtt,
                 endpoint,
             } => pings.answer((node, id), rtt, endpoint),
+            Event::Gossip { from, message } => self.pass_on(Hearsay::Told { from, message }),
         }
     }
 
@@ -105,10 +111,27 @@ impl Switchboard {
                 let _unheard = reply.send(());
                 self.shutdown.cancel();
             }
+            Control::Revoke { node, reply } => {
+                let _unheard = reply.send(self.revoke(&node).await);
+            }
             Control::Invite { offer, reply } => {
                 let _unheard = reply.send(self.invite.link(&offer).await);
             }
         }
+    }
+
+    fn pass_on(&self, hearsay: Hearsay) {
+        if self.hearsay.try_send(hearsay).is_err() {
+            tracing::debug!("gossip was dropped: there was too much of it");
+        }
+    }
+
+    async fn revoke(&self, node: &NodeId) -> Result<(), Problem> {
+        let revocation = self.invite.authority("revoke a member")?.revoke(node)?;
+        self.hearsay
+            .send(Hearsay::Signed(revocation))
+            .await
+            .map_err(|_| operation_failed("revoke a member", &"the daemon is stopping"))
     }
 
     fn name(&self, node: &NodeId) -> String {

@@ -24,9 +24,10 @@ const READABLE: [&str; 7] = [
     "/api/v1/mesh/networks/my-network/peers",
 ];
 
-const CHANGES: [(&str, &str, &str); 7] = [
+const CHANGES: [(&str, &str, &str); 8] = [
     ("POST", "/api/v1/ping", r#"{"peer":"bob"}"#),
     ("POST", "/api/v1/invite", ""),
+    ("POST", "/api/v1/revoke", "{\"peer\": \"bob\"}"),
     ("POST", "/api/v1/down", ""),
     ("POST", "/api/v1/shares", r#"{"name":"x","path":"/tmp"}"#),
     ("DELETE", "/api/v1/shares/x", ""),

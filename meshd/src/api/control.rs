@@ -1,15 +1,18 @@
 //! `POST /api/v1/down` and `POST /api/v1/invite`: what else can the daemon be asked to do?
 
 use axum::{Json, body::Bytes, extract::State, http::StatusCode};
-use mesh_wire::trust::{MAX_LIFE, Role};
+use mesh_wire::{
+    NodeId,
+    trust::{MAX_LIFE, Role},
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
     Api,
-    error::{ApiError, ask},
+    error::{ApiError, Json as ApiJson, ask},
 };
-use crate::{control::Control, trust::authority::Offer};
+use crate::{control::Control, problem, trust::authority::Offer};
 
 /// What a join link shall allow. What is left out is as [`Offer::default`] has it; so is everything without a body.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -54,6 +57,53 @@ pub(super) async fn invite(
     Ok(Json(InviteAnswer {
         link: link.to_text(),
     }))
+}
+
+/// Whom to put out: name, virtual address, node id or the beginning of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// The member.
+    pub peer: String,
+}
+
+/// Who was put out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RevokeAnswer {
+    /// Its name.
+    pub name: String,
+    /// Its identity, which never comes back.
+    pub node_id: NodeId,
+}
+
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    ApiJson(request): ApiJson<RevokeRequest>,
+) -> Result<Json<RevokeAnswer>, ApiError> {
+    let found = api.context.directory.borrow().find(&request.peer).cloned();
+    let Some(peer) = found else {
+        return Err(problem::peer_not_found(&request.peer).into());
+    };
+    let node = peer.record.node_id;
+    if node == api.context.status.borrow().node.node_id {
+        return Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "revoke-self",
+            "a node cannot put itself out",
+        )
+        .why("nobody would be left to undo a mistake")
+        .fix("meshd down stops it; another admin can revoke it"));
+    }
+    let (reply, answer) = oneshot::channel();
+    ask(&api.context.control, Control::Revoke { node, reply }).await?;
+    match answer.await {
+        Ok(Ok(())) => Ok(Json(RevokeAnswer {
+            name: peer.name,
+            node_id: node,
+        })),
+        Ok(Err(problem)) => Err(problem.into()),
+        Err(_) => Err(ApiError::stopping()),
+    }
 }
 
 fn offer(body: &[u8]) -> Result<Offer, ApiError> {

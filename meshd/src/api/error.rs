@@ -41,6 +41,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("peer-offline", "the pinged peer is not online"),
     ("ping-self", "a node pings only others"),
     ("ping-timeout", "the pinged peer did not answer in time"),
+    ("revoke-self", "a node cannot put itself out"),
     (
         "request-timeout",
         "the request was not read and answered in time",

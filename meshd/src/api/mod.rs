@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{control::Control, state::ApiToken, status::Status};
 
-pub use control::{InviteAnswer, InviteRequest};
+pub use control::{InviteAnswer, InviteRequest, RevokeAnswer, RevokeRequest};
 pub use error::CODES;
 pub use ping::{PingAnswer, PingRequest};
 pub use server::{ApiListeners, check_address, serve};
@@ -82,6 +82,7 @@ fn router(api: Api) -> Router {
         .route("/api/v1/ping", post(ping::ping))
         .route("/api/v1/down", post(control::down))
         .route("/api/v1/invite", post(control::invite))
+        .route("/api/v1/revoke", post(control::revoke))
         .route("/api/v1/routes", any(error::not_built))
         .route("/api/v1/groups", any(error::not_built))
         .fallback(error::not_found)

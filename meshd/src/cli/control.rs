@@ -16,7 +16,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    api::{InviteAnswer, InviteRequest},
+    api::{InviteAnswer, InviteRequest, RevokeAnswer, RevokeRequest},
     state::StateDir,
 };
 
@@ -107,6 +107,21 @@ pub(super) async fn invite(
         .send(Method::POST, "/api/v1/invite", Some(&request))
         .await?;
     Ok(output.line(answer.link)?)
+}
+
+pub(super) async fn revoke(
+    client: &Client,
+    output: &mut Output,
+    peer: &str,
+) -> Result<(), Failure> {
+    let request = RevokeRequest {
+        peer: peer.to_owned(),
+    };
+    let answer: RevokeAnswer = client
+        .send(Method::POST, "/api/v1/revoke", Some(&request))
+        .await?;
+    let (name, node) = (answer.name, answer.node_id.short());
+    Ok(output.line(format!("{name} ({node}) is out"))?)
 }
 
 #[cfg(test)]

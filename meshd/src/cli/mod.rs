@@ -100,6 +100,11 @@ enum AskCommand {
     Share(share::ShareCommand),
     /// Print a join link for another machine; keep it secret
     Invite(control::InviteArguments),
+    /// Put a member out for good; only the creator of the network and its admins can
+    Revoke {
+        /// Its name, virtual address, node id or the beginning of it
+        peer: String,
+    },
 }
 
 /// Why a command did not do what it was asked.
@@ -162,6 +167,7 @@ async fn ask(state_dir: &Path, output: &mut Output, command: AskCommand) -> Resu
         AskCommand::Peers { json } => status::peers(&client, output, json).await,
         AskCommand::Ping(arguments) => ping::run(&client, output, &arguments).await,
         AskCommand::Share(command) => share::run(&client, output, command).await,
+        AskCommand::Revoke { peer } => control::revoke(&client, output, &peer).await,
         AskCommand::Invite(arguments) => control::invite(&client, output, &arguments).await,
     }
 }

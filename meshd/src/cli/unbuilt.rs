@@ -13,8 +13,6 @@ pub(super) enum UnbuiltCommand {
     #[command(hide = true, disable_help_flag = true)]
     Netcheck(Rest),
     #[command(hide = true, disable_help_flag = true)]
-    Revoke(Rest),
-    #[command(hide = true, disable_help_flag = true)]
     Group(Rest),
     #[command(hide = true, disable_help_flag = true)]
     Ls(Rest),
@@ -55,11 +53,6 @@ pub(super) fn refuse(command: &UnbuiltCommand) -> Problem {
         UnbuiltCommand::Netcheck(_) => (
             "netcheck",
             "`meshd status` shows the NAT, `meshd ping PEER --until-direct` whether a direct path comes about",
-        ),
-        UnbuiltCommand::Revoke(_) => (
-            "revoke",
-            "the discovery server's administrator can delete a member: \
-             DELETE /api/v1/mesh/networks/NETWORK/peers/NODE-ID",
         ),
         UnbuiltCommand::Group(_) => ("group", "name each member instead"),
         UnbuiltCommand::Ls(_) => ("ls", files),

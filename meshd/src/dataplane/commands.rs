@@ -81,7 +81,16 @@ impl Commands {
                 }
                 Ok(())
             }
+            Command::Gossip { to: None, message } => {
+                for thread in 0..self.threads.len() {
+                    let message = message.clone();
+                    self.tell(thread, Command::Gossip { to: None, message })
+                        .await?;
+                }
+                Ok(())
+            }
             Command::RemovePeer(node)
+            | Command::Gossip { to: Some(node), .. }
             | Command::Signal { from: node, .. }
             | Command::Undeliverable { to: node }
             | Command::Ping { node, .. } => self.tell(self.thread_of(&node), command).await,

@@ -17,10 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServerError, directory::Believed, events::Events, rest::Rest};
+use super::{ServerError, directory::Believed, events::Events, hearsay::Hearsay, rest::Rest};
 use crate::{
     dataplane::Commands, feed::Roster, membership::Membership, problem::Problem,
-    status::ServerStatus,
+    status::ServerStatus, trust::unix_time,
 };
 
 /// The first pause after a failure. A server that is being restarted is back within a second or two.
@@ -65,18 +65,35 @@ pub struct Outlets {
     pub commands: Commands,
 }
 
+/// Signals on their way to the server.
+const SIGNAL_QUEUE: usize = 256;
+
+/// Where things come from that are not the server's.
+#[derive(Debug)]
+pub struct Inlets {
+    /// Signals of the data plane for peers.
+    pub signals: mpsc::Receiver<(NodeId, Signal)>,
+    /// What others say of the network.
+    pub hearsay: mpsc::Receiver<Hearsay>,
+}
+
+impl Inlets {
+    /// Both, with the ends to put things in.
+    pub fn open() -> (mpsc::Sender<(NodeId, Signal)>, mpsc::Sender<Hearsay>, Self) {
+        let (to_signal, signals) = mpsc::channel(SIGNAL_QUEUE);
+        let (to_hear, hearsay) = mpsc::channel(SIGNAL_QUEUE);
+        (to_signal, to_hear, Self { signals, hearsay })
+    }
+}
+
 impl DiscoveryClient {
     /// Runs until `shutdown`. `signals` are ours for others.
-    pub async fn run(
-        mut self,
-        mut signals: mpsc::Receiver<(NodeId, Signal)>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn run(mut self, mut inlets: Inlets, shutdown: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
-                ended = self.converse(&mut signals, &shutdown) => ended,
+                ended = self.converse(&mut inlets, &shutdown) => ended,
                 () = shutdown.cancelled() => return,
             };
             let Err(error) = ended else { return };
@@ -91,8 +108,7 @@ impl DiscoveryClient {
             });
             tokio::select! {
                 () = sleep(jittered(pause)) => {}
-                () = drop_all(&mut signals) => {}
-                Ok(()) = self.moved.changed() => {}
+                () = self.go_on_alone(&mut inlets) => {}
                 () = shutdown.cancelled() => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -102,9 +118,34 @@ impl DiscoveryClient {
     /// Registers and listens, until something fails or `shutdown`.
     async fn converse(
         &mut self,
-        signals: &mut mpsc::Receiver<(NodeId, Signal)>,
+        inlets: &mut Inlets,
         shutdown: &CancellationToken,
     ) -> Result<(), ServerError> {
+        let mut events = self.enter().await?;
+        loop {
+            tokio::select! {
+                message = events.next() => self.on_message(message?).await?,
+                Some((to, signal)) = inlets.signals.recv() => {
+                    events.send(&ClientMessage::Signal { to, payload: signal.encode() }).await?;
+                }
+                Some(hearsay) = inlets.hearsay.recv() => {
+                    if let Some(news) = self.hear(hearsay).await? {
+                        self.publish(&news).await?;
+                    }
+                }
+                Ok(()) = self.moved.changed() => {
+                    return Err(ServerError::Unreachable("this host's addresses have changed".to_owned()));
+                }
+                () = shutdown.cancelled() => {
+                    events.close().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Registers, and begins to listen.
+    async fn enter(&mut self) -> Result<Events, ServerError> {
         let own_trouble = |problem: Problem| ServerError::Unreachable(problem.to_string());
         let network = self.membership.network().id.clone();
         let mut conversation = self.rest.converse().await?;
@@ -133,33 +174,19 @@ impl DiscoveryClient {
         self.membership.registered(&own).map_err(own_trouble)?;
         self.outlets.network.send_replace(Arc::new(described));
         self.outlets.own.send_replace(Some(own));
-        let mut events = Events::open(conversation, &network, &self.key, self.heartbeat).await?;
+        let events = Events::open(conversation, &network, &self.key, self.heartbeat).await?;
         tracing::info!(server = %self.rest.server(), "connected to the discovery server");
         self.outlets.server.send_modify(|status| {
             status.connected = true;
             status.error = None;
             status.retry_in_s = None;
         });
-        loop {
-            tokio::select! {
-                message = events.next() => self.on_message(message?).await?,
-                Some((to, signal)) = signals.recv() => {
-                    events.send(&ClientMessage::Signal { to, payload: signal.encode() }).await?;
-                }
-                Ok(()) = self.moved.changed() => {
-                    return Err(ServerError::Unreachable("this host's addresses have changed".to_owned()));
-                }
-                () = shutdown.cancelled() => {
-                    events.close().await;
-                    return Ok(());
-                }
-            }
-        }
+        Ok(events)
     }
 
     async fn on_message(&mut self, message: ServerMessage) -> Result<(), ServerError> {
         let rejected = self.believed.rejected();
-        let changed = self.believed.apply(&message);
+        let changed = self.believed.apply(&message, unix_time());
         if self.believed.rejected() > rejected {
             tracing::warn!(
                 server = %self.rest.server(),
@@ -175,6 +202,12 @@ impl DiscoveryClient {
             self.outlets
                 .directory
                 .send_replace(Arc::new(self.believed.directory().clone()));
+        }
+        if let ServerMessage::Snapshot { revocations, .. } = &message {
+            // It was not there when we heard of them, or has lost them.
+            for unheard in self.believed.revocations().missing_in(revocations) {
+                self.publish(&unheard).await?;
+            }
         }
         let command = match message {
             ServerMessage::Signal { from, payload } => match Signal::decode(&payload) {
@@ -198,19 +231,40 @@ impl DiscoveryClient {
         self.tell(command).await
     }
 
-    async fn tell(&self, command: Command) -> Result<(), ServerError> {
+    /// Lets everybody in the daemon know who the members are now.
+    pub(super) async fn show_directory(&self) -> Result<(), ServerError> {
+        self.tell(self.roster.command(self.believed.directory()))
+            .await?;
+        self.outlets
+            .directory
+            .send_replace(Arc::new(self.believed.directory().clone()));
+        Ok(())
+    }
+
+    /// While the server is away: signals go nowhere, hearsay is taken in. Ends when this host's addresses change.
+    async fn go_on_alone(&mut self, inlets: &mut Inlets) {
+        loop {
+            tokio::select! {
+                Some(_undeliverable) = inlets.signals.recv() => {}
+                Some(hearsay) = inlets.hearsay.recv() => {
+                    // The server hears of it when it is back: it will not list it.
+                    if let Err(error) = self.hear(hearsay).await {
+                        tracing::debug!(%error, "not taken in");
+                    }
+                }
+                Ok(()) = self.moved.changed() => return,
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) async fn tell(&self, command: Command) -> Result<(), ServerError> {
         self.outlets
             .commands
             .send(command)
             .await
             .map_err(|_| ServerError::Unreachable("the data plane has ended".to_owned()))
     }
-}
-
-/// While the server is away nobody hears our signals; old ones must not be sent when it comes back.
-async fn drop_all(signals: &mut mpsc::Receiver<(NodeId, Signal)>) {
-    while signals.recv().await.is_some() {}
-    std::future::pending().await
 }
 
 /// Rounded up: "in 0 s" would be now.

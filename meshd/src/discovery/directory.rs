@@ -1,14 +1,25 @@
-//! What do we believe of what the server says about members? Only what a member signed, and never less than we knew:
-//! an older record does not replace a newer one, an error does not empty the list.
+//! What do we believe of what the server says about members? Only what is signed, and never less than we knew: an older
+//! record does not replace a newer one, neither an error nor an empty server empties the list, and who is revoked stays out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_wire::{
+    NodeId,
     discovery::ServerMessage,
     peer_info::{Directory, PeerInfo},
+    trust::{Certificate, Revocation},
 };
 
 use super::scope::Scope;
+use crate::trust::revoked::Revoked;
+
+/// How long a member is kept, as offline, that the server does not list any more: it may have lost its records, and whoever
+/// is there registers again within the hour. In seconds.
+const KEPT: u64 = 24 * 3600;
+
+/// By how much our clock may be ahead of the newest record that others signed before it is not believed: a certificate that
+/// would have expired meanwhile still holds. In seconds.
+const AHEAD: u64 = 30 * 24 * 3600;
 
 /// The most members that are kept: twice what a discovery server of this version admits. One that lists more is hostile
 /// or broken; the first ones still work.
@@ -19,25 +30,32 @@ const MAX_PEERS: usize = 2_000;
 pub struct Believed {
     scope: Scope,
     directory: Directory,
+    revoked: Revoked,
+    /// Members that the server has ceased to list, and since when.
+    unlisted: BTreeMap<NodeId, u64>,
     rejected: u64,
 }
 
 impl Believed {
     /// Begins with what an earlier run had heard.
-    pub fn new(scope: Scope, cached: Directory) -> Self {
+    pub fn new(scope: Scope, cached: Directory, now: u64) -> Self {
         let mut believed = Self {
+            revoked: Revoked::new(scope.root.clone(), &cached.revocations),
             scope,
             directory: Directory::default(),
+            unlisted: BTreeMap::new(),
             rejected: 0,
         };
         for peer in cached.peers {
             // Nobody is online just because it was when the cache was written.
-            believed.put(PeerInfo {
+            let peer = PeerInfo {
                 online: false,
                 ..peer
-            });
+            };
+            believed.put(peer, now);
         }
         believed.directory.revision = cached.revision;
+        believed.directory.revocations = believed.revoked.texts();
         believed
     }
 
@@ -52,63 +70,124 @@ impl Believed {
     }
 
     /// Takes a message; returns whether it changed anything.
-    pub fn apply(&mut self, message: &ServerMessage) -> bool {
+    pub fn apply(&mut self, message: &ServerMessage, now: u64) -> bool {
         match message {
             ServerMessage::Snapshot {
-                revision, peers, ..
+                revision,
+                peers,
+                revocations,
             } => {
                 let before = self.directory.clone();
-                let listed: BTreeSet<_> = peers.iter().map(|peer| peer.record.node_id).collect();
-                self.directory
-                    .peers
-                    .retain(|known| listed.contains(&known.record.node_id));
-                for peer in peers {
-                    self.put(peer.clone());
+                for text in revocations {
+                    self.revoked.learn_text(text);
                 }
+                self.set_listed(peers, now);
+                for peer in peers {
+                    self.put(peer.clone(), now);
+                }
+                self.drop_the_revoked();
                 self.directory.revision = *revision;
                 self.directory != before
             }
             ServerMessage::PeerJoined { revision, peer }
             | ServerMessage::PeerUpdated { revision, peer } => {
                 self.directory.revision = *revision;
-                self.put(PeerInfo::clone(peer))
+                self.put(PeerInfo::clone(peer), now)
             }
             ServerMessage::PeerLeft { revision, node_id } => {
                 self.directory.revision = *revision;
-                let before = self.directory.peers.len();
-                self.directory
-                    .peers
-                    .retain(|peer| peer.record.node_id != *node_id);
-                before != self.directory.peers.len()
+                let members = (&mut self.directory, &mut self.unlisted);
+                remove(members, |peer| peer.record.node_id == *node_id)
+            }
+            ServerMessage::Revoked {
+                revision,
+                revocation,
+            } => {
+                self.directory.revision = *revision;
+                self.revoked.learn_text(revocation) && self.drop_the_revoked()
             }
             ServerMessage::Challenge { .. }
-            | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
             | ServerMessage::Undeliverable { .. }
             | ServerMessage::Error { .. } => false,
         }
     }
 
-    /// Adds or replaces one member, if its own signature says so.
-    fn put(&mut self, mut peer: PeerInfo) -> bool {
-        let node = peer.record.node_id;
-        let key = peer.record.wireguard_key;
-        let peers = &mut self.directory.peers;
-        // A session key has one owner: whoever was known with it first.
-        let taken = peers
+    /// Takes in a revocation that did not come from the server; whether it is news.
+    pub fn revoke(&mut self, revocation: &Revocation) -> bool {
+        let news = self.revoked.learn(revocation);
+        if news {
+            self.drop_the_revoked();
+        }
+        news
+    }
+
+    /// The revocations that are known.
+    pub fn revocations(&self) -> &Revoked {
+        &self.revoked
+    }
+
+    /// Notes who is in the list, and forgets who has not been for long.
+    fn set_listed(&mut self, peers: &[PeerInfo], now: u64) {
+        let listed: BTreeSet<_> = peers.iter().map(|peer| peer.record.node_id).collect();
+        self.unlisted.retain(|node, _| !listed.contains(node));
+        for known in &mut self.directory.peers {
+            let node = known.record.node_id;
+            if !listed.contains(&node) {
+                known.online = false;
+                self.unlisted.entry(node).or_insert(now);
+            }
+        }
+        let gone: BTreeSet<NodeId> = self
+            .unlisted
             .iter()
-            .any(|known| known.record.wireguard_key == key && known.record.node_id != node);
-        if taken || !self.scope.admits(&peer) {
+            .filter(|(_, since)| now.saturating_sub(**since) > KEPT)
+            .map(|(node, _)| *node)
+            .collect();
+        let expired = self.latest(now);
+        remove((&mut self.directory, &mut self.unlisted), |peer| {
+            gone.contains(&peer.record.node_id) || certificate_end(peer) < expired
+        });
+    }
+
+    fn drop_the_revoked(&mut self) -> bool {
+        self.directory.revocations = self.revoked.texts();
+        let revoked = &self.revoked;
+        let members = (&mut self.directory, &mut self.unlisted);
+        remove(members, |peer| revoked.has(&peer.record))
+    }
+
+    /// What time it is at the latest: our clock may be years ahead, those of all members are not. Their sequence numbers
+    /// are times, see [`mesh_wire::peer_info::PeerRecord::seq`].
+    fn latest(&self, now: u64) -> u64 {
+        let others = self
+            .directory
+            .peers
+            .iter()
+            .filter(|peer| peer.record.node_id != self.scope.node_id);
+        let newest = others.map(|peer| peer.record.seq).max();
+        newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
+    }
+
+    /// Takes a member in, or what is new of it; whether anything changed.
+    fn put(&mut self, mut peer: PeerInfo, now: u64) -> bool {
+        if !self.is_acceptable(&peer, now) {
             self.rejected += 1;
             return false;
         }
+        self.make_room(&peer);
+        let peers = &mut self.directory.peers;
         if let Some(known) = peers
             .iter_mut()
             .find(|known| known.record.node_id == peer.record.node_id)
         {
             if peer.record.seq < known.record.seq {
                 self.rejected += 1;
-                peer.record = known.record.clone();
+                peer = PeerInfo {
+                    online: peer.online,
+                    last_seen: peer.last_seen,
+                    ..known.clone()
+                };
             }
             let changed = *known != peer;
             *known = peer;
@@ -122,99 +201,62 @@ impl Believed {
         peers.insert(at, peer);
         true
     }
+
+    /// Whether the member is one, and claims nothing that is another's. What has an owner stays with whom it was known
+    /// first, as long as the server lists that one too.
+    fn is_acceptable(&self, peer: &PeerInfo, now: u64) -> bool {
+        let node = peer.record.node_id;
+        let others = self.directory.peers.iter().filter(|known| {
+            let other = known.record.node_id;
+            other != node && !self.unlisted.contains_key(&other)
+        });
+        let claims = |known: &PeerInfo| {
+            known.record.wireguard_key == peer.record.wireguard_key || shares_address(known, peer)
+        };
+        self.scope.admits(peer)
+            && !self.revoked.has(&peer.record)
+            && certificate_end(peer) >= self.latest(now)
+            && !others.into_iter().any(claims)
+    }
+
+    /// Forgets members that the server has ceased to list, and whose key or address is now this one's.
+    fn make_room(&mut self, peer: &PeerInfo) {
+        let node = peer.record.node_id;
+        remove((&mut self.directory, &mut self.unlisted), |known| {
+            known.record.node_id != node
+                && (known.record.wireguard_key == peer.record.wireguard_key
+                    || shares_address(known, peer))
+        });
+    }
+}
+
+/// Removes members; whether there were any such.
+fn remove(
+    (directory, unlisted): (&mut Directory, &mut BTreeMap<NodeId, u64>),
+    which: impl Fn(&PeerInfo) -> bool,
+) -> bool {
+    let before = directory.peers.len();
+    directory.peers.retain(|peer| !which(peer));
+    unlisted.retain(|node, _| directory.by_node(node).is_some());
+    before != directory.peers.len()
+}
+
+fn shares_address(a: &PeerInfo, b: &PeerInfo) -> bool {
+    a.virtual_ips.iter().any(|ip| b.virtual_ips.contains(ip))
+}
+
+/// Until when the member is one; for good where no certificate says.
+fn certificate_end(peer: &PeerInfo) -> u64 {
+    let certificate = peer
+        .record
+        .certificate
+        .as_deref()
+        .map(Certificate::from_text);
+    match certificate {
+        Some(Ok(certificate)) => certificate.binding.span.until,
+        Some(Err(_)) | None => u64::MAX,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use mesh_wire::WireGuardKey;
-
-    use super::*;
-    use crate::discovery::scope::tests::{peer, scope};
-
-    fn believed() -> Believed {
-        Believed::new(scope(), Directory::default())
-    }
-
-    fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
-        ServerMessage::Snapshot {
-            revision: 1,
-            peers,
-            revocations: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn a_snapshot_replaces_the_list_and_keeps_it_sorted() {
-        let mut believed = believed();
-        assert!(believed.apply(&snapshot(vec![peer(2, "bob", 1), peer(1, "alice", 1)])));
-        let names: Vec<_> = believed
-            .directory()
-            .peers
-            .iter()
-            .map(|p| p.name.clone())
-            .collect();
-        assert_eq!(names, ["alice", "bob"]);
-        assert!(believed.apply(&snapshot(vec![peer(2, "bob", 1)])));
-        assert_eq!(believed.directory().peers.len(), 1);
-        assert!(!believed.apply(&snapshot(vec![peer(2, "bob", 1)])));
-    }
-
-    #[test]
-    fn a_key_that_its_owner_did_not_sign_is_never_believed() {
-        let mut believed = believed();
-        let mut swapped = peer(2, "bob", 1);
-        swapped.record.wireguard_key = WireGuardKey::from_bytes([9; 32]);
-        believed.apply(&snapshot(vec![swapped]));
-        assert!(believed.directory().peers.is_empty());
-        assert_eq!(believed.rejected(), 1);
-    }
-
-    #[test]
-    fn an_older_record_does_not_come_back() {
-        let mut believed = believed();
-        believed.apply(&snapshot(vec![peer(2, "bob", 5)]));
-        let replay = ServerMessage::PeerUpdated {
-            revision: 9,
-            peer: Box::new(peer(2, "bob", 4)),
-        };
-        assert!(!believed.apply(&replay));
-        assert_eq!(believed.directory().peers[0].record.seq, 5);
-    }
-
-    #[test]
-    fn an_error_message_empties_nothing() {
-        let mut believed = believed();
-        believed.apply(&snapshot(vec![peer(2, "bob", 1)]));
-        let problem = mesh_wire::problem::Problem::new(500, "x", "x");
-        assert!(!believed.apply(&ServerMessage::Error { problem }));
-        assert_eq!(believed.directory().peers.len(), 1);
-    }
-
-    #[test]
-    fn who_is_only_remembered_is_not_online() {
-        let cached = Directory {
-            revision: 3,
-            peers: vec![peer(2, "bob", 1)],
-            revocations: Vec::new(),
-        };
-        let believed = Believed::new(scope(), cached);
-        assert!(!believed.directory().peers[0].online);
-    }
-
-    #[test]
-    fn a_session_key_stays_with_whom_it_was_known_first() {
-        let mut believed = believed();
-        believed.apply(&snapshot(vec![peer(2, "bob", 1)]));
-        let mut thief = peer(3, "0", 1);
-        let signer = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
-        let stolen = WireGuardKey::from_bytes([2; 32]);
-        thief.record =
-            mesh_wire::peer_info::PeerRecord::sign(&signer, &scope().network, stolen, "0", (1, 1))
-                .unwrap();
-        assert!(!believed.apply(&ServerMessage::PeerJoined {
-            revision: 2,
-            peer: Box::new(thief)
-        }));
-        assert_eq!(believed.directory().peers.len(), 1);
-    }
-}
+mod tests;

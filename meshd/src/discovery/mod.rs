@@ -1,12 +1,14 @@
 //! How does the daemon talk to the discovery server?
 //!
 //! [`dial`] reaches it, [`rest`] makes requests, [`events`] holds one event connection, [`directory`] turns what the
-//! server says into what we believe, [`scope`] what it may decide at all, [`client`] keeps it all going.
+//! server says into what we believe, [`scope`] what it may decide at all, [`hearsay`] what we learn otherwise,
+//! [`client`] keeps it all going.
 
 pub mod client;
 pub mod dial;
 pub mod directory;
 pub mod events;
+pub mod hearsay;
 pub mod rest;
 pub mod scope;
 

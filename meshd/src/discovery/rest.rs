@@ -15,9 +15,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use mesh_wire::{
     NetworkId,
-    discovery::{CreateNetwork, Network, RegisterPeer},
+    discovery::{CreateNetwork, Network, RegisterPeer, Revoke},
     peer_info::{Directory, PeerInfo},
     problem::Problem,
+    trust::Revocation,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
@@ -115,6 +116,26 @@ impl Conversation<'_> {
     pub async fn peers(&mut self, id: &NetworkId) -> Result<Directory, ServerError> {
         self.ask(Method::GET, &format!("networks/{id}/peers"), NOTHING)
             .await
+    }
+
+    /// Takes a key out for good.
+    pub async fn revoke(
+        &mut self,
+        id: &NetworkId,
+        revocation: &Revocation,
+    ) -> Result<(), ServerError> {
+        let body = Revoke {
+            revocation: revocation.to_text(),
+        };
+        let path = format!("networks/{id}/revocations");
+        let request = self.request(Method::POST, &path, Some(&body))?;
+        let response = self.send(request).await?;
+        let status = response.status();
+        let body = whole(response).await?;
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(refusal(status, &body)),
+        }
     }
 
     /// `GET /api/v1/mesh/networks/{id}/events`, which turns the connection into a WebSocket (RFC 6455, 4.1).

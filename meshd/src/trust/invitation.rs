@@ -68,13 +68,22 @@ impl Invitation {
         Ok(link)
     }
 
+    /// What this node may sign, which is needed to do `what`.
+    pub fn authority(&self, what: &str) -> Result<&Authority, Problem> {
+        match &self.vouching {
+            Vouching::Authority(authority) => Ok(authority),
+            Vouching::Secret => Err(problem::network_without_key(what)),
+            Vouching::Others => Err(problem::not_admin(what)),
+        }
+    }
+
     /// A new link to that server.
     pub fn link_to(&self, server: Url, offer: &Offer) -> Result<JoinLink, Problem> {
         let admission = match &self.vouching {
             Vouching::Secret if *offer == Offer::default() => None,
             Vouching::Secret => return Err(problem::network_without_key("limit a join link")),
-            Vouching::Others => return Err(problem::not_admin("invite others")),
-            Vouching::Authority(authority) => {
+            Vouching::Others | Vouching::Authority(_) => {
+                let authority = self.authority("invite others")?;
                 refuse_more(offer.roles, authority.roles())?;
                 Some(Admission {
                     network_key: authority.network_key(),

@@ -1,12 +1,13 @@
 //! What does this node do with certificates?
 //!
 //! [`anchor`]: what it holds. [`place`]: which address and name it asks for. [`authority`]: what it may sign for others.
-//! [`invitation`]: join links.
+//! [`invitation`]: join links. [`revoked`]: whom it does not believe any more.
 
 pub mod anchor;
 pub mod authority;
 pub mod invitation;
 pub mod place;
+pub mod revoked;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -232,6 +232,9 @@ async fn daemon(
                 let _ = reply.send(());
                 shutdown.cancel();
             }
+            Control::Revoke { reply, .. } => {
+                let _unheard = reply.send(Ok(()));
+            }
             Control::Invite { reply, .. } => {
                 let _ = reply.send(Ok(example_link()));
             }

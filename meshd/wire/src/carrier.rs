@@ -10,11 +10,12 @@ const HEADER: usize = 40;
 /// Reserved in the protocol-number registry, so no host sends it.
 const NEXT_HEADER: u8 = 255;
 
-/// The longest carrier packet, in bytes.
-pub const MAX_CARRIER: usize = HEADER + 17;
+/// The longest gossip, in bytes: with everything around it, it passes where a packet of 1280 bytes does, which is every
+/// IPv6 path (RFC 8200, section 5).
+pub const MAX_GOSSIP: usize = 1120;
 
 /// A message between two daemons inside their session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carrier {
     /// Asks for a [`Carrier::Pong`] with the same numbers.
     Ping {
@@ -35,6 +36,11 @@ pub enum Carrier {
         /// A sum of [`FEATURE_AES_256_GCM`], [`FEATURE_OPEN_CHECKSUMS`] and bits that later versions may add.
         bits: u64,
     },
+    /// What the sender knows of the network, see [`crate::trust::Gossip`].
+    Gossip {
+        /// At most [`MAX_GOSSIP`] bytes.
+        message: Box<[u8]>,
+    },
 }
 
 /// The sender opens data messages that are sealed with AES-256-GCM.
@@ -50,20 +56,23 @@ pub fn is_carrier(packet: &[u8]) -> bool {
 
 impl Carrier {
     /// The whole packet, header included.
-    pub fn encode(&self) -> [u8; MAX_CARRIER] {
-        let (kind, id, sent) = match *self {
-            Self::Ping { id, sent } => (1, id, sent),
-            Self::Pong { id, sent } => (2, id, sent),
-            Self::Features { bits } => (3, bits, 0),
-        };
-        let mut packet = [0; MAX_CARRIER];
-        let (header, body) = packet.split_at_mut(HEADER);
-        header.copy_from_slice(&HEADER_BYTES);
-        let mut fields = [kind]
-            .into_iter()
-            .chain(id.to_be_bytes())
-            .chain(sent.to_be_bytes());
-        body.fill_with(|| fields.next().unwrap_or(0));
+    pub fn encode(&self) -> Vec<u8> {
+        let mut packet = HEADER_BYTES.to_vec();
+        match self {
+            Self::Ping { id, sent } => put_numbers(&mut packet, 1, [*id, *sent]),
+            Self::Pong { id, sent } => put_numbers(&mut packet, 2, [*id, *sent]),
+            Self::Features { bits } => put_numbers(&mut packet, 3, [*bits, 0]),
+            Self::Gossip { message } => {
+                let message = message.get(..MAX_GOSSIP).unwrap_or(message);
+                packet.push(4);
+                packet.extend_from_slice(&u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
+                packet.extend_from_slice(message);
+            }
+        }
+        let payload = u16::try_from(packet.len() - HEADER).unwrap_or(0);
+        if let Some(length) = packet.get_mut(4..6) {
+            length.copy_from_slice(&payload.to_be_bytes());
+        }
         packet
     }
 
@@ -75,17 +84,11 @@ impl Carrier {
         let [kind, rest @ ..] = body else {
             return Err(DecodeError::new(WHAT, "is empty"));
         };
-        let (id, rest) = rest
-            .split_first_chunk::<8>()
-            .ok_or(DecodeError::new(WHAT, "is cut short"))?;
-        let (sent, _) = rest
-            .split_first_chunk::<8>()
-            .ok_or(DecodeError::new(WHAT, "is cut short"))?;
-        let (id, sent) = (u64::from_be_bytes(*id), u64::from_be_bytes(*sent));
         match kind {
-            1 => Ok(Self::Ping { id, sent }),
-            2 => Ok(Self::Pong { id, sent }),
-            3 => Ok(Self::Features { bits: id }),
+            1 => numbers(rest).map(|(id, sent)| Self::Ping { id, sent }),
+            2 => numbers(rest).map(|(id, sent)| Self::Pong { id, sent }),
+            3 => numbers(rest).map(|(bits, _)| Self::Features { bits }),
+            4 => gossip(rest),
             _ => Err(DecodeError::new(
                 WHAT,
                 "has a type that this version does not know",
@@ -94,10 +97,37 @@ impl Carrier {
     }
 }
 
+fn put_numbers(packet: &mut Vec<u8>, kind: u8, numbers: [u64; 2]) {
+    packet.push(kind);
+    for number in numbers {
+        packet.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
+fn numbers(body: &[u8]) -> Result<(u64, u64), DecodeError> {
+    let cut = || DecodeError::new(WHAT, "is cut short");
+    let (first, rest) = body.split_first_chunk::<8>().ok_or_else(cut)?;
+    let (second, _) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
+    Ok((u64::from_be_bytes(*first), u64::from_be_bytes(*second)))
+}
+
+/// The length tells the message from the padding behind it.
+fn gossip(body: &[u8]) -> Result<Carrier, DecodeError> {
+    let cut = || DecodeError::new(WHAT, "is cut short");
+    let (len, rest) = body.split_first_chunk::<2>().ok_or_else(cut)?;
+    let len = usize::from(u16::from_be_bytes(*len));
+    if len > MAX_GOSSIP {
+        return Err(DecodeError::new(WHAT, "is too long"));
+    }
+    let message = rest.get(..len).ok_or_else(cut)?;
+    Ok(Carrier::Gossip {
+        message: message.into(),
+    })
+}
+
 const HEADER_BYTES: [u8; HEADER] = {
     let mut header = [0; HEADER];
     header[0] = 0x60;
-    header[5] = 17;
     header[6] = NEXT_HEADER;
     header
 };
@@ -117,8 +147,15 @@ mod tests {
             Carrier::Features {
                 bits: FEATURE_AES_256_GCM | 1 << 63,
             },
+            Carrier::Gossip {
+                message: [7; MAX_GOSSIP].into(),
+            },
+            Carrier::Gossip {
+                message: Box::default(),
+            },
         ] {
-            let packet = message.encode();
+            let mut packet = message.encode();
+            packet.extend([0; 15]);
             assert!(is_carrier(&packet));
             assert_eq!(Carrier::decode(&packet), Ok(message));
         }
@@ -140,9 +177,15 @@ mod tests {
 
     #[test]
     fn every_cut_is_an_error() {
-        let packet = Carrier::Ping { id: 1, sent: 2 }.encode();
-        for cut in 0..packet.len() {
-            assert!(Carrier::decode(&packet[..cut]).is_err(), "{cut}");
+        let message = Box::new([1, 2, 3]);
+        for message in [
+            Carrier::Ping { id: 1, sent: 2 },
+            Carrier::Gossip { message },
+        ] {
+            let packet = message.encode();
+            for cut in 0..packet.len() {
+                assert!(Carrier::decode(&packet[..cut]).is_err(), "{cut}");
+            }
         }
     }
 }

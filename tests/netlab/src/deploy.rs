@@ -36,6 +36,12 @@ impl Discovery {
         })
     }
 
+    /// Kills it, if it still runs, and starts it again with the same data.
+    pub fn restart(&self) -> Result<Self> {
+        self.process.kill()?;
+        Self::start(&self.host)
+    }
+
     /// What `--server` takes.
     pub fn url(&self) -> String {
         format!("http://{}:7080", self.host.address())

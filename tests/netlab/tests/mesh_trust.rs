@@ -149,3 +149,87 @@ fn a_network_without_a_key_works_and_says_that_it_is_weaker() {
     assert_eq!(limited.status.code(), Some(1));
     assert!(limited.stderr.contains("mesh.trust"), "{}", limited.stderr);
 }
+
+fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
+}
+
+/// Whether one echo comes back within a second.
+fn reaches(host: &Host, to: &Daemon) -> bool {
+    let report = host
+        .ping_each(Duration::from_millis(200), to.ip().unwrap(), 3)
+        .unwrap();
+    report.received() > 0
+}
+
+#[test]
+fn a_revoked_member_is_cut_off_within_two_seconds_and_stays_out() {
+    let (_lab, discovery, [a, b, c]) = lab_with("revoked", ["a", "b", "c"]);
+    let alice = create(&a, &discovery);
+    let link = alice.join_link().unwrap();
+    let (bob, carol) = (join(&b, &link, "bob"), join(&c, &link, "carol"));
+    bob.first_echo(&carol, Duration::from_secs(5)).unwrap();
+    bob.first_echo(&alice, Duration::from_secs(5)).unwrap();
+    let not_hers = carol.cli(&["revoke", "bob"]).unwrap();
+    assert_eq!(not_hers.status.code(), Some(1));
+    assert!(
+        not_hers.stderr.contains("cannot revoke"),
+        "{}",
+        not_hers.stderr
+    );
+    assert!(reaches(&b, &carol));
+
+    let told = alice.ask(&["revoke", "bob"]).unwrap();
+    assert!(told.contains("is out"), "{told}");
+    wait_until("both have put it out", Duration::from_secs(2), || {
+        names(&alice) == ["carol"] && names(&carol) == ["alice"]
+    });
+    assert!(!reaches(&b, &carol) && !reaches(&b, &alice));
+    assert!(reaches(&c, &alice), "the others go on");
+
+    // Neither a restart of its own nor one of the server, nor the same link again, brings it back.
+    bob.kill().unwrap();
+    discovery.process.kill().unwrap();
+    let server = discovery.restart().unwrap();
+    let bob = Daemon::launch(&b, &[]).unwrap();
+    wait_until("it is told why", Duration::from_secs(10), || {
+        bob.cli(&["status"])
+            .is_ok_and(|output| output.stdout.contains("revoked"))
+    });
+    wait_until("the others are back", Duration::from_secs(15), || {
+        alice.status().unwrap()["server"]["connected"] == true
+    });
+    assert_eq!(names(&alice), ["carol"]);
+    assert!(!reaches(&b, &carol));
+    drop(server);
+}
+
+#[test]
+fn members_tell_each_other_of_a_revocation_while_the_server_is_dead() {
+    let (_lab, discovery, [a, b, c, d]) = lab_with("gossip", ["a", "b", "c", "d"]);
+    let alice = create(&a, &discovery);
+    let link = alice.join_link().unwrap();
+    let bob = join(&b, &link, "bob");
+    let (carol, dave) = (join(&c, &link, "carol"), join(&d, &link, "dave"));
+    // Alice knows carol, carol knows dave; dave and alice have never spoken.
+    alice.first_echo(&carol, Duration::from_secs(5)).unwrap();
+    carol.first_echo(&dave, Duration::from_secs(5)).unwrap();
+    bob.first_echo(&dave, Duration::from_secs(5)).unwrap();
+    discovery.process.kill().unwrap();
+    wait_until("the server is missed", Duration::from_secs(5), || {
+        alice.status().unwrap()["server"]["connected"] == false
+    });
+    alice.ask(&["revoke", "bob"]).unwrap();
+    wait_until(
+        "it went from one to the next",
+        Duration::from_secs(20),
+        || !names(&dave).contains(&"bob".to_owned()) && !names(&carol).contains(&"bob".to_owned()),
+    );
+    assert!(!reaches(&b, &dave));
+    // The server hears of it when it is back.
+    let _server = discovery.restart().unwrap();
+    wait_until("it cannot register", Duration::from_secs(30), || {
+        bob.cli(&["status"])
+            .is_ok_and(|output| output.stdout.contains("revoked"))
+    });
+}

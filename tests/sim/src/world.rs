@@ -389,7 +389,7 @@ impl World {
                     self.plan(at, action);
                 }
                 Event::Pong { id, rtt, .. } => self.hosts[host].pongs.push((id, rtt)),
-                Event::Connected { .. } | Event::Disconnected { .. } => {}
+                Event::Connected { .. } | Event::Disconnected { .. } | Event::Gossip { .. } => {}
             }
         }
     }

@@ -46,6 +46,13 @@ pub enum Command {
         /// Comes back in the answer.
         id: u64,
     },
+    /// Tell a peer, or all with whom a session stands, what the network should know. Nobody is connected for that.
+    Gossip {
+        /// The peer; all if absent.
+        to: Option<NodeId>,
+        /// At most [`mesh_wire::carrier::MAX_GOSSIP`] bytes.
+        message: Box<[u8]>,
+    },
 }
 
 /// What the network says of one other member.
@@ -89,6 +96,7 @@ impl Node {
             },
             Command::Undeliverable { to } => self.on_undeliverable(&to, now),
             Command::Ping { node, id } => self.ping(&node, id, now, transmit),
+            Command::Gossip { to, message } => self.gossip(to, message, now, transmit),
         }
     }
 
@@ -186,5 +194,25 @@ impl Node {
         };
         let sent = self.micros(now);
         self.send_inner(index, &Carrier::Ping { id, sent }.encode(), now, transmit);
+    }
+
+    fn gossip(
+        &mut self,
+        to: Option<NodeId>,
+        message: Box<[u8]>,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let packet = Carrier::Gossip { message }.encode();
+        let hearers: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| to.is_none_or(|to| to == peer.node_id))
+            .filter(|(_, peer)| peer.link.is_some() && peer.session.is_established(now))
+            .map(|(index, _)| index)
+            .collect();
+        for index in hearers {
+            self.send_inner(index, &packet, now, transmit);
+        }
     }
 }

@@ -37,6 +37,13 @@ pub enum Event {
         /// Where the answer came from.
         endpoint: SocketAddr,
     },
+    /// What a peer thinks that we should know.
+    Gossip {
+        /// The peer.
+        from: NodeId,
+        /// What it says.
+        message: Box<[u8]>,
+    },
 }
 
 /// Why a packet, datagram or message went nowhere. Each reason is a counter; nothing is logged per packet.
@@ -66,6 +73,8 @@ pub enum DropReason {
     InsideTunnel,
     /// A message between daemons that this version does not know.
     UnknownCarrier,
+    /// A member had more to tell than is listened to.
+    TooMuchGossip,
     /// A router marked the datagram for congestion, and the sender of the packet inside does not understand marks.
     Congestion,
     /// A relay frame that is malformed, forged, replayed or too late, or came to a node that carries nothing.
@@ -78,7 +87,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
@@ -91,6 +100,7 @@ impl DropReason {
         Self::RefusedCandidate,
         Self::InsideTunnel,
         Self::UnknownCarrier,
+        Self::TooMuchGossip,
         Self::Congestion,
         Self::RefusedFrame,
         Self::HopLimit,
@@ -112,6 +122,7 @@ impl DropReason {
             Self::RefusedCandidate => "refused_candidate",
             Self::InsideTunnel => "inside_tunnel",
             Self::UnknownCarrier => "unknown_carrier",
+            Self::TooMuchGossip => "too_much_gossip",
             Self::Congestion => "congestion",
             Self::RefusedFrame => "refused_frame",
             Self::HopLimit => "hop_limit",

@@ -305,6 +305,16 @@ impl Node {
                     peer.session.peer_can(receiver, bits);
                 }
             }
+            Carrier::Gossip { message } => {
+                let Some(peer) = self.peers.get_mut(index) else {
+                    return;
+                };
+                if !peer.ear.listens(now) {
+                    return self.counters.count(DropReason::TooMuchGossip, 1);
+                }
+                let from = peer.node_id;
+                self.events.push_back(Event::Gossip { from, message });
+            }
         }
     }
 }

@@ -304,6 +304,32 @@ fn an_unknown_message_between_daemons_is_counted() {
 }
 
 #[test]
+fn gossip_reaches_those_with_whom_a_session_stands_and_connects_nobody() {
+    let mut pair = connected();
+    let message: Box<[u8]> = Box::new([7; 300]);
+    let gossip = |to| Command::Gossip {
+        to,
+        message: message.clone(),
+    };
+    for to in [None, Some(node_id(2)), Some(node_id(9))] {
+        pair.a.tell(gossip(to), pair.now);
+    }
+    for (_, bytes) in pair.a.sent() {
+        pair.b.datagram(1, &bytes, pair.now);
+    }
+    let heard = pair.b.events();
+    let from = node_id(1);
+    let expected = Event::Gossip {
+        from,
+        message: message.clone(),
+    };
+    assert_eq!(heard, [expected.clone(), expected]);
+    pair.a.tell(Command::SetPeers(vec![]), pair.now);
+    pair.a.tell(gossip(None), pair.now);
+    assert!(pair.a.sent().is_empty());
+}
+
+#[test]
 fn a_member_that_leaves_is_forgotten_with_its_session() {
     let mut pair = connected();
     pair.a.tell(Command::SetPeers(Vec::new()), pair.now);

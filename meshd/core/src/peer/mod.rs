@@ -1,5 +1,6 @@
 //! One other member: its identity, its session, the path to it, and what waits for it.
 
+pub mod ear;
 pub mod keys;
 pub mod pending;
 pub mod session;
@@ -13,7 +14,7 @@ use mesh_wire::NodeId;
 use crate::{
     node::command::PeerEntry,
     path::{agent::Agent, vigil::PATIENCE},
-    peer::{pending::Pending, session::Session, state::State},
+    peer::{ear::Ear, pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
 
@@ -49,6 +50,8 @@ pub struct Peer {
     pub pending: Pending,
     /// For `status`.
     pub traffic: Traffic,
+    /// Listens to its gossip.
+    pub ear: Ear,
     /// When the node must next look at this peer; kept in step with `node::wakeup`.
     pub due: Option<Instant>,
 }
@@ -65,6 +68,7 @@ impl Peer {
             link: None,
             pending: Pending::default(),
             traffic: Traffic::default(),
+            ear: Ear::default(),
             due: None,
         }
     }

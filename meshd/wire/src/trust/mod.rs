@@ -7,6 +7,7 @@
 
 mod capability;
 mod certificate;
+mod gossip;
 mod invite;
 mod reader;
 mod revocation;
@@ -17,8 +18,9 @@ use ed25519_dalek::SigningKey;
 
 pub use capability::Capability;
 pub use certificate::{Binding, Certificate, Issuer, MAX_CERTIFICATE, MAX_LIFE, default_mac};
+pub use gossip::Gossip;
 pub use invite::{Invite, InviteTerms};
-pub use revocation::Revocation;
+pub use revocation::{MAX_REVOCATION, Revocation};
 pub use role::{Role, Roles};
 
 use crate::{DecodeError, NetworkId, NodeId, id::sign};

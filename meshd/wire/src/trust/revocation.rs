@@ -9,8 +9,8 @@ use crate::{DecodeError, NodeId};
 
 const KIND: &str = "revocation";
 const VERSION: u8 = 1;
-/// The longest, in bytes: it must fit a packet inside a session.
-const MAX_REVOCATION: usize = 1200;
+/// The longest, in bytes: shorter than [`crate::carrier::MAX_GOSSIP`].
+pub const MAX_REVOCATION: usize = 1100;
 
 /// One key that is taken out for good: a node's, or an invite's. Read but not necessarily verified.
 #[derive(Debug, Clone, PartialEq, Eq)]

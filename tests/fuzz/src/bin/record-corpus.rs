@@ -63,6 +63,12 @@ fn main() -> io::Result<()> {
             },
         ),
         ("features", Carrier::Features { bits: 1 }),
+        (
+            "gossip",
+            Carrier::Gossip {
+                message: [5; 40].into(),
+            },
+        ),
     ] {
         write("carrier", name, &message.encode())?;
         write("ip_header", name, &message.encode())?;

@@ -1,0 +1,187 @@
+use ed25519_dalek::SigningKey;
+use mesh_wire::{WireGuardKey, peer_info::PeerRecord};
+
+use super::*;
+use crate::discovery::scope::tests::{certified, keyed, peer, root, scope};
+
+const NOW: u64 = 1_800_000_000;
+
+fn believed() -> Believed {
+    Believed::new(scope(), Directory::default(), NOW)
+}
+
+fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
+    ServerMessage::Snapshot {
+        revision: 1,
+        peers,
+        revocations: Vec::new(),
+    }
+}
+
+#[test]
+fn a_snapshot_replaces_the_list_and_keeps_it_sorted() {
+    let mut believed = believed();
+    assert!(believed.apply(&snapshot(vec![peer(2, "bob", 1), peer(1, "alice", 1)]), NOW));
+    let names: Vec<_> = believed
+        .directory()
+        .peers
+        .iter()
+        .map(|p| p.name.clone())
+        .collect();
+    assert_eq!(names, ["alice", "bob"]);
+    assert!(!believed.apply(&snapshot(vec![peer(2, "bob", 1), peer(1, "alice", 1)]), NOW));
+}
+
+#[test]
+fn an_empty_server_empties_nothing_for_a_day() {
+    let mut believed = believed();
+    believed.apply(&snapshot(vec![peer(1, "alice", 1), peer(2, "bob", 1)]), NOW);
+    assert!(believed.apply(&snapshot(vec![]), NOW));
+    let peers = &believed.directory().peers;
+    assert_eq!(peers.len(), 2);
+    assert!(peers.iter().all(|peer| !peer.online));
+    believed.apply(&snapshot(vec![peer(2, "bob", 1)]), NOW + KEPT);
+    assert_eq!(believed.directory().peers.len(), 2);
+    believed.apply(&snapshot(vec![peer(2, "bob", 1)]), NOW + KEPT + 1);
+    assert_eq!(believed.directory().peers.len(), 1);
+    // Who leaves by itself is gone at once.
+    let left = ServerMessage::PeerLeft {
+        revision: 3,
+        node_id: peer(2, "bob", 1).record.node_id,
+    };
+    assert!(believed.apply(&left, NOW));
+    assert!(believed.directory().peers.is_empty());
+}
+
+#[test]
+fn an_address_stays_with_whom_it_was_known_first_while_that_one_is_listed() {
+    let mut believed = believed();
+    let bob = peer(2, "bob", 1);
+    let thief = PeerInfo {
+        virtual_ips: bob.virtual_ips.clone(),
+        ..peer(3, "carol", 1)
+    };
+    believed.apply(&snapshot(vec![bob.clone(), thief.clone()]), NOW);
+    assert_eq!(believed.directory().peers, [bob]);
+    believed.apply(&snapshot(vec![thief.clone()]), NOW);
+    assert_eq!(believed.directory().peers, [thief]);
+}
+
+fn keyed_with(peers: Vec<PeerInfo>) -> Believed {
+    let mut believed = Believed::new(keyed(), Directory::default(), NOW);
+    believed.apply(&snapshot(peers), NOW);
+    believed
+}
+
+#[test]
+fn who_is_revoked_is_gone_and_does_not_come_back_whatever_the_server_lists() {
+    let (bob, carol) = (certified(2, |_| {}), certified(3, |_| {}));
+    let mut believed = keyed_with(vec![bob.clone(), carol]);
+    assert_eq!(believed.directory().peers.len(), 2);
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let node = bob.record.node_id;
+    let revocation = Revocation::sign(&root(), &key, None, (&node, NOW)).unwrap();
+    assert!(believed.revoke(&revocation));
+    assert!(!believed.revoke(&revocation));
+    assert!(believed.directory().by_node(&node).is_none());
+    believed.apply(&snapshot(vec![bob.clone()]), NOW);
+    assert!(believed.directory().by_node(&node).is_none());
+    // It is in the cache too.
+    let cached = believed.directory().clone();
+    let mut again = Believed::new(keyed(), cached, NOW);
+    again.apply(&snapshot(vec![bob]), NOW);
+    assert!(again.directory().by_node(&node).is_none());
+}
+
+/// A member whose certificate holds until then, and which signed its record then.
+fn holding(number: u8, until: u64, seq: u64) -> PeerInfo {
+    let mut peer = certified(number, |binding| binding.span.until = until);
+    let certificate = Certificate::from_text(peer.record.certificate.as_ref().unwrap());
+    let signer = SigningKey::from_bytes(&[number; 32]);
+    let words = ("host", Some(&certificate.unwrap()));
+    let key = peer.record.wireguard_key;
+    let network = scope().network;
+    peer.record = PeerRecord::sign_with(&signer, &network, key, words, (seq, 1)).unwrap();
+    peer
+}
+
+#[test]
+fn an_expired_certificate_does_not_hold_but_a_clock_far_ahead_ends_none() {
+    const DAY: u64 = 86_400;
+    let ends = NOW + 40 * DAY;
+    let bob = holding(2, ends, NOW);
+    let holds = |clock, known: Vec<PeerInfo>| {
+        let mut believed = keyed_with(known.clone());
+        believed.apply(&snapshot([known, vec![bob.clone()]].concat()), clock);
+        believed.directory().by_node(&bob.record.node_id).is_some()
+    };
+    assert!(holds(ends, vec![]));
+    assert!(!holds(ends + 1, vec![]));
+    assert!(!holds(ends + 1, vec![holding(3, NOW + 300 * DAY, ends)]));
+    let carol = holding(3, NOW + 300 * DAY, NOW);
+    assert!(
+        holds(NOW + 3650 * DAY, vec![carol.clone()]),
+        "ten years ahead"
+    );
+    assert!(holds(0, vec![carol]), "decades behind");
+}
+
+#[test]
+fn a_key_that_its_owner_did_not_sign_is_never_believed() {
+    let mut believed = believed();
+    let mut swapped = peer(2, "bob", 1);
+    swapped.record.wireguard_key = WireGuardKey::from_bytes([9; 32]);
+    believed.apply(&snapshot(vec![swapped]), NOW);
+    assert!(believed.directory().peers.is_empty());
+    assert_eq!(believed.rejected(), 1);
+}
+
+#[test]
+fn an_older_record_does_not_come_back() {
+    let mut believed = believed();
+    believed.apply(&snapshot(vec![peer(2, "bob", 5)]), NOW);
+    let replay = ServerMessage::PeerUpdated {
+        revision: 9,
+        peer: Box::new(peer(2, "bob", 4)),
+    };
+    assert!(!believed.apply(&replay, NOW));
+    assert_eq!(believed.directory().peers[0].record.seq, 5);
+}
+
+#[test]
+fn an_error_message_empties_nothing() {
+    let mut believed = believed();
+    believed.apply(&snapshot(vec![peer(2, "bob", 1)]), NOW);
+    let problem = mesh_wire::problem::Problem::new(500, "x", "x");
+    assert!(!believed.apply(&ServerMessage::Error { problem }, NOW));
+    assert_eq!(believed.directory().peers.len(), 1);
+}
+
+#[test]
+fn who_is_only_remembered_is_not_online() {
+    let cached = Directory {
+        revision: 3,
+        peers: vec![peer(2, "bob", 1)],
+        revocations: Vec::new(),
+    };
+    let believed = Believed::new(scope(), cached, NOW);
+    assert!(!believed.directory().peers[0].online);
+}
+
+#[test]
+fn a_session_key_stays_with_whom_it_was_known_first() {
+    let mut believed = believed();
+    believed.apply(&snapshot(vec![peer(2, "bob", 1)]), NOW);
+    let mut thief = peer(3, "0", 1);
+    let signer = SigningKey::from_bytes(&[3; 32]);
+    let stolen = WireGuardKey::from_bytes([2; 32]);
+    thief.record = PeerRecord::sign(&signer, &scope().network, stolen, "0", (1, 1)).unwrap();
+    assert!(!believed.apply(
+        &ServerMessage::PeerJoined {
+            revision: 2,
+            peer: Box::new(thief)
+        },
+        NOW
+    ));
+    assert_eq!(believed.directory().peers.len(), 1);
+}

@@ -1,0 +1,126 @@
+//! Which keys are out for good, as far as this node has heard?
+
+use std::collections::BTreeMap;
+
+use mesh_wire::{
+    NodeId,
+    peer_info::PeerRecord,
+    trust::{Certificate, Revocation, Root},
+};
+
+/// As many as a discovery server keeps; more are not taken in.
+const MAX_KNOWN: usize = 1_000;
+
+/// The revocations that were verified. None is ever taken back.
+#[derive(Debug)]
+pub struct Revoked {
+    root: Option<Root>,
+    known: BTreeMap<NodeId, Revocation>,
+}
+
+impl Revoked {
+    /// Those of a cache, verified again.
+    pub fn new(root: Option<Root>, cached: &[String]) -> Self {
+        let mut revoked = Self {
+            root,
+            known: BTreeMap::new(),
+        };
+        for text in cached {
+            revoked.learn_text(text);
+        }
+        revoked
+    }
+
+    /// Takes one in, if it is signed by who may; whether it is news.
+    pub fn learn(&mut self, revocation: &Revocation) -> bool {
+        let is_signed = |root: &Root| revocation.verify(root).is_ok();
+        if self.known.contains_key(&revocation.key)
+            || self.known.len() >= MAX_KNOWN
+            || !self.root.as_ref().is_some_and(is_signed)
+        {
+            return false;
+        }
+        self.known.insert(revocation.key, revocation.clone());
+        true
+    }
+
+    /// As [`Self::learn`], from its text form.
+    pub fn learn_text(&mut self, text: &str) -> bool {
+        Revocation::from_text(text).is_ok_and(|revocation| self.learn(&revocation))
+    }
+
+    /// Whether the member that this record describes rests on a key that is out.
+    pub fn has(&self, record: &PeerRecord) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        let certificate = record.certificate.as_deref().map(Certificate::from_text);
+        match certificate {
+            Some(Ok(certificate)) => certificate
+                .keys()
+                .iter()
+                .any(|key| self.known.contains_key(key)),
+            Some(Err(_)) | None => self.known.contains_key(&record.node_id),
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Revocation> {
+        self.known.values()
+    }
+
+    /// Their text forms.
+    pub fn texts(&self) -> Vec<String> {
+        self.iter().map(Revocation::to_text).collect()
+    }
+
+    /// Those that are not in a list, which the server gave.
+    pub fn missing_in(&self, listed: &[String]) -> Vec<Revocation> {
+        let is_listed = |revocation: &&Revocation| {
+            let text = revocation.to_text();
+            listed.contains(&text)
+        };
+        self.iter()
+            .filter(|revocation| !is_listed(revocation))
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::discovery::scope::tests::{certified, root};
+
+    fn revocation(signer: u8, revoked: u8) -> Revocation {
+        let key = |number| SigningKey::from_bytes(&[number; 32]);
+        let revoked = NodeId::of(&key(revoked));
+        Revocation::sign(&root(), &key(signer), None, (&revoked, 1)).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_signed_counts_and_only_once() {
+        let mut revoked = Revoked::new(Some(root()), &[]);
+        assert!(
+            !revoked.learn(&revocation(9, 2)),
+            "the network key is number 1"
+        );
+        assert!(!revoked.has(&certified(2, |_| {}).record));
+        assert!(revoked.learn(&revocation(1, 2)));
+        assert!(!revoked.learn(&revocation(1, 2)));
+        assert!(revoked.has(&certified(2, |_| {}).record));
+        assert!(!revoked.has(&certified(3, |_| {}).record));
+        let again = Revoked::new(Some(root()), &revoked.texts());
+        assert!(again.has(&certified(2, |_| {}).record));
+        assert_eq!(again.missing_in(&[]).len(), 1);
+        assert!(again.missing_in(&revoked.texts()).is_empty());
+    }
+
+    #[test]
+    fn without_a_key_nothing_can_be_revoked() {
+        let mut revoked = Revoked::new(None, &[]);
+        assert!(!revoked.learn(&revocation(1, 2)));
+    }
+}
