@@ -5,6 +5,7 @@
 //! it ends.
 
 use std::{
+    collections::BTreeMap,
     io::Write as _,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -33,7 +34,7 @@ use crate::{
     prepare::{Prepared, prepare, refuse_overlap},
     problem::{self, Problem},
     shares,
-    trust::unix_time,
+    trust::{correspondence::Correspondence, unix_time},
 };
 
 /// How long the parts may take to end before the process ends without them.
@@ -279,6 +280,8 @@ async fn connect(
         key: prepared.identity.signing_key().clone(),
         heartbeat: prepared.settings.connection.heartbeat_interval,
         believed: Believed::new(prepared.membership.scope(), cached, unix_time()),
+        correspondence: correspondence(&prepared),
+        renewed: BTreeMap::new(),
         membership: prepared.membership,
         roster,
         moved,
@@ -291,6 +294,16 @@ async fn connect(
         }),
         () = shutdown.cancelled() => Ok(()),
     }
+}
+
+fn correspondence(prepared: &Prepared) -> Correspondence {
+    let network = prepared.membership.network();
+    Correspondence::new(
+        network.id.clone(),
+        prepared.identity.node_id(),
+        prepared.identity.wireguard_secret(),
+        network.psk.clone(),
+    )
 }
 
 /// What is known already goes into the data plane, and what will be known finds its way there.

@@ -124,7 +124,8 @@ async fn no_secret_is_logged_even_at_trace_level() {
     };
     let mut from = Events::open_as(&server, &net, &alice).await;
     let mut to = Events::open_as(&server, &net, &bob).await;
-    from.signal(&bob, &signal.encode()).await;
+    from.signal(&bob, &serde_json::to_string(&signal).unwrap())
+        .await;
     to.until(|message| matches!(message, mesh_wire::discovery::ServerMessage::Signal { .. }))
         .await;
     let log = server.log();

@@ -1,13 +1,14 @@
 //! What keeps us known to the discovery server, and the others known to us? Register, listen, and whenever that ends,
 //! begin again with growing pauses. The mesh itself goes on meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use mesh_core::Command;
 use mesh_wire::{
     NodeId,
-    discovery::{ClientMessage, Network, ServerMessage},
+    discovery::{Network, ServerMessage},
+    letter::Content,
     peer_info::{Directory, PeerInfo},
     signal::Signal,
 };
@@ -19,8 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServerError, directory::Believed, events::Events, hearsay::Hearsay, rest::Rest};
 use crate::{
-    dataplane::Commands, feed::Roster, membership::Membership, problem::Problem,
-    status::ServerStatus, trust::unix_time,
+    dataplane::Commands,
+    feed::Roster,
+    membership::Membership,
+    problem::Problem,
+    status::ServerStatus,
+    trust::{correspondence::Correspondence, unix_time},
 };
 
 /// The first pause after a failure. A server that is being restarted is back within a second or two.
@@ -46,6 +51,10 @@ pub struct DiscoveryClient {
     pub roster: Roster,
     /// Rises when the host's addresses change: connections from the old ones are dead then, though nobody says so.
     pub moved: watch::Receiver<u64>,
+    /// Seals and opens what members write to each other.
+    pub correspondence: Correspondence,
+    /// Who was sent a new certificate, and when.
+    pub renewed: BTreeMap<NodeId, Instant>,
     /// Where it is published.
     pub outlets: Outlets,
 }
@@ -124,9 +133,9 @@ impl DiscoveryClient {
         let mut events = self.enter().await?;
         loop {
             tokio::select! {
-                message = events.next() => self.on_message(message?).await?,
+                message = events.next() => self.on_message(message?, &mut events).await?,
                 Some((to, signal)) = inlets.signals.recv() => {
-                    events.send(&ClientMessage::Signal { to, payload: signal.encode() }).await?;
+                    self.write(&to, Content::Signal(signal), &mut events).await?;
                 }
                 Some(hearsay) = inlets.hearsay.recv() => {
                     if let Some(news) = self.hear(hearsay).await? {
@@ -184,7 +193,11 @@ impl DiscoveryClient {
         Ok(events)
     }
 
-    async fn on_message(&mut self, message: ServerMessage) -> Result<(), ServerError> {
+    async fn on_message(
+        &mut self,
+        message: ServerMessage,
+        events: &mut Events,
+    ) -> Result<(), ServerError> {
         let rejected = self.believed.rejected();
         let changed = self.believed.apply(&message, unix_time());
         if self.believed.rejected() > rejected {
@@ -203,6 +216,9 @@ impl DiscoveryClient {
                 .directory
                 .send_replace(Arc::new(self.believed.directory().clone()));
         }
+        if changed {
+            self.renew(events).await?;
+        }
         if let ServerMessage::Snapshot { revocations, .. } = &message {
             // It was not there when we heard of them, or has lost them.
             for unheard in self.believed.revocations().missing_in(revocations) {
@@ -210,13 +226,9 @@ impl DiscoveryClient {
             }
         }
         let command = match message {
-            ServerMessage::Signal { from, payload } => match Signal::decode(&payload) {
-                Ok(signal) => Command::Signal { from, signal },
-                Err(error) => {
-                    tracing::debug!(peer = %from.short(), %error, "refused a signal");
-                    return Ok(());
-                }
-            },
+            ServerMessage::Signal { from, payload } => {
+                return self.on_letter(from, &payload).await;
+            }
             ServerMessage::Undeliverable { to } => Command::Undeliverable { to },
             ServerMessage::Error { problem } => {
                 return Err(ServerError::refused(problem));
@@ -254,6 +266,21 @@ impl DiscoveryClient {
                 }
                 Ok(()) = self.moved.changed() => return,
                 else => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn on_letter(&mut self, from: NodeId, payload: &str) -> Result<(), ServerError> {
+        let Some(peer) = self.believed.directory().by_node(&from) else {
+            tracing::debug!(peer = %from.short(), "refused a letter of somebody who is no member");
+            return Ok(());
+        };
+        match self.correspondence.open(&peer.record, payload) {
+            Ok(Content::Signal(signal)) => self.tell(Command::Signal { from, signal }).await,
+            Ok(Content::Certificate(text)) => self.adopt(&text).await,
+            Err(error) => {
+                tracing::debug!(peer = %from.short(), %error, "refused a letter");
+                Ok(())
             }
         }
     }

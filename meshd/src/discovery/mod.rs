@@ -1,7 +1,7 @@
 //! How does the daemon talk to the discovery server?
 //!
 //! [`dial`] reaches it, [`rest`] makes requests, [`events`] holds one event connection, [`directory`] turns what the
-//! server says into what we believe, [`scope`] what it may decide at all, [`hearsay`] what we learn otherwise,
+//! server says into what we believe, [`scope`] what it may decide at all, [`hearsay`] what we learn otherwise, [`renewal`] who gets a new certificate,
 //! [`client`] keeps it all going.
 
 pub mod client;
@@ -9,6 +9,7 @@ pub mod dial;
 pub mod directory;
 pub mod events;
 pub mod hearsay;
+pub mod renewal;
 pub mod rest;
 pub mod scope;
 

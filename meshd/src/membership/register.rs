@@ -3,7 +3,7 @@
 use mesh_wire::{
     discovery::RegisterPeer,
     peer_info::{Directory, PeerInfo, PeerRecord},
-    trust::Certificate,
+    trust::{Certificate, Issuer},
 };
 
 use super::{Membership, random_u64};
@@ -58,6 +58,29 @@ impl Membership {
         Ok(Err(ServerError::Unreachable(format!(
             "{ATTEMPTS} times another member took the address or name first"
         ))))
+    }
+
+    /// Takes a certificate in place of ours, if it says the same and holds for longer or rests on less; whether it did.
+    pub fn adopt(&mut self, certificate: Certificate) -> Result<bool, Problem> {
+        let keys = self.keys();
+        let Some(anchor) = &self.network.anchor else {
+            return Ok(false);
+        };
+        let Some(current) = &anchor.certificate else {
+            return Ok(false);
+        };
+        let (new, old) = (&certificate.binding, &current.binding);
+        let is_ours = (new.node_id, new.wireguard_key) == (keys.node_id, keys.wireguard_key)
+            && (&new.name, &new.virtual_ips) == (&old.name, &old.virtual_ips);
+        let is_better = new.span.until > old.span.until
+            || matches!(certificate.issuer, Issuer::Network)
+                && !matches!(current.issuer, Issuer::Network);
+        let is_signed = certificate.verify(&anchor.root(&self.network.id)).is_ok();
+        if is_ours && is_better && is_signed {
+            self.keep(certificate)?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Whether another place may be tried, because this one is another member's.

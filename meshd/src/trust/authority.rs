@@ -67,6 +67,11 @@ impl Authority {
         })
     }
 
+    /// Whether it is the network's own.
+    pub fn is_network(&self) -> bool {
+        self.admin.is_none()
+    }
+
     /// The key of the network.
     pub fn network_key(&self) -> NodeId {
         self.root.key

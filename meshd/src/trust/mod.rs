@@ -1,10 +1,11 @@
 //! What does this node do with certificates?
 //!
 //! [`anchor`]: what it holds. [`place`]: which address and name it asks for. [`authority`]: what it may sign for others.
-//! [`invitation`]: join links. [`revoked`]: whom it does not believe any more.
+//! [`correspondence`]: letters to other members. [`invitation`]: join links. [`revoked`]: whom it does not believe any more.
 
 pub mod anchor;
 pub mod authority;
+pub mod correspondence;
 pub mod invitation;
 pub mod place;
 pub mod revoked;

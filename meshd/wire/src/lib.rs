@@ -3,7 +3,7 @@
 //! * [`id`]: who a node and a network are. [`psk`]: the network's shared secret and what is derived from it.
 //! * [`peer_info`]: what members know of each other. [`discovery`]: the JSON that the discovery server speaks.
 //! * [`trust`]: certificates, invites and revocations.
-//! * [`signal`]: ICE credentials and candidates between two peers. [`join_link`]: the invitation.
+//! * [`letter`]: what daemons write to each other by way of the server, such as a [`signal`], ICE credentials and candidates. [`join_link`]: the invitation.
 //! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
 //! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry.
 //! * [`problem`]: errors over HTTP (RFC 9457).
@@ -16,6 +16,7 @@ pub mod error;
 pub mod frame;
 pub mod id;
 pub mod join_link;
+pub mod letter;
 pub mod peer_info;
 pub mod problem;
 pub mod psk;

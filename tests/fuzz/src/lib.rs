@@ -13,7 +13,7 @@ pub type Target = fn(&[u8]);
 /// All targets; the name is also that of the directory under `corpus/`.
 pub const TARGETS: [(&str, Target); 17] = [
     ("frame", wire::frame),
-    ("signal", wire::signal),
+    ("letter", wire::letter),
     ("join_link", wire::join_link),
     ("server_address", wire::server_address),
     ("carrier", wire::carrier),

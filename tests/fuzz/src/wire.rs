@@ -9,10 +9,11 @@ use mesh_wire::{
     discovery::{ClientMessage, MAX_SIGNAL, ServerMessage},
     frame::{Frame, classify},
     join_link::{JoinLink, parse_server},
+    letter::{Content, Letter},
     peer_info::{PeerInfo, PeerRecord},
     psk::NetworkPsk,
     relay::{RelayFrame, TAG},
-    signal::{MAX_CANDIDATES, Signal},
+    signal::MAX_CANDIDATES,
     trust::{Certificate, Invite, Issuer, Revocation, Root},
     wireguard::{Message, cookie_reply, data_header, initiation, response},
 };
@@ -64,14 +65,15 @@ pub fn relay(bytes: &[u8]) {
     assert_eq!(again, bytes);
 }
 
-/// `Signal::decode`.
-pub fn signal(bytes: &[u8]) {
-    let Ok(text) = from_utf8(bytes) else { return };
-    if let Ok(signal) = Signal::decode(text) {
-        assert!(signal.candidates.len() <= MAX_CANDIDATES);
-        let again = signal.encode();
+/// `Letter::read`, with the signal or certificate that it holds.
+pub fn letter(bytes: &[u8]) {
+    if let Ok(letter) = Letter::read(bytes) {
+        if let Content::Signal(signal) = &letter.content {
+            assert!(signal.candidates.len() <= MAX_CANDIDATES);
+        }
+        let again = letter.to_bytes();
         if again.len() <= MAX_SIGNAL {
-            assert_eq!(Signal::decode(&again), Ok(signal));
+            assert_eq!(Letter::read(&again), Ok(letter));
         }
     }
 }

@@ -14,10 +14,10 @@ use mesh_wire::{
     carrier::Carrier,
     discovery::{ClientMessage, ServerMessage},
     join_link::JoinLink,
+    letter::Letter,
     peer_info::PeerRecord,
     psk::NetworkPsk,
     relay::RelayFrame,
-    signal::Signal,
     trust::{Certificate, Revocation},
     wireguard::Message,
 };
@@ -87,9 +87,7 @@ fn the_corpus_holds_what_is_accepted() {
         let count = corpus(target).iter().filter(|bytes| accepts(bytes)).count();
         assert!(count > 0, "nothing in the corpus of `{target}` is accepted");
     };
-    accepted("signal", |b| {
-        from_utf8(b).is_ok_and(|t| Signal::decode(t).is_ok())
-    });
+    accepted("letter", |b| Letter::read(b).is_ok());
     accepted("join_link", |b| {
         from_utf8(b).is_ok_and(|t| JoinLink::parse(t).is_ok())
     });
@@ -153,7 +151,7 @@ macro_rules! replayed {
 
 replayed! {
     any_datagram_is_classified: "frame",
-    any_signal_is_read_or_refused: "signal",
+    any_letter_is_read_or_refused: "letter",
     any_join_link_is_read_or_refused: "join_link",
     any_server_address_is_read_or_refused: "server_address",
     any_carrier_is_read_or_refused: "carrier",

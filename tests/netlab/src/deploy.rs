@@ -36,6 +36,11 @@ impl Discovery {
         })
     }
 
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.host.dir().join("discovery")
+    }
+
     /// Kills it, if it still runs, and starts it again with the same data.
     pub fn restart(&self) -> Result<Self> {
         self.process.kill()?;

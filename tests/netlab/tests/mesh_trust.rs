@@ -4,7 +4,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use netlab::{Daemon, Discovery, Host, Lab, Nat};
+use netlab::{Capture, Daemon, Discovery, Host, Lab, Nat};
 
 /// A public host for the server, and a home with machines.
 fn lab_with<const N: usize>(name: &str, machines: [&str; N]) -> (Lab, Discovery, [Host; N]) {
@@ -232,4 +232,73 @@ fn members_tell_each_other_of_a_revocation_while_the_server_is_dead() {
         bob.cli(&["status"])
             .is_ok_and(|output| output.stdout.contains("revoked"))
     });
+}
+
+/// Everything that the server sent, as bytes.
+fn said_by_the_server(server: &Host, pair: impl FnOnce()) -> Vec<u8> {
+    let capture = Capture::start(server, "any", "out", "tcp port 7080").unwrap();
+    pair();
+    capture.finish("7080", 4).unwrap();
+    fs::read(server.dir().join("any-out.pcap")).unwrap()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
+}
+
+#[test]
+fn the_server_forwards_what_peers_write_to_each_other_and_cannot_read_it() {
+    let lab = Lab::new("sealed").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let [a, b] = ["a", "b"].map(|name| home.host(name).unwrap());
+    let discovery = Discovery::start(&server).unwrap();
+    let said = said_by_the_server(&server, || {
+        let alice = create(&a, &discovery);
+        let bob = join(&b, &alice.join_link().unwrap(), "bob");
+        alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    });
+    // What it knows can be read here, and a signal went through it.
+    for known in ["wireguard_key", "peer_joined", "\"type\":\"signal\""] {
+        assert!(holds(&said, known), "{known}");
+    }
+    for sealed in ["candidate", "ufrag", "typ host"] {
+        assert!(!holds(&said, sealed), "{sealed}");
+    }
+}
+
+#[test]
+fn the_creator_writes_those_who_joined_a_certificate_that_rests_on_no_link() {
+    let (_lab, discovery, [a, b]) = lab_with("renewal", ["a", "b"]);
+    let alice = create(&a, &discovery);
+    let link = alice.ask(&["invite", "--expires", "3s"]).unwrap();
+    let bob = join(&b, &link, "bob");
+    let state = || fs::read_to_string(bob.state_dir().join("network.json")).unwrap();
+    let network = "http://127.0.0.1:7082/api/v1/mesh/networks/my-network/peers";
+    // An issuer of one byte instead of an invite: the text is shorter by more than a hundred characters.
+    let length = || {
+        let peers = b.run("curl", ["-sS", "-f", network]).unwrap().stdout;
+        let peers: serde_json::Value = serde_json::from_str(&peers).unwrap();
+        let peers = peers["peers"].as_array().unwrap().clone();
+        let own = peers.iter().find(|peer| peer["name"] == "bob").unwrap();
+        own["certificate"].as_str().unwrap().len()
+    };
+    wait_until("it shows the new one", Duration::from_secs(5), || {
+        length() < 300
+    });
+    assert!(state().contains("certificate"));
+    // The server loses everything when the link is long gone.
+    thread::sleep(Duration::from_millis(3100));
+    discovery.process.kill().unwrap();
+    fs::remove_dir_all(discovery.data_dir()).unwrap();
+    let _server = discovery.restart().unwrap();
+    wait_until("both are back", Duration::from_secs(20), || {
+        [&alice, &bob]
+            .iter()
+            .all(|daemon| daemon.status().unwrap()["server"]["connected"] == true)
+    });
+    assert_eq!(names(&alice), ["bob"]);
+    bob.first_echo(&alice, Duration::from_secs(5)).unwrap();
 }

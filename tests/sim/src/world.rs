@@ -12,8 +12,8 @@ use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
     frame::{Frame, classify},
+    letter::{Content, Letter},
     psk::NetworkPsk,
-    signal::Signal,
 };
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -54,7 +54,7 @@ pub(crate) enum Action {
     Post {
         from: HostId,
         to: HostId,
-        payload: String,
+        payload: Vec<u8>,
     },
     /// The daemon tells its node something.
     Tell { to: HostId, command: Command },
@@ -311,7 +311,7 @@ impl World {
         }
     }
 
-    fn post(&mut self, from: HostId, to: HostId, payload: &str) {
+    fn post(&mut self, from: HostId, to: HostId, payload: &[u8]) {
         let now = self.now();
         if !self.server.is_up {
             return;
@@ -323,7 +323,10 @@ impl World {
             let at = now + self.hosts[from].down.shape.delay;
             return self.plan(at, Action::Tell { to: from, command });
         }
-        let signal = Signal::decode(payload).expect("a node's signals are well-formed");
+        let letter = Letter::read(payload).expect("a node's signals are well-formed");
+        let Content::Signal(signal) = letter.content else {
+            unreachable!("nodes send signals only");
+        };
         for at in self.server.mailbox.departures(now, &mut self.rng) {
             let command = Command::Signal {
                 from: self.hosts[from].identity.node_id,
@@ -381,10 +384,14 @@ impl World {
                 Event::Signal { to, signal } => {
                     let at = self.now() + self.hosts[host].up.shape.delay;
                     let to = self.hosts.iter().position(|h| h.identity.node_id == to);
+                    let letter = Letter {
+                        number: (0, 0),
+                        content: Content::Signal(signal),
+                    };
                     let action = Action::Post {
                         from: host,
                         to: to.expect("nodes only know hosts of this world"),
-                        payload: signal.encode(),
+                        payload: letter.to_bytes(),
                     };
                     self.plan(at, action);
                 }

@@ -17,6 +17,7 @@ use mesh_wire::{
     NodeId, WireGuardKey,
     carrier::Carrier,
     join_link::{Admission, JoinLink, parse_server},
+    letter::{Content, Letter},
     psk::NetworkPsk,
     relay::{Path as RelayPath, RelayHeader},
     trust::{
@@ -27,7 +28,7 @@ use mesh_wire::{
 };
 
 fn main() -> io::Result<()> {
-    let (datagrams, signals) = conversation();
+    let (datagrams, letters) = conversation();
     let to_self: Vec<_> = datagrams.iter().filter(|(to, _)| *to == SELF).collect();
     for (number, (_, bytes)) in datagrams.iter().enumerate().take(12) {
         write("frame", &format!("recorded-{number:02}"), bytes)?;
@@ -44,8 +45,8 @@ fn main() -> io::Result<()> {
         .flat_map(|(_, bytes)| framed(bytes))
         .collect();
     write("node", "recorded-all", &all)?;
-    for (number, signal) in signals.iter().enumerate().take(4) {
-        write("signal", &format!("recorded-{number}"), signal.as_bytes())?;
+    for (number, letter) in letters.iter().enumerate().take(4) {
+        write("letter", &format!("recorded-{number}"), letter)?;
     }
     for (name, message) in [
         (
@@ -162,6 +163,11 @@ fn statements() -> io::Result<()> {
     ] {
         let made = Certificate::sign(&root, &signer(key), &issuer, &binding(2)).map_err(wrong)?;
         write("certificate", name, made.as_bytes())?;
+        let letter = Letter {
+            number: (7, 1),
+            content: Content::Certificate(made.to_text()),
+        };
+        write("letter", &format!("certificate-{name}"), &letter.to_bytes())?;
         write("certificate", "cut", &made.as_bytes()[..80])?;
     }
     let revoked = (&NodeId::of(&signer(2)), 150);
@@ -173,21 +179,23 @@ fn statements() -> io::Result<()> {
     Ok(())
 }
 
-/// All that two nodes send each other until an echo has passed, each datagram with its receiver, and their signals.
+type Bytes = Vec<u8>;
+
+/// All that two nodes send each other until an echo has passed, each datagram with its receiver, and their letters.
 /// Only [`SELF`] is made as the target makes it, so that the target understands what was sent to it.
-fn conversation() -> (Vec<(u8, Vec<u8>)>, Vec<String>) {
+fn conversation() -> (Vec<(u8, Bytes)>, Vec<Bytes>) {
     let mut now = Instant::now();
     let mut nodes = [
         (SELF, connecting(SELF, PEER, now)),
         (PEER, connecting(PEER, SELF, now)),
     ];
-    let (mut datagrams, mut signals) = (Vec::new(), Vec::new());
+    let (mut datagrams, mut letters) = (Vec::new(), Vec::new());
     let mut transmit = TransmitQueue::new();
     let mut waiting = VecDeque::new();
     for _ in 0..400 {
         for (number, node) in &mut nodes {
             node.handle_timeout(now, &mut transmit);
-            take(*number, node, &mut transmit, (&mut waiting, &mut signals));
+            take(*number, node, &mut transmit, (&mut waiting, &mut letters));
         }
         while let Some((to, what)) = waiting.pop_front() {
             let (number, node) = &mut nodes[usize::from(to != SELF)];
@@ -205,11 +213,11 @@ fn conversation() -> (Vec<(u8, Vec<u8>)>, Vec<String>) {
                 }
                 Message::Command(command) => node.handle_command(command, now, &mut transmit),
             }
-            take(*number, node, &mut transmit, (&mut waiting, &mut signals));
+            take(*number, node, &mut transmit, (&mut waiting, &mut letters));
         }
         now += Duration::from_millis(5);
     }
-    (datagrams, signals)
+    (datagrams, letters)
 }
 
 enum Message {
@@ -222,7 +230,7 @@ fn take(
     number: u8,
     node: &mut Node,
     transmit: &mut TransmitQueue,
-    (waiting, signals): (&mut VecDeque<(u8, Message)>, &mut Vec<String>),
+    (waiting, letters): (&mut VecDeque<(u8, Message)>, &mut Vec<Vec<u8>>),
 ) {
     let other = SELF + PEER - number;
     for train in transmit.trains() {
@@ -233,7 +241,11 @@ fn take(
     transmit.clear();
     while let Some(event) = node.poll_event() {
         if let Event::Signal { signal, .. } = event {
-            signals.push(signal.encode());
+            let letter = Letter {
+                number: (7, 0),
+                content: Content::Signal(signal.clone()),
+            };
+            letters.push(letter.to_bytes());
             let from = NodeId::from_bytes([number; 32]);
             waiting.push_back((other, Message::Command(Command::Signal { from, signal })));
         }

@@ -1,0 +1,166 @@
+//! Who gets a new certificate, before the old one ends or the invite behind it is forgotten?
+//!
+//! A device that may vouch writes to members that are online; whoever gets a better certificate registers with it.
+
+use std::time::Duration;
+
+use mesh_wire::{
+    NodeId,
+    discovery::ClientMessage,
+    letter::Content,
+    peer_info::PeerInfo,
+    trust::{Binding, Certificate, Issuer, MAX_LIFE, Span},
+};
+use tokio::time::Instant;
+
+use super::{ServerError, client::DiscoveryClient, events::Events};
+use crate::trust::{authority::Authority, random_u64, unix_time};
+
+/// A member that got a certificate and does not show it is not written to again for so long.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+impl DiscoveryClient {
+    /// Writes to those members that need a new certificate, if this node may vouch.
+    pub(super) async fn renew(&mut self, events: &mut Events) -> Result<(), ServerError> {
+        let Some(authority) = self.membership.authority() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        self.renewed.retain(|_, at| now < *at + PATIENCE);
+        let due: Vec<PeerInfo> = self
+            .believed
+            .directory()
+            .peers
+            .iter()
+            .filter(|peer| peer.online && !self.is_own(peer.record.node_id))
+            .filter(|peer| !self.renewed.contains_key(&peer.record.node_id))
+            .cloned()
+            .collect();
+        for peer in due {
+            let Some(better) = better(&authority, &peer) else {
+                continue;
+            };
+            tracing::debug!(peer = %peer.name, "sends a new certificate");
+            self.renewed.insert(peer.record.node_id, now);
+            let content = Content::Certificate(better.to_text());
+            self.write(&peer.record.node_id, content, events).await?;
+        }
+        Ok(())
+    }
+
+    /// Seals for a member and hands it to the server.
+    pub(super) async fn write(
+        &mut self,
+        to: &NodeId,
+        content: Content,
+        events: &mut Events,
+    ) -> Result<(), ServerError> {
+        let seq = self.membership.network().seq;
+        let sealed = self
+            .believed
+            .directory()
+            .by_node(to)
+            .and_then(|peer| self.correspondence.seal(&peer.record, seq, content));
+        match sealed {
+            Some(payload) => {
+                events
+                    .send(&ClientMessage::Signal { to: *to, payload })
+                    .await
+            }
+            None => {
+                tracing::debug!(peer = %to.short(), "a letter to somebody who is no member was not written");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a certificate that a member sent, if it is a better one, and registers with it.
+    pub(super) async fn adopt(&mut self, text: &str) -> Result<(), ServerError> {
+        let Ok(certificate) = Certificate::from_text(text) else {
+            return Ok(());
+        };
+        let adopted = self
+            .membership
+            .adopt(certificate)
+            .map_err(|problem| ServerError::Unreachable(problem.to_string()))?;
+        if !adopted {
+            return Ok(());
+        }
+        tracing::info!("got a new certificate");
+        let mut conversation = self.rest.converse().await?;
+        let registered = self.membership.register(&mut conversation).await;
+        let own = registered.map_err(|problem| ServerError::Unreachable(problem.to_string()))??;
+        self.outlets.own.send_replace(Some(own));
+        Ok(())
+    }
+
+    fn is_own(&self, node: NodeId) -> bool {
+        self.roster.node_id == node
+    }
+}
+
+/// A certificate for the member that holds for longer, or rests on less.
+fn better(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
+    let text = peer.record.certificate.as_deref()?;
+    let current = Certificate::from_text(text).ok()?;
+    let Span { from, until } = current.binding.span;
+    let now = unix_time();
+    let is_half_over = now > from + until.saturating_sub(from) / 2;
+    let rests_on_others = !matches!(current.issuer, Issuer::Network);
+    let is_due = is_half_over || rests_on_others && authority.is_network();
+    if !is_due {
+        return None;
+    }
+    // A clock that is behind makes none that ends earlier.
+    let from = now.max(from);
+    authority
+        .certify(&Binding {
+            span: Span {
+                from,
+                until: from.saturating_add(MAX_LIFE),
+            },
+            serial: random_u64().ok()?,
+            ..current.binding
+        })
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use mesh_wire::trust::Roles;
+
+    use super::*;
+    use crate::{
+        discovery::scope::tests::{certified, root},
+        trust::anchor::tests::binding,
+    };
+
+    #[test]
+    fn what_rests_on_others_or_is_half_over_is_made_anew() {
+        let network = Authority::of_network(root(), SigningKey::from_bytes(&[1; 32]));
+        assert_eq!(
+            better(&network, &certified(2, |_| {})),
+            None,
+            "good as it is"
+        );
+        let old = certified(2, |binding| {
+            binding.span.from -= MAX_LIFE / 2 + 60;
+            binding.span.until = binding.span.from + MAX_LIFE;
+        });
+        let made = better(&network, &old).unwrap();
+        assert_eq!(made.verify(&root()), Ok(()));
+        assert_eq!(made.binding.virtual_ips, old.virtual_ips);
+
+        let own = network.certify(&binding(9, Roles::all())).unwrap();
+        let key = SigningKey::from_bytes(&[9; 32]);
+        let admin = Authority::of_admin(root(), key, own).unwrap();
+        let by_admin = admin.certify(&binding(3, Roles::default())).unwrap();
+        let mut member = certified(3, |_| {});
+        member.record.certificate = Some(by_admin.to_text());
+        let made = better(&network, &member).unwrap();
+        assert_eq!(made.issuer, Issuer::Network);
+        assert_eq!(better(&admin, &member), None);
+        assert!(better(&admin, &old).is_some());
+    }
+}
