@@ -12,10 +12,13 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use mesh_core::NodeConfig;
-use mesh_wire::peer_info::Directory;
+use mesh_core::{NodeConfig, NodeStatus};
+use mesh_wire::{NodeId, peer_info::Directory, signal::Signal};
 use platform::{limits, signals, tun::TunConfig};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
@@ -26,6 +29,7 @@ use crate::{
     discovery::{
         client::{DiscoveryClient, Inlets},
         directory::Believed,
+        hearsay::{Hearsay, Passed},
         rest::Rest,
     },
     feed,
@@ -35,6 +39,7 @@ use crate::{
     problem::{self, Problem},
     shares,
     trust::{correspondence::Correspondence, unix_time},
+    whereabouts::Whereabouts,
 };
 
 /// How long the parts may take to end before the process ends without them.
@@ -245,7 +250,9 @@ async fn connect(
     shutdown: &CancellationToken,
 ) -> Result<(), Problem> {
     let virtual_ips = prepared.membership.network().virtual_ips.clone();
-    meeting.link.send_replace(Some(plane.link(virtual_ips)));
+    let link = plane.link(virtual_ips);
+    let reached = link.node.clone();
+    meeting.link.send_replace(Some(link));
     let DataPlane {
         commands,
         events,
@@ -255,6 +262,8 @@ async fn connect(
         ..
     } = plane;
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
+    let noting = whereabouts(&prepared, &meeting, (reached.clone(), commands.clone()));
+    tasks.spawn(noting.run(shutdown.clone()));
     let (moving, moved) = watch::channel(0);
     let hosts = feed::hosts(
         (interface, port),
@@ -264,14 +273,8 @@ async fn connect(
     );
     tasks.spawn(hosts);
     let (signals, hearsay, inlets) = Inlets::open();
-    let switchboard = Switchboard {
-        commands: commands.clone(),
-        signals,
-        hearsay,
-        directory: meeting.directory.subscribe(),
-        invite: prepared.invitation(),
-        shutdown: shutdown.clone(),
-    };
+    let told = (signals, hearsay, commands.clone());
+    let switchboard = switchboard(&prepared, &meeting, told, shutdown);
     let cached = Directory::clone(&meeting.directory.borrow());
     let (outlets, control) = meeting.part(commands);
     tasks.spawn(switchboard.run(events, control));
@@ -282,6 +285,8 @@ async fn connect(
         believed: Believed::new(prepared.membership.scope(), cached, unix_time()),
         correspondence: correspondence(&prepared),
         renewed: BTreeMap::new(),
+        reached,
+        passed: Passed::default(),
         membership: prepared.membership,
         roster,
         moved,
@@ -293,6 +298,41 @@ async fn connect(
             Err(problem::operation_failed("run the data plane", &"its threads are gone"))
         }),
         () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+fn switchboard(
+    prepared: &Prepared,
+    meeting: &Meeting,
+    (signals, hearsay, commands): (
+        mpsc::Sender<(NodeId, Signal)>,
+        mpsc::Sender<Hearsay>,
+        Commands,
+    ),
+    shutdown: &CancellationToken,
+) -> Switchboard {
+    Switchboard {
+        commands,
+        signals,
+        hearsay,
+        directory: meeting.directory.subscribe(),
+        invite: prepared.invitation(),
+        shutdown: shutdown.clone(),
+    }
+}
+
+fn whereabouts(
+    prepared: &Prepared,
+    meeting: &Meeting,
+    (node, commands): (watch::Receiver<Arc<NodeStatus>>, Commands),
+) -> Whereabouts {
+    Whereabouts {
+        state: Arc::clone(&prepared.state),
+        network: prepared.membership.network().id.clone(),
+        directory: meeting.directory.subscribe(),
+        node,
+        server: meeting.server.subscribe(),
+        commands,
     }
 }
 

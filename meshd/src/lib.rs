@@ -20,3 +20,4 @@ pub mod shares;
 pub mod state;
 pub mod status;
 pub mod trust;
+pub mod whereabouts;

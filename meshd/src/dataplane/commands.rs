@@ -91,6 +91,7 @@ impl Commands {
             }
             Command::RemovePeer(node)
             | Command::Gossip { to: Some(node), .. }
+            | Command::Knock { node, .. }
             | Command::Signal { from: node, .. }
             | Command::Undeliverable { to: node }
             | Command::Ping { node, .. } => self.tell(self.thread_of(&node), command).await,

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
-use mesh_core::Command;
+use mesh_core::{Command, NodeStatus};
 use mesh_wire::{
     NodeId,
     discovery::{Network, ServerMessage},
@@ -18,7 +18,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServerError, directory::Believed, events::Events, hearsay::Hearsay, rest::Rest};
+use super::{
+    ServerError,
+    directory::Believed,
+    events::Events,
+    hearsay::{Hearsay, Passed},
+    rest::Rest,
+};
 use crate::{
     dataplane::Commands,
     feed::Roster,
@@ -55,6 +61,10 @@ pub struct DiscoveryClient {
     pub correspondence: Correspondence,
     /// Who was sent a new certificate, and when.
     pub renewed: BTreeMap<NodeId, Instant>,
+    /// Who is reached, and where.
+    pub reached: watch::Receiver<Arc<NodeStatus>>,
+    /// Letters of others that were passed on.
+    pub passed: Passed,
     /// Where it is published.
     pub outlets: Outlets,
 }
@@ -253,11 +263,15 @@ impl DiscoveryClient {
         Ok(())
     }
 
-    /// While the server is away: signals go nowhere, hearsay is taken in. Ends when this host's addresses change.
+    /// While the server is away: signals go by way of other members, hearsay is taken in. Ends when this host's addresses change.
     async fn go_on_alone(&mut self, inlets: &mut Inlets) {
         loop {
             tokio::select! {
-                Some(_undeliverable) = inlets.signals.recv() => {}
+                Some((to, signal)) = inlets.signals.recv() => {
+                    if let Err(error) = self.write_through_members(to, signal).await {
+                        tracing::debug!(%error, "a letter was not written");
+                    }
+                }
                 Some(hearsay) = inlets.hearsay.recv() => {
                     // The server hears of it when it is back: it will not list it.
                     if let Err(error) = self.hear(hearsay).await {
@@ -270,14 +284,24 @@ impl DiscoveryClient {
         }
     }
 
+    pub(super) async fn on_content(
+        &mut self,
+        from: NodeId,
+        content: Content,
+    ) -> Result<(), ServerError> {
+        match content {
+            Content::Signal(signal) => self.tell(Command::Signal { from, signal }).await,
+            Content::Certificate(text) => self.adopt(&text).await,
+        }
+    }
+
     async fn on_letter(&mut self, from: NodeId, payload: &str) -> Result<(), ServerError> {
         let Some(peer) = self.believed.directory().by_node(&from) else {
             tracing::debug!(peer = %from.short(), "refused a letter of somebody who is no member");
             return Ok(());
         };
         match self.correspondence.open(&peer.record, payload) {
-            Ok(Content::Signal(signal)) => self.tell(Command::Signal { from, signal }).await,
-            Ok(Content::Certificate(text)) => self.adopt(&text).await,
+            Ok(content) => self.on_content(from, content).await,
             Err(error) => {
                 tracing::debug!(peer = %from.short(), %error, "refused a letter");
                 Ok(())

@@ -1,11 +1,13 @@
 //! What do we learn of the network otherwise than from the server, and whom do we tell?
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use mesh_core::Command;
 use mesh_wire::{
     NodeId,
-    trust::{Gossip, Revocation},
+    letter::Content,
+    signal::Signal,
+    trust::{Forwarded, Gossip, Revocation},
 };
 use tokio::time::sleep;
 
@@ -31,6 +33,9 @@ pub enum Hearsay {
 /// The newest revocations that a member we meet is told of.
 const TOLD_AT_ONCE: usize = 64;
 
+/// Over how many members a letter goes at most.
+const MAX_HOPS: u8 = 3;
+
 /// News are told again so much later: a datagram may be lost.
 const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 
@@ -49,6 +54,10 @@ impl DiscoveryClient {
             Hearsay::Signed(revocation) => revocation,
             Hearsay::Told { from, message } => match Gossip::read(&message) {
                 Ok(Gossip::Revocation(revocation)) => revocation,
+                Ok(Gossip::Letter(letter)) => {
+                    self.on_forwarded(letter).await?;
+                    return Ok(None);
+                }
                 Err(error) => {
                     tracing::debug!(peer = %from.short(), %error, "refused gossip");
                     return Ok(None);
@@ -63,6 +72,73 @@ impl DiscoveryClient {
         tell_everybody(self.outlets.commands.clone(), &revocation);
         // What others signed, they tell the server.
         Ok(is_ours.then_some(revocation))
+    }
+
+    /// Writes to a member by way of others, because the server is away.
+    pub(super) async fn write_through_members(
+        &mut self,
+        to: NodeId,
+        mut signal: Signal,
+    ) -> Result<(), ServerError> {
+        let seq = self.membership.network().seq;
+        let Some(peer) = self.believed.directory().by_node(&to) else {
+            return Ok(());
+        };
+        loop {
+            let content = Content::Signal(signal.clone());
+            let sealed = self.correspondence.seal_bytes(&peer.record, seq, content);
+            let Some(sealed) = sealed else {
+                return Ok(());
+            };
+            if sealed.len() <= Forwarded::MAX_SEALED {
+                let letter = Forwarded {
+                    hops: MAX_HOPS,
+                    from: self.roster.node_id,
+                    to,
+                    sealed: sealed.into(),
+                };
+                return self.pass_on(letter).await;
+            }
+            // The candidates are in order of worth; a host with so many loses the last.
+            if signal.candidates.pop().is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A letter that a member brought.
+    async fn on_forwarded(&mut self, letter: Forwarded) -> Result<(), ServerError> {
+        let members = self.believed.directory();
+        let (Some(from), Some(_)) = (members.by_node(&letter.from), members.by_node(&letter.to))
+        else {
+            return Ok(());
+        };
+        if letter.to == self.roster.node_id {
+            let opened = self.correspondence.open_bytes(&from.record, &letter.sealed);
+            return match opened {
+                Ok(content) => self.on_content(letter.from, content).await,
+                // Most are those that came twice, by different ways.
+                Err(_) => Ok(()),
+            };
+        }
+        if letter.hops == 0 || letter.from == self.roster.node_id || !self.passed.is_new(&letter) {
+            return Ok(());
+        }
+        let hops = letter.hops.min(MAX_HOPS) - 1;
+        self.pass_on(Forwarded { hops, ..letter }).await
+    }
+
+    /// To its receiver, if a session with it stands; else to all with whom one does.
+    async fn pass_on(&self, letter: Forwarded) -> Result<(), ServerError> {
+        let is_reached = self
+            .reached
+            .borrow()
+            .peers
+            .iter()
+            .any(|peer| peer.node_id == letter.to && peer.endpoint.is_some());
+        let to = is_reached.then_some(letter.to);
+        let message = Gossip::Letter(letter).to_bytes();
+        self.tell(Command::Gossip { to, message }).await
     }
 
     /// What we know, to a member that may have been away.
@@ -88,6 +164,29 @@ impl DiscoveryClient {
     }
 }
 
+/// The letters that were passed on lately, so that none circles.
+#[derive(Debug, Default)]
+pub struct Passed {
+    recent: VecDeque<[u8; 32]>,
+}
+
+/// A minute's worth of what one neighbour may bring, eight times over.
+const REMEMBERED: usize = 1_024;
+
+impl Passed {
+    fn is_new(&mut self, letter: &Forwarded) -> bool {
+        let digest = *blake3::hash(&letter.sealed).as_bytes();
+        if self.recent.contains(&digest) {
+            return false;
+        }
+        if self.recent.len() >= REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(digest);
+        true
+    }
+}
+
 /// Tells all with whom a session stands, now and twice more.
 fn tell_everybody(commands: Commands, revocation: &Revocation) {
     let message = Gossip::Revocation(revocation.clone()).to_bytes();
@@ -104,4 +203,26 @@ fn tell_everybody(commands: Commands, revocation: &Revocation) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_passed_on_once() {
+        let letter = |number: u32| Forwarded {
+            hops: 1,
+            from: NodeId::from_bytes([1; 32]),
+            to: NodeId::from_bytes([2; 32]),
+            sealed: number.to_be_bytes().into(),
+        };
+        let mut passed = Passed::default();
+        assert!(passed.is_new(&letter(0)));
+        assert!(!passed.is_new(&letter(0)));
+        for number in 1..5_000 {
+            assert!(passed.is_new(&letter(number)));
+        }
+        assert_eq!(passed.recent.len(), REMEMBERED);
+    }
 }

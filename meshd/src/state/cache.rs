@@ -1,4 +1,5 @@
-//! Whom did this node know when it last heard from the server? So that it finds its peers while the server is down.
+//! Whom did this node know when it last heard from the server, and where were they? So that it finds its peers while the
+//! server is down.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use mesh_wire::{NetworkId, peer_info::Directory};
 use serde::{Deserialize, Serialize};
 
 use super::stored;
-use crate::problem::Problem;
+use crate::{problem::Problem, whereabouts::Endpoints};
 
 /// `directory.json`
 #[derive(Serialize, Deserialize)]
@@ -30,4 +31,32 @@ pub(super) fn load(path: &Path, network: &NetworkId) -> Result<Option<Directory>
 pub(super) fn save(path: &Path, network: &NetworkId, directory: &Directory) -> Result<(), Problem> {
     let network = network.clone();
     stored::replace(path, &DirectoryFile { network, directory })
+}
+
+/// `endpoints.json`
+#[derive(Serialize, Deserialize)]
+struct EndpointsFile {
+    network: NetworkId,
+    endpoints: Endpoints,
+}
+
+/// Where members of `network` were last reached, as [`load`].
+pub(super) fn load_endpoints(
+    path: &Path,
+    network: &NetworkId,
+) -> Result<Option<Endpoints>, Problem> {
+    let file = stored::read_public::<EndpointsFile>(path)?;
+    Ok(file
+        .filter(|file| file.network == *network)
+        .map(|file| file.endpoints))
+}
+
+/// Replaces them.
+pub(super) fn save_endpoints(
+    path: &Path,
+    network: &NetworkId,
+    endpoints: &Endpoints,
+) -> Result<(), Problem> {
+    let (network, endpoints) = (network.clone(), endpoints.clone());
+    stored::replace(path, &EndpointsFile { network, endpoints })
 }

@@ -15,7 +15,10 @@ use mesh_wire::{NetworkId, peer_info::Directory};
 use platform::files::{self, FileError, LockGuard};
 
 pub use self::{identity::Identity, network::JoinedNetwork, token::ApiToken};
-use crate::problem::{self, Problem};
+use crate::{
+    problem::{self, Problem},
+    whereabouts::Endpoints,
+};
 
 /// The state directory, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -109,6 +112,24 @@ impl StateDir {
         directory: &Directory,
     ) -> Result<(), Problem> {
         cache::save(&self.directory_file(), network, directory)
+    }
+
+    /// Where members of `network` were last reached; `None` when nothing is stored of that network.
+    pub fn endpoints(&self, network: &NetworkId) -> Result<Option<Endpoints>, Problem> {
+        cache::load_endpoints(&self.endpoints_file(), network)
+    }
+
+    /// Stores where members of `network` were last reached, atomically.
+    pub fn save_endpoints(
+        &self,
+        network: &NetworkId,
+        endpoints: &Endpoints,
+    ) -> Result<(), Problem> {
+        cache::save_endpoints(&self.endpoints_file(), network, endpoints)
+    }
+
+    fn endpoints_file(&self) -> PathBuf {
+        self.path.join("endpoints.json")
     }
 
     fn network_file(&self) -> PathBuf {

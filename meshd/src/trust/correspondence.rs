@@ -47,8 +47,14 @@ impl Correspondence {
         }
     }
 
-    /// Seals for `to`. `seq` is that of our own record as it stands.
+    /// Seals for `to`, as the server takes it. `seq` is that of our own record as it stands.
     pub fn seal(&mut self, to: &PeerRecord, seq: u64, content: Content) -> Option<String> {
+        let sealed = self.seal_bytes(to, seq, content)?;
+        Some(BASE64.encode(&sealed))
+    }
+
+    /// As [`Self::seal`], for those who carry bytes.
+    pub fn seal_bytes(&mut self, to: &PeerRecord, seq: u64, content: Content) -> Option<Vec<u8>> {
         self.written = match self.written {
             (last, count) if last == seq => (last, count.checked_add(1)?),
             _ => (seq, 0),
@@ -65,7 +71,7 @@ impl Correspondence {
         };
         let sealed = self.cipher(&to.wireguard_key)?;
         let sealed = sealed.encrypt(&XNonce::from(nonce), payload).ok()?;
-        Some(BASE64.encode(&[&nonce[..], &sealed].concat()))
+        Some([&nonce[..], &sealed].concat())
     }
 
     /// Opens what `from` is said to have written.
@@ -80,6 +86,15 @@ impl Correspondence {
         let bytes = BASE64
             .decode(payload.as_bytes())
             .map_err(|_| wrong("is not base64"))?;
+        self.open_bytes(from, &bytes)
+    }
+
+    /// As [`Self::open`], from what [`Self::seal_bytes`] made.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_bytes(&mut self, from: &PeerRecord, bytes: &[u8]) -> Result<Content, DecodeError> {
+        let wrong = |why| DecodeError::new(WHAT, why);
         let (nonce, sealed) = bytes
             .split_first_chunk::<NONCE>()
             .ok_or_else(|| wrong("is cut short"))?;

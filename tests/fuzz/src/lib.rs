@@ -11,7 +11,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -29,6 +29,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("stun_answer", node::stun_answer),
     ("certificate", wire::certificate),
     ("revocation", wire::revocation),
+    ("gossip", wire::gossip),
 ];
 
 /// Runs the target of this name.

@@ -14,7 +14,7 @@ use mesh_wire::{
     psk::NetworkPsk,
     relay::{RelayFrame, TAG},
     signal::MAX_CANDIDATES,
-    trust::{Certificate, Invite, Issuer, Revocation, Root},
+    trust::{Certificate, Gossip, Invite, Issuer, Revocation, Root},
     wireguard::{Message, cookie_reply, data_header, initiation, response},
 };
 
@@ -181,6 +181,13 @@ pub fn revocation(bytes: &[u8]) {
     if let Some(root) = root() {
         let verdict = revocation.verify(&root);
         assert_eq!(verdict, revocation.verify(&root));
+    }
+}
+
+/// `trust::Gossip`: what it reads is written again as it was.
+pub fn gossip(bytes: &[u8]) {
+    if let Ok(gossip) = Gossip::read(bytes) {
+        assert_eq!(*gossip.to_bytes(), *bytes);
     }
 }
 

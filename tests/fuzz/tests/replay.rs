@@ -18,7 +18,7 @@ use mesh_wire::{
     peer_info::PeerRecord,
     psk::NetworkPsk,
     relay::RelayFrame,
-    trust::{Certificate, Revocation},
+    trust::{Certificate, Gossip, Revocation},
     wireguard::Message,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -95,6 +95,7 @@ fn the_corpus_holds_what_is_accepted() {
         from_utf8(b).is_ok_and(|t| NetworkPsk::from_text(t).is_ok())
     });
     accepted("certificate", |b| Certificate::read(b).is_ok());
+    accepted("gossip", |b| Gossip::read(b).is_ok());
     accepted("revocation", |b| Revocation::read(b).is_ok());
     accepted("carrier", |b| Carrier::decode(b).is_ok());
     accepted("relay", |b| RelayFrame::parse(b).is_some());
@@ -167,4 +168,5 @@ replayed! {
     any_answer_of_a_stun_server_is_read_or_refused: "stun_answer",
     any_certificate_is_read_or_refused: "certificate",
     any_revocation_is_read_or_refused: "revocation",
+    any_gossip_is_read_or_refused: "gossip",
 }

@@ -10,8 +10,9 @@ use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
 
 use super::{Node, event::DropReason};
 use crate::{
+    path::agent::is_never_a_peer,
     peer::{Peer, session::Session, state::State},
-    queue::transmit::TransmitQueue,
+    queue::transmit::{Route, TransmitQueue},
 };
 
 /// Intent from outside, as plain data.
@@ -45,6 +46,14 @@ pub enum Command {
         node: NodeId,
         /// Comes back in the answer.
         id: u64,
+    },
+    /// Try a handshake with a peer where it was before, without signals: nobody can carry them. Does nothing while a
+    /// session stands.
+    Knock {
+        /// The peer.
+        node: NodeId,
+        /// Where it was.
+        at: SocketAddr,
     },
     /// Tell a peer, or all with whom a session stands, what the network should know. Nobody is connected for that.
     Gossip {
@@ -96,6 +105,7 @@ impl Node {
             },
             Command::Undeliverable { to } => self.on_undeliverable(&to, now),
             Command::Ping { node, id } => self.ping(&node, id, now, transmit),
+            Command::Knock { node, at } => self.knock(&node, at, now, transmit),
             Command::Gossip { to, message } => self.gossip(to, message, now, transmit),
         }
     }
@@ -194,6 +204,21 @@ impl Node {
         };
         let sent = self.micros(now);
         self.send_inner(index, &Carrier::Ping { id, sent }.encode(), now, transmit);
+    }
+
+    fn knock(&mut self, node: &NodeId, at: SocketAddr, now: Instant, transmit: &mut TransmitQueue) {
+        if is_never_a_peer(at.ip()) || self.local.cidr.contains(&at.ip()) {
+            return self.counters.count(DropReason::RefusedCandidate, 1);
+        }
+        let peer = self
+            .peers
+            .by_node(node)
+            .and_then(|index| self.peers.get_mut(index))
+            .filter(|peer| !peer.session.is_established(now));
+        let initiation = peer.and_then(|peer| peer.session.initiate(&mut self.keys, now));
+        if let Some(initiation) = initiation {
+            transmit.push(Route { dst: at, src: None }, &initiation);
+        }
     }
 
     fn gossip(

@@ -63,6 +63,10 @@ struct Station {
 
 impl Station {
     fn new(number: u8, now: Instant) -> Self {
+        Self::born_at(1_700_000_000, number, now)
+    }
+
+    fn born_at(unix_time: u64, number: u8, now: Instant) -> Self {
         let config = NodeConfig {
             node_id: node_id(number),
             virtual_ips: vec![virtual_ip(number)],
@@ -73,7 +77,7 @@ impl Station {
             allow_gcm: false,
             open_checksums: false,
             relay: true,
-            unix_time: Duration::from_secs(1_700_000_000),
+            unix_time: Duration::from_secs(unix_time),
         };
         let mut station = Self {
             number,
@@ -326,6 +330,45 @@ fn gossip_reaches_those_with_whom_a_session_stands_and_connects_nobody() {
     assert_eq!(heard, [expected.clone(), expected]);
     pair.a.tell(Command::SetPeers(vec![]), pair.now);
     pair.a.tell(gossip(None), pair.now);
+    assert!(pair.a.sent().is_empty());
+}
+
+#[test]
+fn a_node_that_comes_back_knocks_where_its_peer_was_and_needs_no_signal() {
+    let mut pair = connected();
+    pair.a = Station::born_at(1_700_000_100, 1, pair.now);
+    pair.a.tell(Command::SetPeers(vec![entry(2)]), pair.now);
+    let knock = |node, at| Command::Knock { node, at };
+    pair.a.tell(knock(node_id(2), address(2)), pair.now);
+    // Nothing but datagrams passes.
+    for _ in 0..4 {
+        for (_, bytes) in pair.a.sent() {
+            pair.b.datagram(1, &bytes, pair.now);
+        }
+        for (_, bytes) in pair.b.sent() {
+            pair.a.datagram(2, &bytes, pair.now);
+        }
+    }
+    pair.b.received.clear();
+    pair.a.tun(frame(1, 2), pair.now);
+    for (_, bytes) in pair.a.sent() {
+        pair.b.datagram(1, &bytes, pair.now);
+    }
+    assert_eq!(pair.b.received.len(), 1);
+    assert!(
+        pair.a
+            .events()
+            .iter()
+            .all(|event| !matches!(event, Event::Signal { .. }))
+    );
+    // A session stands, and nobody knocks at strangers or inside the tunnel.
+    for (node, at) in [
+        (2, address(2)),
+        (9, address(9)),
+        (2, ([10, 100, 0, 2], 1).into()),
+    ] {
+        pair.a.tell(knock(node_id(node), at), pair.now);
+    }
     assert!(pair.a.sent().is_empty());
 }
 

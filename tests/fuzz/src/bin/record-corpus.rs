@@ -21,8 +21,8 @@ use mesh_wire::{
     psk::NetworkPsk,
     relay::{Path as RelayPath, RelayHeader},
     trust::{
-        Binding, Capability, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Root,
-        Span, default_mac,
+        Binding, Capability, Certificate, Forwarded, Gossip, Invite, InviteTerms, Issuer,
+        Revocation, Roles, Root, Span, default_mac,
     },
     wireguard::cookie_reply,
 };
@@ -170,10 +170,26 @@ fn statements() -> io::Result<()> {
         write("letter", &format!("certificate-{name}"), &letter.to_bytes())?;
         write("certificate", "cut", &made.as_bytes()[..80])?;
     }
+    gossip(&root, &admin)
+}
+
+/// Revocations and a letter, alone and as members pass them on.
+fn gossip(root: &Root, admin: &Certificate) -> io::Result<()> {
+    let wrong = io::Error::other;
+    let signer = |number: u8| SigningKey::from_bytes(&[number; 32]);
+    let letter = Forwarded {
+        hops: 3,
+        from: NodeId::of(&signer(2)),
+        to: NodeId::of(&signer(9)),
+        sealed: [6; 80].into(),
+    };
+    write("gossip", "letter", &Gossip::Letter(letter).to_bytes())?;
     let revoked = (&NodeId::of(&signer(2)), 150);
-    for (name, key, admin) in [("network", 1, None), ("admin", 9, Some(&admin))] {
-        let made = Revocation::sign(&root, &signer(key), admin, revoked).map_err(wrong)?;
+    for (name, key, admin) in [("network", 1, None), ("admin", 9, Some(admin))] {
+        let made = Revocation::sign(root, &signer(key), admin, revoked).map_err(wrong)?;
         write("revocation", name, made.as_bytes())?;
+        let gossip = Gossip::Revocation(made.clone());
+        write("gossip", name, &gossip.to_bytes())?;
         write("revocation", "cut", &made.as_bytes()[..40])?;
     }
     Ok(())
