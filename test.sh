@@ -14,7 +14,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 # program:package, for the laboratory and the tests that judge the daemon from outside.
 TOOLS=(
   cc:build-essential ip:iproute2 nft:nftables ping:iputils-ping iperf3:iperf3 turnserver:coturn
-  conntrack:conntrack tcpdump:tcpdump ethtool:ethtool strace:strace curl:curl nc:netcat-openbsd chromium:chromium
+  conntrack:conntrack tcpdump:tcpdump ethtool:ethtool strace:strace curl:curl nc:netcat-openbsd sqlite3:sqlite3 chromium:chromium
 )
 FAILED=()
 

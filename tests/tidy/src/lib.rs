@@ -3,6 +3,7 @@
 //! One module per rule; each takes text and returns [`Violation`]s, and proves in its own tests that it can fail.
 //! `tests/tree.rs` runs them all over the workspace.
 
+pub mod claims;
 pub mod edges;
 pub mod items;
 pub mod map;

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use tidy::tree::{self, File, root};
-use tidy::{Violation, edges, map, names, places, sizes, unfinished};
+use tidy::{Violation, claims, edges, map, names, places, sizes, unfinished};
 
 const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 
@@ -90,6 +90,14 @@ fn every_path_in_the_architecture_document_exists() {
         &text,
         &tree::paths(&root()).unwrap(),
     ));
+}
+
+#[test]
+fn every_claim_about_security_has_its_test() {
+    const SECURITY: &str = "docs/SECURITY.md";
+    let text = fs::read_to_string(root().join(SECURITY)).unwrap();
+    let files = tree::files(&root(), &["rs"]).unwrap();
+    assert_none(claims::check(SECURITY, &text, &files));
 }
 
 #[test]
