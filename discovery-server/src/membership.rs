@@ -158,7 +158,7 @@ impl Networks {
     ) -> Result<Revoked, StoreError> {
         let live = self.live(network);
         let _order = live.changes.lock().await;
-        let revoked = self.store.revoke(network, revocation, now()).await?;
+        let revoked = self.store.revoke(network, revocation).await?;
         let Revoked::Done(out) = &revoked else {
             return Ok(revoked);
         };

@@ -20,6 +20,9 @@ pub const MAX_NETWORKS: u64 = 10_000;
 /// Revoked keys that one network keeps: as many as it may have members. They are in each snapshot.
 pub(crate) const MAX_REVOCATIONS: u64 = 1_000;
 
+/// Nodes that one invite lets in, whatever it says: ten times as many as may be members at once.
+pub(crate) const MAX_USES: u64 = 10_000;
+
 /// A stored member, without its presence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {

@@ -205,11 +205,10 @@ impl Store {
         &self,
         network: &NetworkId,
         revocation: &Revocation,
-        now: u64,
     ) -> Result<Revoked, StoreError> {
         const OPERATION: &str = "revoke a key";
         let mut tx = self.begin(OPERATION).await?;
-        let revoked = trust::revoke(&mut tx, network, revocation, now)
+        let revoked = trust::revoke(&mut tx, network, revocation)
             .await
             .map_err(doing(OPERATION))?;
         tx.commit().await.map_err(doing(OPERATION))?;

@@ -17,11 +17,12 @@ use crate::{
     api::{self, ApiContext, ApiListeners},
     control::{CONTROL_QUEUE, Control, PingFailure},
     dataplane::Commands,
-    discovery::client::Outlets,
+    discovery::{client::Outlets, directory::Believed},
     prepare::Prepared,
     problem::{self, Problem},
     publish::{Link, OwnIdentity, Sources},
     status::{ServerStatus, Trust},
+    trust::unix_time,
 };
 
 /// Where the parts of the daemon meet.
@@ -72,6 +73,10 @@ pub async fn open(
             Directory::default()
         }
     };
+    let scope = prepared.membership.scope();
+    let cached = Believed::new(scope, cached, unix_time())
+        .directory()
+        .clone();
     let own = cached.by_node(&prepared.identity.node_id()).cloned();
     let (control_sender, control) = mpsc::channel(CONTROL_QUEUE);
     let server = ServerStatus {

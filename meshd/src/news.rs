@@ -112,7 +112,7 @@ impl Switchboard {
                 self.shutdown.cancel();
             }
             Control::Revoke { node, reply } => {
-                let _unheard = reply.send(self.revoke(&node).await);
+                let _unheard = reply.send(self.revoke(&node));
             }
             Control::Invite { offer, reply } => {
                 let _unheard = reply.send(self.invite.link(&offer).await);
@@ -126,12 +126,11 @@ impl Switchboard {
         }
     }
 
-    async fn revoke(&self, node: &NodeId) -> Result<(), Problem> {
+    fn revoke(&self, node: &NodeId) -> Result<(), Problem> {
         let revocation = self.invite.authority("revoke a member")?.revoke(node)?;
         self.hearsay
-            .send(Hearsay::Signed(revocation))
-            .await
-            .map_err(|_| operation_failed("revoke a member", &"the daemon is stopping"))
+            .try_send(Hearsay::Signed(revocation))
+            .map_err(|_| operation_failed("revoke a member", &"the daemon is too busy; try again"))
     }
 
     fn name(&self, node: &NodeId) -> String {

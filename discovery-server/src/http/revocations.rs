@@ -28,7 +28,7 @@ use crate::{app::App, registry::MAX_REVOCATIONS, store::Revoked};
     request_body = schema::Revoke,
     responses(
         (status = 204, description = "The key is out, and with it the members that rest on it"),
-        (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 409 too many revocations, \
+        (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 403 its signer is revoked, 409 too many revocations, \
          413 too large, 415 not JSON, 422 no admin of this network signed it, or the network has no key",
          body = schema::Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
@@ -67,12 +67,17 @@ pub(super) async fn revoke(
         .await??;
     match revoked {
         Revoked::Done(_) | Revoked::Known => Ok(StatusCode::NO_CONTENT),
+        Revoked::SignerIsOut => Err(Refusal::new(
+            403,
+            "revoked",
+            "who signed this revocation is revoked itself",
+        )),
         Revoked::TooMany => Err(Refusal::new(
             409,
             "too-many-revocations",
             "this network keeps no further revocation",
         )
-        .detail(format!("it has {MAX_REVOCATIONS} that still matter"))
+        .detail(format!("it has {MAX_REVOCATIONS}"))
         .fix("make a new network, and let those join it who shall stay")),
     }
 }

@@ -2,21 +2,21 @@
 
 use mesh_wire::{
     NetworkId, NodeId,
-    trust::{Certificate, Issuer, MAX_LIFE, Revocation},
+    trust::{Certificate, Issuer, Revocation},
 };
 use sqlx::SqliteConnection;
 
 use super::rows::{self, signed, unsigned};
-use crate::registry::{MAX_REVOCATIONS, Member};
+use crate::registry::{MAX_REVOCATIONS, MAX_USES, Member};
 
 /// Why a certificate that verifies lets nobody in nevertheless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// It does not hold today.
+    /// It holds no more.
     Expired,
     /// A key of its chain is revoked.
     Revoked,
-    /// Its invite does not hold today, and did not let this node in before.
+    /// Its invite holds no more, and did not let this node in before.
     InviteExpired,
     /// Its invite has let in as many others as it may.
     InviteUsedUp,
@@ -29,7 +29,8 @@ pub(super) async fn admit(
     certificate: &Certificate,
     now: u64,
 ) -> Result<Option<Rejection>, sqlx::Error> {
-    if !certificate.binding.span.contains(now) {
+    // When it begins is nobody's concern: its issuer's clock may be ahead.
+    if certificate.binding.span.until < now {
         return Ok(Some(Rejection::Expired));
     }
     for key in certificate.keys() {
@@ -42,19 +43,23 @@ pub(super) async fn admit(
     };
     let terms = &invite.terms;
     let node = certificate.binding.node_id.to_string();
-    let used: Vec<String> =
-        sqlx::query_scalar("SELECT node_id FROM invite_uses WHERE network = ? AND invite_key = ?")
-            .bind(network.as_str())
-            .bind(terms.key.to_string())
-            .fetch_all(&mut *tx)
-            .await?;
-    if used.contains(&node) {
+    let (used, has_used): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(CASE WHEN node_id = ? THEN 1 END) FROM invite_uses \
+         WHERE network = ? AND invite_key = ?",
+    )
+    .bind(&node)
+    .bind(network.as_str())
+    .bind(terms.key.to_string())
+    .fetch_one(&mut *tx)
+    .await?;
+    if has_used > 0 {
         return Ok(None);
     }
-    if !terms.span.contains(now) {
+    if terms.span.until < now {
         return Ok(Some(Rejection::InviteExpired));
     }
-    if terms.uses.is_some_and(|uses| used.len() >= uses as usize) {
+    let most = terms.uses.map_or(MAX_USES, u64::from).min(MAX_USES);
+    if unsigned(used) >= most {
         return Ok(Some(Rejection::InviteUsedUp));
     }
     sqlx::query("INSERT INTO invite_uses (network, invite_key, node_id) VALUES (?, ?, ?)")
@@ -89,6 +94,8 @@ pub(crate) enum Revoked {
     Known,
     /// The network keeps no further revocation.
     TooMany,
+    /// Who signed it is out itself.
+    SignerIsOut,
 }
 
 /// Keeps a revocation that was verified before, and removes whoever rests on its key.
@@ -96,13 +103,13 @@ pub(super) async fn revoke(
     tx: &mut SqliteConnection,
     network: &NetworkId,
     revocation: &Revocation,
-    now: u64,
 ) -> Result<Revoked, sqlx::Error> {
-    sqlx::query("DELETE FROM revocations WHERE network = ? AND at < ?")
-        .bind(network.as_str())
-        .bind(signed(now.saturating_sub(MAX_LIFE)))
-        .execute(&mut *tx)
-        .await?;
+    // Who is out puts nobody else out.
+    for key in revocation.admin.iter().flat_map(|admin| admin.keys()) {
+        if is_revoked(tx, network, &key).await? {
+            return Ok(Revoked::SignerIsOut);
+        }
+    }
     if is_revoked(tx, network, &revocation.key).await? {
         return Ok(Revoked::Known);
     }

@@ -81,10 +81,12 @@ pub(super) async fn revoke(
     ApiJson(request): ApiJson<RevokeRequest>,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let found = api.context.directory.borrow().find(&request.peer).cloned();
-    let Some(peer) = found else {
-        return Err(problem::peer_not_found(&request.peer).into());
+    // Who has left before it could be put out can be named by its whole id.
+    let (node, name) = match (found, request.peer.parse::<NodeId>()) {
+        (Some(peer), _) => (peer.record.node_id, peer.name),
+        (None, Ok(node)) => (node, node.short()),
+        (None, Err(_)) => return Err(problem::peer_not_found(&request.peer).into()),
     };
-    let node = peer.record.node_id;
     if node == api.context.status.borrow().node.node_id {
         return Err(ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -98,7 +100,7 @@ pub(super) async fn revoke(
     ask(&api.context.control, Control::Revoke { node, reply }).await?;
     match answer.await {
         Ok(Ok(())) => Ok(Json(RevokeAnswer {
-            name: peer.name,
+            name,
             node_id: node,
         })),
         Ok(Err(problem)) => Err(problem.into()),

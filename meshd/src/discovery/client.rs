@@ -11,6 +11,7 @@ use mesh_wire::{
     letter::Content,
     peer_info::{Directory, PeerInfo},
     signal::Signal,
+    trust::Revocation,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -22,7 +23,7 @@ use super::{
     ServerError,
     directory::Believed,
     events::Events,
-    hearsay::{Hearsay, Passed},
+    hearsay::{Hearsay, Passed, tell_everybody},
     rest::Rest,
 };
 use crate::{
@@ -217,7 +218,9 @@ impl DiscoveryClient {
                 "refused members that the server lists: unsigned, older than known, or with what is not theirs"
             );
         }
-        if changed {
+        if self.believed.take_evicted() {
+            self.show_directory().await?;
+        } else if changed {
             // A signal of a new member may be next; the data plane must know the member by then.
             if let Some(command) = self.roster.changes(&message, self.believed.directory()) {
                 self.tell(command).await?;
@@ -229,17 +232,16 @@ impl DiscoveryClient {
         if changed {
             self.renew(events).await?;
         }
-        if let ServerMessage::Snapshot { revocations, .. } = &message {
-            // It was not there when we heard of them, or has lost them.
-            for unheard in self.believed.revocations().missing_in(revocations) {
-                self.publish(&unheard).await?;
-            }
-        }
+        self.spread(&message, changed).await?;
         let command = match message {
             ServerMessage::Signal { from, payload } => {
                 return self.on_letter(from, &payload).await;
             }
             ServerMessage::Undeliverable { to } => Command::Undeliverable { to },
+            ServerMessage::Error { problem } if problem.status == 429 => {
+                tracing::debug!(%problem, "the server did not forward a letter");
+                return Ok(());
+            }
             ServerMessage::Error { problem } => {
                 return Err(ServerError::refused(problem));
             }
@@ -251,6 +253,24 @@ impl DiscoveryClient {
             | ServerMessage::Revoked { .. } => return Ok(()),
         };
         self.tell(command).await
+    }
+
+    /// Sees that both the members and the server know what was revoked.
+    async fn spread(&self, message: &ServerMessage, is_news: bool) -> Result<(), ServerError> {
+        if let ServerMessage::Revoked { revocation, .. } = message
+            && is_news
+            && let Ok(revocation) = Revocation::from_text(revocation)
+        {
+            // The server may have told us alone.
+            tell_everybody(self.outlets.commands.clone(), &revocation);
+        }
+        if let ServerMessage::Snapshot { revocations, .. } = message {
+            // It was not there when we heard of them, or has lost them.
+            for unheard in self.believed.revocations().missing_in(revocations) {
+                self.publish(&unheard).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets everybody in the daemon know who the members are now.

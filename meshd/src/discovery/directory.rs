@@ -33,6 +33,7 @@ pub struct Believed {
     revoked: Revoked,
     /// Members that the server has ceased to list, and since when.
     unlisted: BTreeMap<NodeId, u64>,
+    evicted: bool,
     rejected: u64,
 }
 
@@ -44,6 +45,7 @@ impl Believed {
             scope,
             directory: Directory::default(),
             unlisted: BTreeMap::new(),
+            evicted: false,
             rejected: 0,
         };
         for peer in cached.peers {
@@ -81,6 +83,7 @@ impl Believed {
                 for text in revocations {
                     self.revoked.learn_text(text);
                 }
+                let now = self.before(peers, now);
                 self.set_listed(peers, now);
                 for peer in peers {
                     self.put(peer.clone(), now);
@@ -104,7 +107,11 @@ impl Believed {
                 revocation,
             } => {
                 self.directory.revision = *revision;
-                self.revoked.learn_text(revocation) && self.drop_the_revoked()
+                let news = self.revoked.learn_text(revocation);
+                if news {
+                    self.drop_the_revoked();
+                }
+                news
             }
             ServerMessage::Challenge { .. }
             | ServerMessage::Signal { .. }
@@ -150,11 +157,16 @@ impl Believed {
         });
     }
 
-    fn drop_the_revoked(&mut self) -> bool {
+    fn drop_the_revoked(&mut self) {
         self.directory.revocations = self.revoked.texts();
         let revoked = &self.revoked;
         let members = (&mut self.directory, &mut self.unlisted);
-        remove(members, |peer| revoked.has(&peer.record))
+        remove(members, |peer| revoked.has(&peer.record));
+    }
+
+    /// Whether members were forgotten for others since this was last asked.
+    pub fn take_evicted(&mut self) -> bool {
+        std::mem::take(&mut self.evicted)
     }
 
     /// What time it is at the latest: our clock may be years ahead, those of all members are not. Their sequence numbers
@@ -169,20 +181,41 @@ impl Believed {
         newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
     }
 
+    /// Where nobody is known yet, our clock is compared with what is listed; one member alone is no witness for itself.
+    fn before(&self, peers: &[PeerInfo], now: u64) -> u64 {
+        let is_other = |peer: &&PeerInfo| peer.record.node_id != self.scope.node_id;
+        if self.directory.peers.iter().any(|peer| is_other(&peer)) {
+            return now;
+        }
+        let others = peers.iter().filter(is_other);
+        let times: Vec<u64> = others
+            .filter(|peer| self.scope.admits(peer))
+            .map(|peer| peer.record.seq)
+            .collect();
+        let newest = times.iter().max().filter(|_| times.len() > 1);
+        newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
+    }
+
     /// Takes a member in, or what is new of it; whether anything changed.
     fn put(&mut self, mut peer: PeerInfo, now: u64) -> bool {
         if !self.is_acceptable(&peer, now) {
             self.rejected += 1;
             return false;
         }
-        self.make_room(&peer);
+        let node = peer.record.node_id;
+        let known = self.directory.by_node(&node);
+        if known.is_some_and(|known| peer.record.seq < known.record.seq) {
+            self.rejected += 1;
+        } else {
+            self.make_room(&peer);
+        }
+        self.unlisted.remove(&node);
         let peers = &mut self.directory.peers;
         if let Some(known) = peers
             .iter_mut()
             .find(|known| known.record.node_id == peer.record.node_id)
         {
             if peer.record.seq < known.record.seq {
-                self.rejected += 1;
                 peer = PeerInfo {
                     online: peer.online,
                     last_seen: peer.last_seen,
@@ -221,8 +254,11 @@ impl Believed {
 
     /// Forgets members that the server has ceased to list, and whose key or address is now this one's.
     fn make_room(&mut self, peer: &PeerInfo) {
+        if self.unlisted.is_empty() {
+            return;
+        }
         let node = peer.record.node_id;
-        remove((&mut self.directory, &mut self.unlisted), |known| {
+        self.evicted |= remove((&mut self.directory, &mut self.unlisted), |known| {
             known.record.node_id != node
                 && (known.record.wireguard_key == peer.record.wireguard_key
                     || shares_address(known, peer))

@@ -23,6 +23,8 @@ use super::{ServerError, rest::Conversation};
 
 /// The upgrade and the challenge must be done in this time.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A message of ours must have gone out in this time.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// A snapshot of the greatest directory; single messages are far smaller.
 const MAX_FRAME: usize = 8 * 1024 * 1024;
 
@@ -95,9 +97,10 @@ impl Events {
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), ServerError> {
         let text =
             serde_json::to_string(message).map_err(|error| ServerError::unreachable(&error))?;
-        self.socket
-            .send(Message::text(text))
+        // A server that answers pings and reads nothing must not hold up everything else.
+        timeout(SEND_TIMEOUT, self.socket.send(Message::text(text)))
             .await
+            .map_err(|_| ServerError::Unreachable("does not read what is sent to it".to_owned()))?
             .map_err(|error| ServerError::unreachable(&error))
     }
 

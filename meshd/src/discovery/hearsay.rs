@@ -36,8 +36,12 @@ const TOLD_AT_ONCE: usize = 64;
 /// Over how many members a letter goes at most.
 const MAX_HOPS: u8 = 3;
 
-/// News are told again so much later: a datagram may be lost.
-const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
+/// News are told again so much later: a datagram may be lost, and a neighbour have heard enough for this minute.
+const AGAIN: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(70),
+];
 
 impl DiscoveryClient {
     /// Takes something in; returns what the server should hear of us.
@@ -175,7 +179,12 @@ const REMEMBERED: usize = 1_024;
 
 impl Passed {
     fn is_new(&mut self, letter: &Forwarded) -> bool {
-        let digest = *blake3::hash(&letter.sealed).as_bytes();
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(letter.from.as_bytes())
+            .update(letter.to.as_bytes())
+            .update(&letter.sealed);
+        let digest = *hasher.finalize().as_bytes();
         if self.recent.contains(&digest) {
             return false;
         }
@@ -187,8 +196,8 @@ impl Passed {
     }
 }
 
-/// Tells all with whom a session stands, now and twice more.
-fn tell_everybody(commands: Commands, revocation: &Revocation) {
+/// Tells all with whom a session stands, now and some times more.
+pub(super) fn tell_everybody(commands: Commands, revocation: &Revocation) {
     let message = Gossip::Revocation(revocation.clone()).to_bytes();
     tokio::spawn(async move {
         for pause in std::iter::once(Duration::ZERO).chain(AGAIN) {

@@ -19,6 +19,9 @@ use crate::trust::{authority::Authority, random_u64, unix_time};
 /// A member that got a certificate and does not show it is not written to again for so long.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Certificates that are sent at each change of the list; the server forwards 64 letters at once, and signals need some.
+const AT_ONCE: usize = 16;
+
 impl DiscoveryClient {
     /// Writes to those members that need a new certificate, if this node may vouch.
     pub(super) async fn renew(&mut self, events: &mut Events) -> Result<(), ServerError> {
@@ -36,14 +39,14 @@ impl DiscoveryClient {
             .filter(|peer| !self.renewed.contains_key(&peer.record.node_id))
             .cloned()
             .collect();
-        for peer in due {
-            let Some(better) = better(&authority, &peer) else {
-                continue;
-            };
+        let letters = due
+            .iter()
+            .filter_map(|peer| Some((peer, better(&authority, peer)?)));
+        for (peer, better) in letters.take(AT_ONCE).collect::<Vec<_>>() {
             tracing::debug!(peer = %peer.name, "sends a new certificate");
-            self.renewed.insert(peer.record.node_id, now);
             let content = Content::Certificate(better.to_text());
             self.write(&peer.record.node_id, content, events).await?;
+            self.renewed.insert(peer.record.node_id, now);
         }
         Ok(())
     }
@@ -79,19 +82,28 @@ impl DiscoveryClient {
         let Ok(certificate) = Certificate::from_text(text) else {
             return Ok(());
         };
-        let adopted = self
-            .membership
-            .adopt(certificate)
-            .map_err(|problem| ServerError::Unreachable(problem.to_string()))?;
-        if !adopted {
+        let is_revoked = self.believed.revocations().covers(&certificate.keys());
+        if is_revoked || !self.membership.is_better(&certificate) {
+            tracing::debug!("refused a certificate that is no better");
             return Ok(());
         }
-        tracing::info!("got a new certificate");
         let mut conversation = self.rest.converse().await?;
-        let registered = self.membership.register(&mut conversation).await;
-        let own = registered.map_err(|problem| ServerError::Unreachable(problem.to_string()))??;
-        self.outlets.own.send_replace(Some(own));
-        Ok(())
+        let registered = self
+            .membership
+            .register_with(&mut conversation, certificate)
+            .await;
+        match registered.map_err(|problem| ServerError::Unreachable(problem.to_string()))? {
+            Ok(own) => {
+                tracing::info!("got a new certificate");
+                self.outlets.own.send_replace(Some(own));
+                Ok(())
+            }
+            Err(ServerError::Refused(problem)) => {
+                tracing::warn!(%problem, "the server does not take a new certificate");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn is_own(&self, node: NodeId) -> bool {
@@ -106,7 +118,12 @@ fn better(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
     let Span { from, until } = current.binding.span;
     let now = unix_time();
     let is_half_over = now > from + until.saturating_sub(from) / 2;
-    let rests_on_others = !matches!(current.issuer, Issuer::Network);
+    // Whom an expired link let in is not vouched for by chance: a server might have helped.
+    let rests_on_others = match &current.issuer {
+        Issuer::Network => false,
+        Issuer::Admin(_) => true,
+        Issuer::Invite(invite) => now <= invite.terms.span.until,
+    };
     let is_due = is_half_over || rests_on_others && authority.is_network();
     if !is_due {
         return None;

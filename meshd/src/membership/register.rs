@@ -1,9 +1,11 @@
 //! With which record, address and name does this node register?
 
+use std::net::IpAddr;
+
 use mesh_wire::{
     discovery::RegisterPeer,
     peer_info::{Directory, PeerInfo, PeerRecord},
-    trust::{Certificate, Issuer},
+    trust::{Binding, Certificate},
 };
 
 use super::{Membership, random_u64};
@@ -12,7 +14,7 @@ use crate::{
     problem::{self, Problem},
     trust::{
         anchor::{Anchor, OwnKeys},
-        place::Wish,
+        place::{Place, Wish},
     },
 };
 
@@ -36,6 +38,7 @@ impl Membership {
         };
         let mut certificate = anchor.current(self.keys(), &self.network.name).cloned();
         for attempt in 0..ATTEMPTS {
+            let stored = certificate.is_some();
             let current = match certificate.take() {
                 Some(current) => current,
                 None => match conversation.peers(&id).await {
@@ -43,16 +46,11 @@ impl Membership {
                     Err(error) => return Ok(Err(error)),
                 },
             };
-            let registration = self.registration(Some(&current))?;
-            match conversation.register(&id, &registration).await {
-                Err(ServerError::Refused(refusal)) if self.may_move(&refusal) => {
-                    tracing::debug!(%refusal, "another member was faster");
+            match self.register_with(conversation, current).await? {
+                Err(ServerError::Refused(refusal)) if self.may_try_again(&refusal, stored) => {
+                    tracing::debug!(%refusal, "tries with another certificate");
                 }
-                Err(error) => return Ok(Err(error)),
-                Ok(own) => {
-                    self.keep(current)?;
-                    return Ok(Ok(own));
-                }
+                answer => return Ok(answer),
             }
         }
         Ok(Err(ServerError::Unreachable(format!(
@@ -60,37 +58,50 @@ impl Membership {
         ))))
     }
 
-    /// Takes a certificate in place of ours, if it says the same and holds for longer or rests on less; whether it did.
-    pub fn adopt(&mut self, certificate: Certificate) -> Result<bool, Problem> {
-        let keys = self.keys();
-        let Some(anchor) = &self.network.anchor else {
-            return Ok(false);
+    /// Registers with this certificate, and keeps it if the server takes it.
+    pub async fn register_with(
+        &mut self,
+        conversation: &mut Conversation<'_>,
+        certificate: Certificate,
+    ) -> Result<Result<PeerInfo, ServerError>, Problem> {
+        let registration = self.registration(Some(&certificate))?;
+        let id = self.network.id.clone();
+        let own = match conversation.register(&id, &registration).await {
+            Ok(own) => own,
+            Err(error) => return Ok(Err(error)),
         };
-        let Some(current) = &anchor.certificate else {
-            return Ok(false);
-        };
-        let (new, old) = (&certificate.binding, &current.binding);
-        let is_ours = (new.node_id, new.wireguard_key) == (keys.node_id, keys.wireguard_key)
-            && (&new.name, &new.virtual_ips) == (&old.name, &old.virtual_ips);
-        let is_better = new.span.until > old.span.until
-            || matches!(certificate.issuer, Issuer::Network)
-                && !matches!(current.issuer, Issuer::Network);
-        let is_signed = certificate.verify(&anchor.root(&self.network.id)).is_ok();
-        if is_ours && is_better && is_signed {
-            self.keep(certificate)?;
-            return Ok(true);
+        let Binding {
+            name, virtual_ips, ..
+        } = &certificate.binding;
+        let is_ours = (&own.name, &own.virtual_ips) == (name, virtual_ips)
+            && own.record == registration.record;
+        if !is_ours {
+            return Ok(Err(ServerError::Unreachable(
+                "what it made of our registration is not what we signed".to_owned(),
+            )));
         }
-        Ok(false)
+        self.keep(certificate)?;
+        Ok(Ok(own))
     }
 
-    /// Whether another place may be tried, because this one is another member's.
-    fn may_move(&self, refusal: &Problem) -> bool {
-        let can_certify = self
-            .network
-            .anchor
-            .as_ref()
-            .is_some_and(Anchor::can_certify);
-        can_certify && ["address-taken", "name-taken"].contains(&refusal.code.as_str())
+    /// As [`Anchor::is_better`].
+    pub fn is_better(&self, certificate: &Certificate) -> bool {
+        let anchor = self.network.anchor.as_ref();
+        anchor.is_some_and(|anchor: &Anchor| anchor.is_better(&self.network.id, certificate))
+    }
+
+    /// Whether another certificate may be tried: for another place while we have none, or because the one that we had holds
+    /// no more and there is another link.
+    fn may_try_again(&self, refusal: &Problem, stored: bool) -> bool {
+        let Some(anchor) = &self.network.anchor else {
+            return false;
+        };
+        let code = refusal.code.as_str();
+        let has_place = !self.network.virtual_ips.is_empty();
+        let is_taken = code == "name-taken" && !stored || code == "address-taken" && !has_place;
+        let holds_no_more =
+            ["certificate-expired", "invite-expired", "invite-used-up"].contains(&code);
+        anchor.can_certify() && (is_taken || stored && holds_no_more)
     }
 
     fn certify(&self, members: &Directory, attempt: u32) -> Result<Certificate, Problem> {
@@ -109,6 +120,14 @@ impl Membership {
         let place = wish
             .choose(members)
             .ok_or_else(|| problem::no_address_left(self.network.cidr))?;
+        // The interface has it, and the others know it: nobody who lists it for another moves us.
+        let place = match self.network.virtual_ips.first() {
+            Some(IpAddr::V4(own)) => Place {
+                address: *own,
+                ..place
+            },
+            Some(IpAddr::V6(_)) | None => place,
+        };
         anchor.certify(&self.network.id, self.keys(), &place)
     }
 

@@ -65,6 +65,32 @@ impl Anchor {
         (is_ours && (is_good || !self.can_certify())).then_some(certificate)
     }
 
+    /// Whether a certificate that somebody sent says of us what ours says, and is worth more: it rests on the network's key
+    /// where ours does not, or holds for longer where ours is half over. None that a link's holder signed is.
+    pub fn is_better(&self, network: &NetworkId, certificate: &Certificate) -> bool {
+        let Some(current) = &self.certificate else {
+            return false;
+        };
+        let of_ours = &current.binding;
+        let says_the_same = *of_ours
+            == Binding {
+                span: of_ours.span,
+                serial: of_ours.serial,
+                ..certificate.binding.clone()
+            };
+        let Span { from, until } = of_ours.span;
+        let is_half_over = unix_time() > from + until.saturating_sub(from) / 2;
+        let rests_on_network = matches!(current.issuer, Issuer::Network);
+        let is_worth_more = match &certificate.issuer {
+            Issuer::Invite(_) => false,
+            Issuer::Network if !rests_on_network => true,
+            Issuer::Network | Issuer::Admin(_) => {
+                is_half_over && certificate.binding.span.until > until
+            }
+        };
+        says_the_same && is_worth_more && certificate.verify(&self.root(network)).is_ok()
+    }
+
     /// Whether we can sign for a place of our own: as the creator, or while the link that let us in holds.
     pub fn can_certify(&self) -> bool {
         let holds = |capability: &Capability| unix_time() <= capability.invite.terms.span.until;
@@ -185,6 +211,42 @@ pub(crate) mod tests {
         };
         let refused = bare.certify(&network(), keys(2), &place()).unwrap_err();
         assert_eq!(refused.code, "cannot-certify");
+    }
+
+    #[test]
+    fn nobody_makes_a_member_less_by_sending_it_a_certificate() {
+        let mut anchor = joined();
+        let capability = anchor.capability.clone().unwrap();
+        let own = anchor.certify(&network(), keys(2), &place()).unwrap();
+        anchor.certificate = Some(own.clone());
+        let root = anchor.root(&network());
+        let made = |change: fn(&mut Binding)| {
+            let mut binding = own.binding.clone();
+            change(&mut binding);
+            binding
+        };
+        // Another holder of the same link signs a longer one, and one without rights.
+        let longer = made(|b| b.span.from = b.span.from.max(1) + 3600);
+        let longer = capability.certify(&root, &longer).unwrap();
+        assert!(!anchor.is_better(&network(), &longer));
+        let creator = SigningKey::from_bytes(&[1; 32]);
+        let by_network = |binding| Certificate::sign(&root, &creator, &Issuer::Network, &binding);
+        for lesser in [
+            made(|b| b.roles = Roles::default()),
+            made(|b| b.mac = [2, 0, 0, 0, 0, 1]),
+            made(|b| b.virtual_ips = vec![[10, 100, 0, 9].into()]),
+            made(|b| b.subnets = vec!["10.0.0.0/8".parse().unwrap()]),
+        ] {
+            assert!(!anchor.is_better(&network(), &by_network(lesser).unwrap()));
+        }
+        let same = by_network(made(|_| {})).unwrap();
+        assert!(anchor.is_better(&network(), &same));
+        anchor.certificate = Some(same);
+        let longer = by_network(made(|b| b.span.from += 3600)).unwrap();
+        assert!(
+            !anchor.is_better(&network(), &longer),
+            "it is not half over"
+        );
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! XChaCha20-Poly1305 under a key that only the two have: BLAKE3 over the Curve25519 secret of their session keys and the
 //! session's preshared key. Network, sender and receiver are under the seal, so none can be turned round or aside.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
@@ -55,10 +58,7 @@ impl Correspondence {
 
     /// As [`Self::seal`], for those who carry bytes.
     pub fn seal_bytes(&mut self, to: &PeerRecord, seq: u64, content: Content) -> Option<Vec<u8>> {
-        self.written = match self.written {
-            (last, count) if last == seq => (last, count.checked_add(1)?),
-            _ => (seq, 0),
-        };
+        self.written = next_number(self.written, seq, SystemTime::now())?;
         let letter = Letter {
             number: self.written,
             content,
@@ -134,6 +134,21 @@ impl Correspondence {
     fn context(&self, from: &NodeId, to: &NodeId) -> Vec<u8> {
         let ids = [&from.as_bytes()[..], to.as_bytes()].concat();
         [self.network.as_str().as_bytes(), &[0], &ids].concat()
+    }
+}
+
+/// A number greater than any before, also than those of an earlier run under the same record: counted from when that was
+/// signed, in steps of which nobody writes as many.
+fn next_number(last: (u64, u32), seq: u64, now: SystemTime) -> Option<(u64, u32)> {
+    const STEP_MS: u128 = 64;
+    let signed = UNIX_EPOCH + Duration::from_secs(seq);
+    let steps = now
+        .duration_since(signed)
+        .map_or(0, |age| age.as_millis() / STEP_MS);
+    let steps = u32::try_from(steps).unwrap_or(u32::MAX / 2);
+    match last {
+        (same, count) if same == seq => Some((seq, count.checked_add(1)?.max(steps))),
+        _ => Some((seq, steps)),
     }
 }
 
@@ -220,6 +235,24 @@ mod tests {
         let [(mut alice, of_alice), (mut bob, of_bob)] = [1, 2].map(of);
         let old = alice.seal(&of_bob, 6, content()).unwrap();
         assert!(bob.open(&of_alice, &old).is_err());
+    }
+
+    #[test]
+    fn numbers_rise_also_after_a_restart_under_the_same_record() {
+        let signed = UNIX_EPOCH + Duration::from_secs(7);
+        let mut last = (0, 0);
+        for _ in 0..100 {
+            let next = next_number(last, 7, signed).unwrap();
+            assert!(next > last);
+            last = next;
+        }
+        let restarted = next_number((0, 0), 7, signed + Duration::from_secs(10)).unwrap();
+        assert!(restarted > last);
+        assert!(next_number(last, 8, signed).unwrap() > restarted);
+        assert!(
+            next_number((7, 5), 7, UNIX_EPOCH).unwrap() > (7, 5),
+            "a clock that went back"
+        );
     }
 
     #[test]

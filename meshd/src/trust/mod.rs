@@ -12,11 +12,14 @@ pub mod revoked;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since the Unix epoch. A clock before 1970 is as wrong as one at 1970.
+/// When this code was written, in seconds since the Unix epoch. A clock that says less is wrong: that of a small computer
+/// without a battery, before it has asked for the time.
+const EARLIEST: u64 = 1_795_824_000;
+
+/// Seconds since the Unix epoch, as far as the clock can be believed.
 pub fn unix_time() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_secs())
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    clock.map_or(EARLIEST, |now| now.as_secs().max(EARLIEST))
 }
 
 /// Random numbers for serials.

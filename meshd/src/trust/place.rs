@@ -81,7 +81,13 @@ pub fn is_name_for(name: &str, hostname: &str) -> bool {
         return false;
     };
     let is_numbered = number.parse::<u32>().is_ok_and(|number| number >= 2);
-    is_numbered && !stem.is_empty() && hostname.starts_with(stem)
+    is_numbered && stem == stem_for(hostname, &format!("-{number}"))
+}
+
+/// What of a host name is left room for before a suffix in a DNS label.
+fn stem_for(hostname: &str, suffix: &str) -> String {
+    let stem: String = hostname.chars().take(63 - suffix.len()).collect();
+    stem.trim_end_matches('-').to_owned()
 }
 
 /// `hostname` if it is free, else with `-2`, `-3`, ... behind it, cut so that it stays a DNS label.
@@ -92,8 +98,7 @@ fn free_name(hostname: &str, taken: &BTreeSet<&str>) -> String {
     let mut number = 2_u32;
     loop {
         let suffix = format!("-{number}");
-        let stem: String = hostname.chars().take(63 - suffix.len()).collect();
-        let name = format!("{}{suffix}", stem.trim_end_matches('-'));
+        let name = format!("{}{suffix}", stem_for(hostname, &suffix));
         if !taken.contains(name.as_str()) {
             return name;
         }
@@ -162,7 +167,7 @@ mod tests {
         for name in ["web", "web-2", "web-17"] {
             assert!(is_name_for(name, "web"), "{name}");
         }
-        for name in ["db", "web-1", "web-x", "webs", "-2"] {
+        for name in ["db", "web-1", "web-x", "webs", "-2", "w-2", "web-02-2"] {
             assert!(!is_name_for(name, "web"), "{name}");
         }
         let long = "a".repeat(63);

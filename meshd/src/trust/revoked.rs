@@ -34,6 +34,11 @@ impl Revoked {
     /// Takes one in, if it is signed by who may; whether it is news.
     pub fn learn(&mut self, revocation: &Revocation) -> bool {
         let is_signed = |root: &Root| revocation.verify(root).is_ok();
+        // Who is out puts nobody else out.
+        let signer = revocation.admin.as_ref();
+        if signer.is_some_and(|admin| self.covers(&admin.keys())) {
+            return false;
+        }
         if self.known.contains_key(&revocation.key)
             || self.known.len() >= MAX_KNOWN
             || !self.root.as_ref().is_some_and(is_signed)
@@ -49,6 +54,11 @@ impl Revoked {
         Revocation::from_text(text).is_ok_and(|revocation| self.learn(&revocation))
     }
 
+    /// Whether one of these keys is out.
+    pub fn covers(&self, keys: &[NodeId]) -> bool {
+        keys.iter().any(|key| self.known.contains_key(key))
+    }
+
     /// Whether the member that this record describes rests on a key that is out.
     pub fn has(&self, record: &PeerRecord) -> bool {
         if self.known.is_empty() {
@@ -56,10 +66,7 @@ impl Revoked {
         }
         let certificate = record.certificate.as_deref().map(Certificate::from_text);
         match certificate {
-            Some(Ok(certificate)) => certificate
-                .keys()
-                .iter()
-                .any(|key| self.known.contains_key(key)),
+            Some(Ok(certificate)) => self.covers(&certificate.keys()),
             Some(Err(_)) | None => self.known.contains_key(&record.node_id),
         }
     }

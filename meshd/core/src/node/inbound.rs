@@ -11,6 +11,7 @@ use is::stun::StunMessage;
 use mesh_wire::{
     carrier::{Carrier, is_carrier},
     frame::{Frame, classify},
+    trust::Gossip,
     wireguard::{Cipher, Message},
 };
 
@@ -309,7 +310,7 @@ impl Node {
                 let Some(peer) = self.peers.get_mut(index) else {
                     return;
                 };
-                if !peer.ear.listens(now) {
+                if !peer.ear.listens(Gossip::is_urgent(&message), now) {
                     return self.counters.count(DropReason::TooMuchGossip, 1);
                 }
                 let from = peer.node_id;

@@ -6,22 +6,25 @@ use std::time::{Duration, Instant};
 const PER_MINUTE: u32 = 128;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Counts by the minute, so that a member who talks without end costs no more than one that has something to say.
+/// Counts by the minute, so that a member who talks without end costs no more than one that has something to say. What is
+/// urgent has a measure of its own: no mass of other things that a neighbour passes on keeps it out.
 #[derive(Debug, Default)]
 pub struct Ear {
     since: Option<Instant>,
-    heard: u32,
+    heard: [u32; 2],
 }
 
 impl Ear {
     /// Whether one more message is taken.
-    pub fn listens(&mut self, now: Instant) -> bool {
+    pub fn listens(&mut self, is_urgent: bool, now: Instant) -> bool {
         if self.since.is_none_or(|since| now >= since + MINUTE) {
             self.since = Some(now);
-            self.heard = 0;
+            self.heard = [0; 2];
         }
-        self.heard = self.heard.saturating_add(1);
-        self.heard <= PER_MINUTE
+        let [other, urgent] = &mut self.heard;
+        let heard = if is_urgent { urgent } else { other };
+        *heard = heard.saturating_add(1);
+        *heard <= PER_MINUTE
     }
 }
 
@@ -30,10 +33,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_has_its_measure() {
+    fn a_minute_has_its_measure_of_each_kind() {
         let (mut ear, now) = (Ear::default(), Instant::now());
-        assert_eq!((0..1000).filter(|_| ear.listens(now)).count(), 128);
-        assert!(!ear.listens(now + MINUTE - Duration::from_millis(1)));
-        assert!(ear.listens(now + MINUTE));
+        for is_urgent in [false, true] {
+            let taken = (0..1000).filter(|_| ear.listens(is_urgent, now));
+            assert_eq!(taken.count(), 128);
+        }
+        assert!(!ear.listens(true, now + MINUTE - Duration::from_millis(1)));
+        assert!(ear.listens(true, now + MINUTE));
     }
 }

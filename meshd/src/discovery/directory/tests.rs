@@ -44,6 +44,17 @@ fn an_empty_server_empties_nothing_for_a_day() {
     assert_eq!(believed.directory().peers.len(), 2);
     believed.apply(&snapshot(vec![peer(2, "bob", 1)]), NOW + KEPT + 1);
     assert_eq!(believed.directory().peers.len(), 1);
+    // Who has come back is kept for a day again.
+    let mut again = self::believed();
+    again.apply(&snapshot(vec![peer(2, "bob", 1)]), NOW);
+    again.apply(&snapshot(vec![]), NOW);
+    let back = ServerMessage::PeerJoined {
+        revision: 2,
+        peer: Box::new(peer(2, "bob", 2)),
+    };
+    again.apply(&back, NOW);
+    again.apply(&snapshot(vec![]), NOW + 2 * KEPT);
+    assert_eq!(again.directory().peers.len(), 1);
     // Who leaves by itself is gone at once.
     let left = ServerMessage::PeerLeft {
         revision: 3,
@@ -63,8 +74,10 @@ fn an_address_stays_with_whom_it_was_known_first_while_that_one_is_listed() {
     };
     believed.apply(&snapshot(vec![bob.clone(), thief.clone()]), NOW);
     assert_eq!(believed.directory().peers, [bob]);
+    assert!(!believed.take_evicted());
     believed.apply(&snapshot(vec![thief.clone()]), NOW);
     assert_eq!(believed.directory().peers, [thief]);
+    assert!(believed.take_evicted() && !believed.take_evicted());
 }
 
 fn keyed_with(peers: Vec<PeerInfo>) -> Believed {

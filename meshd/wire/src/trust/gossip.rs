@@ -37,6 +37,11 @@ impl Forwarded {
 }
 
 impl Gossip {
+    /// Whether these bytes are said to be a revocation, which goes before everything else.
+    pub fn is_urgent(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&REVOCATION)
+    }
+
     /// As [`crate::carrier::Carrier::Gossip`] carries it.
     pub fn to_bytes(&self) -> Box<[u8]> {
         match self {

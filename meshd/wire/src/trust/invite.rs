@@ -2,7 +2,11 @@
 
 use ed25519_dalek::SigningKey;
 
-use super::{Certificate, Roles, Root, SIGNATURE, Span, certificate::MAX_DEPTH, reader::Reader};
+use super::{
+    Certificate, Roles, Root, SIGNATURE, Span,
+    certificate::{MAX_DEPTH, MAX_LIFE},
+    reader::Reader,
+};
 use crate::{DecodeError, NodeId};
 
 const KIND: &str = "invite";
@@ -113,6 +117,10 @@ impl Invite {
     /// # Errors
     /// With the first rule that is broken.
     pub fn verify(&self, root: &Root) -> Result<(), DecodeError> {
+        let Span { from, until } = self.terms.span;
+        if until < from || until - from > MAX_LIFE {
+            return Err(DecodeError::new(KIND, "holds for too long"));
+        }
         match &self.admin {
             None => root.verify(&root.key, KIND, &self.bytes),
             Some(admin) => {
