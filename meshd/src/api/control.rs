@@ -3,6 +3,7 @@
 use axum::{Json, body::Bytes, extract::State, http::StatusCode};
 use mesh_wire::{
     NodeId,
+    join_link::JoinLink,
     trust::{MAX_LIFE, Role},
 };
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,7 @@ pub(super) async fn invite(
     }))
 }
 
-/// Whom to put out: name, virtual address, node id or the beginning of it.
+/// Whom to put out: name, virtual address, node id or the beginning of it; or a join link, and with it whoever rests on it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
@@ -82,10 +83,11 @@ pub(super) async fn revoke(
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let found = api.context.directory.borrow().find(&request.peer).cloned();
     // Who has left before it could be put out can be named by its whole id.
-    let (node, name) = match (found, request.peer.parse::<NodeId>()) {
+    let by_itself = key_of(&request.peer);
+    let (node, name) = match (found, by_itself) {
         (Some(peer), _) => (peer.record.node_id, peer.name),
-        (None, Ok(node)) => (node, node.short()),
-        (None, Err(_)) => return Err(problem::peer_not_found(&request.peer).into()),
+        (None, Some(named)) => named,
+        (None, None) => return Err(problem::peer_not_found(&request.peer).into()),
     };
     if node == api.context.status.borrow().node.node_id {
         return Err(ApiError::new(
@@ -106,6 +108,18 @@ pub(super) async fn revoke(
         Ok(Err(problem)) => Err(problem.into()),
         Err(_) => Err(ApiError::stopping()),
     }
+}
+
+/// What a whole node id or a join link names: its key, and a word for it.
+fn key_of(text: &str) -> Option<(NodeId, String)> {
+    if let Ok(node) = text.parse::<NodeId>() {
+        return Some((node, node.short()));
+    }
+    let admission = JoinLink::parse(text).ok()?.admission?;
+    Some((
+        admission.capability.invite.terms.key,
+        "the join link".to_owned(),
+    ))
 }
 
 fn offer(body: &[u8]) -> Result<Offer, ApiError> {

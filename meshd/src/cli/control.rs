@@ -121,7 +121,11 @@ pub(super) async fn revoke(
         .send(Method::POST, "/api/v1/revoke", Some(&request))
         .await?;
     let (name, node) = (answer.name, answer.node_id.short());
-    Ok(output.line(format!("{name} ({node}) is out"))?)
+    output.line(format!("{name} ({node}) is out"))?;
+    if !peer.starts_with("http") {
+        output.line("a join link that it still has lets it in as somebody new: end that too, with meshd revoke 'LINK'")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

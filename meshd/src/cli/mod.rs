@@ -100,9 +100,9 @@ enum AskCommand {
     Share(share::ShareCommand),
     /// Print a join link for another machine; keep it secret
     Invite(control::InviteArguments),
-    /// Put a member out for good; only the creator of the network and its admins can
+    /// Put a member out for good, or end a join link; only the creator of the network and its admins can
     Revoke {
-        /// Its name, virtual address, node id or the beginning of it
+        /// Its name, virtual address, node id or the beginning of it; or the link
         peer: String,
     },
 }

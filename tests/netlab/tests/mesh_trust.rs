@@ -205,6 +205,35 @@ fn a_revoked_member_is_cut_off_within_two_seconds_and_stays_out() {
 }
 
 #[test]
+fn a_join_link_can_be_ended_and_those_whom_the_creator_has_vouched_for_stay() {
+    let (_lab, discovery, [a, b, c]) = lab_with("endlink", ["a", "b", "c"]);
+    let alice = create(&a, &discovery);
+    let link = alice.join_link().unwrap();
+    let carol = join(&c, &link, "carol");
+    carol.first_echo(&alice, Duration::from_secs(5)).unwrap();
+    wait_until("carol rests on no link", Duration::from_secs(5), || {
+        certificate_length(&c, "carol") < 300
+    });
+    let told = alice.ask(&["revoke", &link]).unwrap();
+    assert!(told.contains("the join link"), "{told}");
+    let refused = refused(&b, &link);
+    assert!(refused.contains("revoked"), "{refused}");
+    assert_eq!(names(&alice), ["carol"]);
+    assert!(reaches(&c, &alice));
+}
+
+/// How long the text of a member's certificate is that this host's daemon shows. An issuer of one byte instead of an invite
+/// makes it shorter by more than a hundred characters.
+fn certificate_length(host: &Host, name: &str) -> usize {
+    let network = "http://127.0.0.1:7082/api/v1/mesh/networks/my-network/peers";
+    let peers = host.run("curl", ["-sS", "-f", network]).unwrap().stdout;
+    let peers: serde_json::Value = serde_json::from_str(&peers).unwrap();
+    let peers = peers["peers"].as_array().unwrap().clone();
+    let own = peers.iter().find(|peer| peer["name"] == name).unwrap();
+    own["certificate"].as_str().unwrap().len()
+}
+
+#[test]
 fn members_tell_each_other_of_a_revocation_while_the_server_is_dead() {
     let (_lab, discovery, [a, b, c, d]) = lab_with("gossip", ["a", "b", "c", "d"]);
     let alice = create(&a, &discovery);
@@ -275,20 +304,11 @@ fn the_creator_writes_those_who_joined_a_certificate_that_rests_on_no_link() {
     let alice = create(&a, &discovery);
     let link = alice.ask(&["invite", "--expires", "3s"]).unwrap();
     let bob = join(&b, &link, "bob");
-    let state = || fs::read_to_string(bob.state_dir().join("network.json")).unwrap();
-    let network = "http://127.0.0.1:7082/api/v1/mesh/networks/my-network/peers";
-    // An issuer of one byte instead of an invite: the text is shorter by more than a hundred characters.
-    let length = || {
-        let peers = b.run("curl", ["-sS", "-f", network]).unwrap().stdout;
-        let peers: serde_json::Value = serde_json::from_str(&peers).unwrap();
-        let peers = peers["peers"].as_array().unwrap().clone();
-        let own = peers.iter().find(|peer| peer["name"] == "bob").unwrap();
-        own["certificate"].as_str().unwrap().len()
-    };
     wait_until("it shows the new one", Duration::from_secs(5), || {
-        length() < 300
+        certificate_length(&b, "bob") < 300
     });
-    assert!(state().contains("certificate"));
+    let state = fs::read_to_string(bob.state_dir().join("network.json")).unwrap();
+    assert!(state.contains("certificate"));
     // The server loses everything when the link is long gone.
     thread::sleep(Duration::from_millis(3100));
     discovery.process.kill().unwrap();
