@@ -25,6 +25,7 @@ main() {
     *) echo "usage: ./test.sh [fast]" >&2; exit 2 ;;
   esac
   [ "$mode" = fast ] || must "tools" install_tools
+  [ "$mode" = fast ] || must "schema tester" install_schema_tester
   must "rust components" install_components
   # One profile for everything: clippy and rustdoc share their checked dependencies, the build and the tests share
   # their compiled ones, and the programs under test are those that users run.
@@ -76,6 +77,8 @@ install_tools() {
   for tool in "${TOOLS[@]}"; do
     command -v "${tool%%:*}" >/dev/null || packages+=("${tool#*:}")
   done
+  # Debian keeps the second half of venv in a package of its own.
+  python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
   [ ${#packages[@]} -gt 0 ] || return 0
   if ! command -v apt-get >/dev/null; then
     echo "These packages are missing and there is no apt-get to install them: ${packages[*]}." >&2
@@ -89,6 +92,16 @@ install_tools() {
   fi
   as_root apt-get update -q &&
     as_root apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+
+# Judges the discovery server by the OpenAPI document that it serves. Beside the programs under test, so that nothing of
+# the system changes.
+install_schema_tester() {
+  local tools=${CARGO_TARGET_DIR:-target}/tools/schemathesis version=4.32.5
+  if [ -x "$tools/bin/st" ] && "$tools/bin/st" --version | grep -qF "$version"; then
+    return 0
+  fi
+  python3 -m venv "$tools" && "$tools/bin/pip" install --quiet "schemathesis==$version"
 }
 
 # A minimal toolchain has neither of the two.

@@ -1,7 +1,7 @@
 //! What keeps us known to the discovery server, and the others known to us? Register, listen, and whenever that ends,
 //! begin again with growing pauses. The mesh itself goes on meanwhile.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use mesh_core::{Command, NodeStatus};
@@ -127,8 +127,7 @@ impl DiscoveryClient {
                 status.retry_in_s = Some(whole_seconds(pause));
             });
             tokio::select! {
-                () = sleep(jittered(pause)) => {}
-                () = self.go_on_alone(&mut inlets) => {}
+                () = self.go_on_alone(&mut inlets, jittered(pause)) => {}
                 () = shutdown.cancelled() => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -283,10 +282,13 @@ impl DiscoveryClient {
         Ok(())
     }
 
-    /// While the server is away: signals go by way of other members, hearsay is taken in. Ends when this host's addresses change.
-    async fn go_on_alone(&mut self, inlets: &mut Inlets) {
+    /// While the server is away: signals go by way of other members, hearsay is taken in. Ends after the pause, or when this
+    /// host's addresses change, and never in the middle of something.
+    async fn go_on_alone(&mut self, inlets: &mut Inlets, pause: Duration) {
+        let mut over = pin!(sleep(pause));
         loop {
             tokio::select! {
+                () = &mut over => return,
                 Some((to, signal)) = inlets.signals.recv() => {
                     if let Err(error) = self.write_through_members(to, signal).await {
                         tracing::debug!(%error, "a letter was not written");
@@ -299,7 +301,6 @@ impl DiscoveryClient {
                     }
                 }
                 Ok(()) = self.moved.changed() => return,
-                else => std::future::pending().await,
             }
         }
     }
