@@ -14,7 +14,5 @@ CREATE TABLE revocations (
     key        TEXT NOT NULL,
     -- The signed statement, in base64.
     revocation TEXT NOT NULL,
-    -- When it was signed.
-    at         INTEGER NOT NULL,
     PRIMARY KEY (network, key)
 ) STRICT, WITHOUT ROWID;

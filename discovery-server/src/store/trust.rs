@@ -6,7 +6,7 @@ use mesh_wire::{
 };
 use sqlx::SqliteConnection;
 
-use super::rows::{self, signed, unsigned};
+use super::rows::{self, unsigned};
 use crate::registry::{MAX_REVOCATIONS, MAX_USES, Member};
 
 /// Why a certificate that verifies lets nobody in nevertheless.
@@ -121,11 +121,10 @@ pub(super) async fn revoke(
     if count >= MAX_REVOCATIONS {
         return Ok(Revoked::TooMany);
     }
-    sqlx::query("INSERT INTO revocations (network, key, revocation, at) VALUES (?, ?, ?, ?)")
+    sqlx::query("INSERT INTO revocations (network, key, revocation) VALUES (?, ?, ?)")
         .bind(network.as_str())
         .bind(revocation.key.to_string())
         .bind(revocation.to_text())
-        .bind(signed(revocation.at))
         .execute(&mut *tx)
         .await?;
     let members = rows::members(tx, network).await?;
@@ -142,10 +141,8 @@ pub(super) async fn revoke(
 }
 
 fn rests_on(member: &Member, key: &NodeId) -> bool {
-    let certificate = member.record.certificate.as_deref();
-    certificate
-        .and_then(|text| Certificate::from_text(text).ok())
-        .is_some_and(|certificate| certificate.keys().contains(key))
+    let certificate = member.record.stated_certificate();
+    certificate.is_some_and(|certificate| certificate.keys().contains(key))
 }
 
 /// All of a network, in order of key.

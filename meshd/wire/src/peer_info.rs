@@ -103,6 +103,11 @@ impl PeerRecord {
         Ok(())
     }
 
+    /// The certificate that it states, verified or not; `None` if it states none that can be read.
+    pub fn stated_certificate(&self) -> Option<Certificate> {
+        Certificate::from_text(self.certificate.as_deref()?).ok()
+    }
+
     /// The certificate that makes its node a member of the network that `root` stands for: signed by who may, and for
     /// exactly this node and session key. Whether it holds today, and whether a key is revoked, is for the caller.
     ///
