@@ -217,18 +217,14 @@ impl DiscoveryClient {
                 "refused members that the server lists: unsigned, older than known, or with what is not theirs"
             );
         }
-        if self.believed.take_evicted() {
-            self.show_directory().await?;
-        } else if changed {
-            // A signal of a new member may be next; the data plane must know the member by then.
-            if let Some(command) = self.roster.changes(&message, self.believed.directory()) {
-                self.tell(command).await?;
-            }
-            self.outlets
-                .directory
-                .send_replace(Arc::new(self.believed.directory().clone()));
-        }
         if changed {
+            let directory = self.believed.directory();
+            // A signal of a new member may be next; the data plane must know the member by then.
+            let command = match self.believed.has_evicted() {
+                true => Some(self.roster.command(directory)),
+                false => self.roster.changes(&message, directory),
+            };
+            self.show_directory(command).await?;
             self.renew(events).await?;
         }
         self.spread(&message, changed).await?;
@@ -272,10 +268,11 @@ impl DiscoveryClient {
         Ok(())
     }
 
-    /// Lets everybody in the daemon know who the members are now.
-    pub(super) async fn show_directory(&self) -> Result<(), ServerError> {
-        self.tell(self.roster.command(self.believed.directory()))
-            .await?;
+    /// Lets everybody in the daemon know who the members are now; the data plane by `command`.
+    pub(super) async fn show_directory(&self, command: Option<Command>) -> Result<(), ServerError> {
+        if let Some(command) = command {
+            self.tell(command).await?;
+        }
         self.outlets
             .directory
             .send_replace(Arc::new(self.believed.directory().clone()));

@@ -7,7 +7,7 @@ use mesh_wire::{
     NodeId,
     discovery::ServerMessage,
     peer_info::{Directory, PeerInfo},
-    trust::{Certificate, Revocation},
+    trust::Revocation,
 };
 
 use super::scope::Scope;
@@ -73,6 +73,7 @@ impl Believed {
 
     /// Takes a message; returns whether it changed anything.
     pub fn apply(&mut self, message: &ServerMessage, now: u64) -> bool {
+        self.evicted = false;
         match message {
             ServerMessage::Snapshot {
                 revision,
@@ -83,7 +84,7 @@ impl Believed {
                 for text in revocations {
                     self.revoked.learn_text(text);
                 }
-                let now = self.before(peers, now);
+                let now = self.latest_listed(peers, now);
                 self.set_listed(peers, now);
                 for peer in peers {
                     self.put(peer.clone(), now);
@@ -164,9 +165,9 @@ impl Believed {
         remove(members, |peer| revoked.has(&peer.record));
     }
 
-    /// Whether members were forgotten for others since this was last asked.
-    pub fn take_evicted(&mut self) -> bool {
-        std::mem::take(&mut self.evicted)
+    /// Whether the last message made us forget members for others that it did not name.
+    pub fn has_evicted(&self) -> bool {
+        self.evicted
     }
 
     /// What time it is at the latest: our clock may be years ahead, those of all members are not. Their sequence numbers
@@ -181,8 +182,9 @@ impl Believed {
         newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
     }
 
-    /// Where nobody is known yet, our clock is compared with what is listed; one member alone is no witness for itself.
-    fn before(&self, peers: &[PeerInfo], now: u64) -> u64 {
+    /// As [`Self::latest`] where nobody is known yet: our clock is compared with what is listed, if it lists two, because one
+    /// alone is no witness for itself.
+    fn latest_listed(&self, peers: &[PeerInfo], now: u64) -> u64 {
         let is_other = |peer: &&PeerInfo| peer.record.node_id != self.scope.node_id;
         if self.directory.peers.iter().any(|peer| is_other(&peer)) {
             return now;
@@ -283,15 +285,8 @@ fn shares_address(a: &PeerInfo, b: &PeerInfo) -> bool {
 
 /// Until when the member is one; for good where no certificate says.
 fn certificate_end(peer: &PeerInfo) -> u64 {
-    let certificate = peer
-        .record
-        .certificate
-        .as_deref()
-        .map(Certificate::from_text);
-    match certificate {
-        Some(Ok(certificate)) => certificate.binding.span.until,
-        Some(Err(_)) | None => u64::MAX,
-    }
+    let certificate = peer.record.stated_certificate();
+    certificate.map_or(u64::MAX, |certificate| certificate.binding.span.until)
 }
 
 #[cfg(test)]

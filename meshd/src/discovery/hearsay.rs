@@ -44,7 +44,7 @@ const AGAIN: [Duration; 3] = [
 ];
 
 impl DiscoveryClient {
-    /// Takes something in; returns what the server should hear of us.
+    /// Takes something in; returns what the server should hear from us.
     pub(super) async fn hear(
         &mut self,
         hearsay: Hearsay,
@@ -72,7 +72,8 @@ impl DiscoveryClient {
             return Ok(None);
         }
         tracing::info!(key = %revocation.key.short(), "a key is revoked");
-        self.show_directory().await?;
+        let members = self.roster.command(self.believed.directory());
+        self.show_directory(Some(members)).await?;
         tell_everybody(self.outlets.commands.clone(), &revocation);
         // What others signed, they tell the server.
         Ok(is_ours.then_some(revocation))
@@ -157,14 +158,18 @@ impl DiscoveryClient {
         Ok(())
     }
 
-    /// Lets the server know of a revocation, by a conversation of its own.
+    /// Lets the server know of a revocation, by a conversation of its own. Its refusal ends nothing: members tell each other
+    /// all the same.
     pub(super) async fn publish(&self, revocation: &Revocation) -> Result<(), ServerError> {
         let network = &self.membership.network().id;
-        self.rest
-            .converse()
-            .await?
-            .revoke(network, revocation)
-            .await
+        let mut conversation = self.rest.converse().await?;
+        match conversation.revoke(network, revocation).await {
+            Err(ServerError::Refused(problem)) => {
+                tracing::warn!(server = %self.rest.server(), %problem, "the server does not take a revocation");
+                Ok(())
+            }
+            answer => answer,
+        }
     }
 }
 

@@ -113,8 +113,7 @@ impl DiscoveryClient {
 
 /// A certificate for the member that holds for longer, or rests on less.
 fn better(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
-    let text = peer.record.certificate.as_deref()?;
-    let current = Certificate::from_text(text).ok()?;
+    let current = peer.record.stated_certificate()?;
     let Span { from, until } = current.binding.span;
     let now = unix_time();
     let is_half_over = now > from + until.saturating_sub(from) / 2;

@@ -1,10 +1,6 @@
 //! Which network did this node join or create, with what keys, and which record does it sign next?
 
-use std::{
-    net::IpAddr,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{net::IpAddr, path::Path};
 
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
@@ -23,7 +19,10 @@ use super::{
     identity::decode_key,
     stored::{self, SecretString},
 };
-use crate::{problem::Problem, trust::anchor::Anchor};
+use crate::{
+    problem::Problem,
+    trust::{anchor::Anchor, unix_time},
+};
 
 const FORMAT: u32 = 2;
 
@@ -103,8 +102,7 @@ pub(super) fn save(path: &Path, network: &JoinedNetwork) -> Result<(), Problem> 
 ///
 /// It also follows the clock: a node whose `network.json` was lost joins again above everything it signed before.
 pub(super) fn next_seq(path: &Path, network: &mut JoinedNetwork) -> Result<u64, Problem> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seq = seq_after(network.seq, now.map_or(0, |now| now.as_secs()));
+    let seq = seq_after(network.seq, unix_time());
     let mut next = network.clone();
     next.seq = seq;
     save(path, &next)?;

@@ -1,11 +1,11 @@
 //! Which keys are out for good, as far as this node has heard?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_wire::{
     NodeId,
     peer_info::PeerRecord,
-    trust::{Certificate, Revocation, Root},
+    trust::{Revocation, Root},
 };
 
 /// As many as a discovery server keeps; more are not taken in.
@@ -64,11 +64,10 @@ impl Revoked {
         if self.known.is_empty() {
             return false;
         }
-        let certificate = record.certificate.as_deref().map(Certificate::from_text);
-        match certificate {
-            Some(Ok(certificate)) => self.covers(&certificate.keys()),
-            Some(Err(_)) | None => self.known.contains_key(&record.node_id),
-        }
+        let keys = record
+            .stated_certificate()
+            .map_or_else(|| vec![record.node_id], |certificate| certificate.keys());
+        self.covers(&keys)
     }
 
     /// All of them.
@@ -81,16 +80,17 @@ impl Revoked {
         self.iter().map(Revocation::to_text).collect()
     }
 
-    /// Those that are not in a list, which the server gave.
+    /// Those that are not in a list, which the server gave. In the order in which they were signed: what an admin said
+    /// before it was put out itself holds.
     pub fn missing_in(&self, listed: &[String]) -> Vec<Revocation> {
-        let is_listed = |revocation: &&Revocation| {
-            let text = revocation.to_text();
-            listed.contains(&text)
-        };
-        self.iter()
-            .filter(|revocation| !is_listed(revocation))
+        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
+        let mut missing: Vec<Revocation> = self
+            .iter()
+            .filter(|revocation| !listed.contains(revocation.to_text().as_str()))
             .cloned()
-            .collect()
+            .collect();
+        missing.sort_by_key(|revocation| revocation.at);
+        missing
     }
 }
 

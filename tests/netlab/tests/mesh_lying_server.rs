@@ -67,6 +67,15 @@ impl Scene {
         });
     }
 
+    /// The lie has reached her.
+    fn alice_has_refused(&self) {
+        let log = self.alice.process.log();
+        assert!(
+            log.contains("refused members that the server lists"),
+            "{log}"
+        );
+    }
+
     /// The others start again, and all is as it was.
     fn recovers(self) {
         for (host, _) in self.others {
@@ -118,11 +127,7 @@ fn a_server_that_swaps_keys_addresses_and_names_is_not_believed() {
     let after = ["bob", "carol"].map(|name| without_presence(member(&host, name)));
     assert_eq!(after, before);
     assert_eq!(members(&host).len(), 3, "nobody is called bank");
-    let log = scene.alice.process.log();
-    assert!(
-        log.contains("refused members that the server lists"),
-        "{log}"
-    );
+    scene.alice_has_refused();
     scene.recovers();
 }
 
@@ -140,11 +145,7 @@ fn a_server_that_makes_up_a_member_or_gives_it_anothers_certificate_is_not_belie
         .map(|member| member["name"].clone())
         .collect();
     assert_eq!(names, ["alice", "bob", "carol"]);
-    let log = scene.alice.process.log();
-    assert!(
-        log.contains("refused members that the server lists"),
-        "{log}"
-    );
+    scene.alice_has_refused();
     scene.recovers();
 }
 
@@ -195,4 +196,31 @@ fn a_server_cannot_bring_a_revoked_member_back() {
             .is_ok_and(|output| output.stdout.contains("revoked"))
     });
     assert_eq!(members(c).len(), 2);
+}
+
+#[test]
+fn a_server_that_takes_no_revocation_keeps_nobody_offline() {
+    let mut scene = Scene::new("full");
+    let host = scene.alice.host().clone();
+    scene.alice.ask(&["revoke", "bob"]).unwrap();
+    wait_until("it is out", Duration::from_secs(3), || {
+        members(&host).len() == 2
+    });
+    scene.rewrite(
+        "DELETE FROM revocations; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
+         INSERT INTO revocations SELECT 'my-network', i, 'AA==' FROM n;",
+    );
+    wait_until("she has heard no", Duration::from_secs(5), || {
+        scene
+            .alice
+            .process
+            .log()
+            .contains("the server does not take a revocation")
+    });
+    assert_eq!(scene.alice.status().unwrap()["server"]["connected"], true);
+    let (c, _) = &scene.others[1];
+    let carol = Daemon::up(c, &[]).unwrap();
+    carol
+        .first_echo(&scene.alice, Duration::from_secs(5))
+        .unwrap();
 }

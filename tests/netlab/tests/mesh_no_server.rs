@@ -88,8 +88,7 @@ fn a_daemon_that_restarts_while_the_server_is_dead_rejoins_by_itself() {
     let (mut ann, mut bob) = (ann.unwrap(), bob.unwrap());
     ann.wait_ready().unwrap();
     bob.wait_ready().unwrap();
-    let took = bob.first_echo(&ann, REJOIN).unwrap();
-    assert!(took < REJOIN, "{took:?}");
+    bob.first_echo(&ann, REJOIN).unwrap();
     assert_eq!(ann.status().unwrap()["server"]["connected"], false);
 }
 
@@ -104,8 +103,7 @@ fn two_who_never_spoke_meet_through_a_third_while_the_server_is_dead() {
     ann.first_echo(&bob, REJOIN).unwrap();
     bob.first_echo(&eve, REJOIN).unwrap();
     kill(&discovery, &[&ann, &bob, &eve]);
-    let took = ann.first_echo(&eve, Duration::from_secs(10)).unwrap();
-    assert!(took < REJOIN, "{took:?}");
+    ann.first_echo(&eve, REJOIN).unwrap();
     wait_until("it is told", Duration::from_secs(3), || {
         ann.peer("eve").unwrap()["path"] == "direct"
     });

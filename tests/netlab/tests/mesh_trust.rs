@@ -322,3 +322,34 @@ fn the_creator_writes_those_who_joined_a_certificate_that_rests_on_no_link() {
     assert_eq!(names(&alice), ["bob"]);
     bob.first_echo(&alice, Duration::from_secs(5)).unwrap();
 }
+
+#[test]
+fn what_an_admin_said_while_the_server_was_dead_holds_after_it_was_put_out_itself() {
+    let (_lab, discovery, [a, b, c]) = lab_with("order", ["a", "b", "c"]);
+    let alice = create(&a, &discovery);
+    let link = alice.ask(&["invite", "--role", "admin"]).unwrap();
+    let (bob, carol) = (join(&b, &link, "bob"), join(&c, &link, "carol"));
+    alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    alice.first_echo(&carol, Duration::from_secs(5)).unwrap();
+    discovery.process.kill().unwrap();
+    let missed = |daemon: &Daemon| daemon.status().unwrap()["server"]["connected"] == false;
+    wait_until("all notice", Duration::from_secs(5), || {
+        missed(&alice) && missed(&bob)
+    });
+    bob.ask(&["revoke", "carol"]).unwrap();
+    wait_until("alice has heard", Duration::from_secs(5), || {
+        names(&alice) == ["bob"]
+    });
+    // The order is told by seconds.
+    thread::sleep(Duration::from_millis(1100));
+    alice.ask(&["revoke", "bob"]).unwrap();
+    bob.kill().unwrap();
+    let _server = discovery.restart().unwrap();
+    wait_until("carol is told", Duration::from_secs(30), || {
+        carol
+            .cli(&["status"])
+            .is_ok_and(|output| output.stdout.contains("revoked"))
+    });
+    assert!(names(&alice).is_empty());
+    assert_eq!(alice.status().unwrap()["server"]["connected"], true);
+}
