@@ -1,11 +1,8 @@
-//! Which address and which name does a member get, and is a record newer than the one at hand?
+//! What may be registered at most, and is a record newer than the one at hand?
 //!
 //! Pure: the callers hold the stored rows and write the answers back in the same transaction.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use mesh_wire::peer_info::PeerRecord;
@@ -78,47 +75,6 @@ pub(crate) fn cidr_objection(cidr: Ipv4Net) -> Option<String> {
     reserved.then(|| "it is reserved for other uses (RFC 6890)".to_owned())
 }
 
-/// Whether the address is one that a member of the range may have.
-pub(crate) fn is_host(cidr: Ipv4Net, address: Ipv4Addr) -> bool {
-    cidr.contains(&address) && address != cidr.network() && address != cidr.broadcast()
-}
-
-/// `requested` if it is a free host address of `cidr`, else the lowest free one; `None` when all are taken.
-pub(crate) fn allocate(
-    cidr: Ipv4Net,
-    taken: &BTreeSet<Ipv4Addr>,
-    requested: Option<IpAddr>,
-) -> Option<Ipv4Addr> {
-    let (network, broadcast) = (u32::from(cidr.network()), u32::from(cidr.broadcast()));
-    let hosts = network.saturating_add(1)..broadcast;
-    if let Some(IpAddr::V4(wish)) = requested
-        && hosts.contains(&u32::from(wish))
-        && !taken.contains(&wish)
-    {
-        return Some(wish);
-    }
-    hosts
-        .map(Ipv4Addr::from)
-        .find(|candidate| !taken.contains(candidate))
-}
-
-/// `hostname` if no other member has it, else with `-2`, `-3`, ... behind it, cut so that it stays a DNS label.
-pub(crate) fn free_name(hostname: &str, taken: &BTreeSet<String>) -> String {
-    if !taken.contains(hostname) {
-        return hostname.to_owned();
-    }
-    let mut number = 2_u32;
-    loop {
-        let suffix = format!("-{number}");
-        let stem: String = hostname.chars().take(63 - suffix.len()).collect();
-        let name = format!("{}{suffix}", stem.trim_end_matches('-'));
-        if !taken.contains(&name) {
-            return name;
-        }
-        number += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,38 +102,6 @@ mod tests {
         assert_eq!(freshness(&record(2, 1), &record(2, 1)), Freshness::Same);
         assert_eq!(freshness(&record(2, 1), &record(2, 9)), Freshness::Stale);
         assert_eq!(freshness(&record(2, 1), &record(1, 1)), Freshness::Stale);
-    }
-
-    #[test]
-    fn a_free_wish_is_granted_and_a_bad_one_gets_the_lowest_free_address() {
-        let cidr = net("10.1.0.0/24");
-        let taken = BTreeSet::from(["10.1.0.1".parse().unwrap(), "10.1.0.3".parse().unwrap()]);
-        let ask = |wish: &str| allocate(cidr, &taken, Some(wish.parse().unwrap())).unwrap();
-        assert_eq!(ask("10.1.0.77"), Ipv4Addr::new(10, 1, 0, 77));
-        for bad in ["10.1.0.0", "10.1.0.255", "10.1.0.3", "10.2.0.1", "fd00::1"] {
-            assert_eq!(ask(bad), Ipv4Addr::new(10, 1, 0, 2), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_full_network_has_no_address_left() {
-        let cidr = net("10.1.0.0/30");
-        let taken = BTreeSet::from(["10.1.0.1".parse().unwrap(), "10.1.0.2".parse().unwrap()]);
-        assert_eq!(allocate(cidr, &taken, None), None);
-    }
-
-    #[test]
-    fn taken_names_get_a_number_and_stay_dns_labels() {
-        let mut taken = BTreeSet::new();
-        for expected in ["web", "web-2", "web-3"] {
-            let name = free_name("web", &taken);
-            assert_eq!(name, expected);
-            taken.insert(name);
-        }
-        let long = "a".repeat(61) + "-b";
-        let name = free_name(&long, &BTreeSet::from([long.clone()]));
-        assert_eq!(name, "a".repeat(61) + "-2");
-        mesh_wire::id::check_dns_label("host name", &name).unwrap();
     }
 
     #[test]

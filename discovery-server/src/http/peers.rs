@@ -12,6 +12,7 @@ use mesh_wire::{
     NodeId,
     discovery::RegisterPeer,
     peer_info::{Directory, PeerRecord},
+    place::is_host,
     trust::{Certificate, Root},
 };
 
@@ -24,7 +25,7 @@ use crate::{
     app::App,
     auth::{MAX_CLOCK_SKEW, NodeProof, SIGNATURE_HEADER, TIMESTAMP_HEADER},
     membership::Deregistered,
-    registry::{self, MAX_MEMBERS},
+    registry::MAX_MEMBERS,
     store::{NetworkRow, Registered, Rejection},
 };
 
@@ -185,7 +186,7 @@ fn certificate(record: &PeerRecord, network: &NetworkRow) -> Result<Option<Certi
         .detail(error.to_string())
         .fix("join with a link that an admin of this network made")
     })?;
-    if !registry::is_host(network.cidr, certificate.member_address()) {
+    if !is_host(network.cidr, certificate.member_address()) {
         return Err(Refusal::new(
             422,
             "bad-certificate",

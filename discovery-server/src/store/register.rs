@@ -5,7 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use mesh_wire::{peer_info::PeerRecord, trust::Certificate};
+use mesh_wire::{
+    peer_info::PeerRecord,
+    place::{free_address, free_name},
+    trust::Certificate,
+};
 use sqlx::SqliteConnection;
 
 use super::{NetworkRow, Registered, rows, trust};
@@ -118,16 +122,19 @@ fn free(
     let hostname = &applicant.record.hostname;
     let name = match own {
         Some(own) if own.record.hostname == *hostname => own.name.clone(),
-        Some(_) | None => {
-            let taken: BTreeSet<String> = others.iter().map(|m| m.name.clone()).collect();
-            registry::free_name(hostname, &taken)
-        }
+        Some(_) | None => free_name(hostname, |name| {
+            others.iter().any(|other| other.name == name)
+        }),
+    };
+    let wish = match applicant.wish {
+        Some(IpAddr::V4(wish)) => Some(wish),
+        Some(IpAddr::V6(_)) | None => None,
     };
     let address = match own {
         Some(own) => own.virtual_ip,
         None => {
-            let taken = others.iter().map(|m| m.virtual_ip).collect();
-            registry::allocate(network.cidr, &taken, applicant.wish)?
+            let taken: BTreeSet<Ipv4Addr> = others.iter().map(|m| m.virtual_ip).collect();
+            free_address(network.cidr, (wish, 0), |address| taken.contains(&address))?
         }
     };
     Some((name, address))

@@ -10,6 +10,7 @@ use mesh_wire::{
     discovery::Network,
     id::check_dns_label,
     peer_info::{PeerInfo, PeerRecord},
+    place::is_host,
     trust::{Binding, Root},
 };
 
@@ -90,9 +91,7 @@ impl Scope {
 
     fn is_member_address(&self, ip: IpAddr) -> bool {
         match ip {
-            IpAddr::V4(ip) => {
-                self.cidr.contains(&ip) && ip != self.cidr.network() && ip != self.cidr.broadcast()
-            }
+            IpAddr::V4(ip) => is_host(self.cidr, ip),
             IpAddr::V6(_) => false,
         }
     }

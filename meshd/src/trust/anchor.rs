@@ -3,14 +3,11 @@
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
     NetworkId, NodeId, WireGuardKey,
+    place::is_name_for,
     trust::{Binding, Capability, Certificate, Issuer, MAX_LIFE, Roles, Root, Span, default_mac},
 };
 
-use super::{
-    authority::Authority,
-    place::{Place, is_name_for},
-    random_u64, unix_time,
-};
+use super::{authority::Authority, place::Place, random_u64, unix_time};
 use crate::problem::{Problem, cannot_certify, operation_failed};
 
 /// The network's key and what we have of it.

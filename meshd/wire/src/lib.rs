@@ -1,7 +1,7 @@
 //! Every format that crosses a machine boundary, and nothing else.
 //!
 //! * [`id`]: who a node and a network are. [`psk`]: the network's shared secret and what is derived from it.
-//! * [`peer_info`]: what members know of each other. [`discovery`]: the JSON that the discovery server speaks.
+//! * [`peer_info`]: what members know of each other. [`place`]: which addresses and names are free. [`discovery`]: the JSON that the discovery server speaks.
 //! * [`trust`]: certificates, invites and revocations.
 //! * [`letter`]: what daemons write to each other by way of the server, such as a [`signal`], ICE credentials and candidates. [`join_link`]: the invitation.
 //! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
@@ -18,6 +18,7 @@ pub mod id;
 pub mod join_link;
 pub mod letter;
 pub mod peer_info;
+pub mod place;
 pub mod problem;
 pub mod psk;
 pub mod relay;

@@ -3,9 +3,7 @@
 use ed25519_dalek::SigningKey;
 
 use super::{
-    Certificate, Roles, Root, SIGNATURE, Span,
-    certificate::{MAX_DEPTH, MAX_LIFE},
-    reader::Reader,
+    Certificate, Roles, Root, SIGNATURE, Span, certificate::MAX_LIFE, reader::Reader, signer,
 };
 use crate::{DecodeError, NodeId};
 
@@ -53,13 +51,7 @@ impl Invite {
         bytes.extend_from_slice(&terms.roles.bits().to_be_bytes());
         bytes.extend_from_slice(&terms.span.from.to_be_bytes());
         bytes.extend_from_slice(&terms.span.until.to_be_bytes());
-        match admin {
-            None => bytes.push(0),
-            Some(admin) => {
-                bytes.push(2);
-                bytes.extend_from_slice(admin.as_bytes());
-            }
-        }
+        signer::put(&mut bytes, admin);
         Self::read(&root.sign(key, KIND, bytes))
     }
 
@@ -69,8 +61,7 @@ impl Invite {
     /// If they have another form.
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(KIND, bytes);
-        // With the certificate of the member who joins they are as many as may stand inside each other.
-        let invite = Self::read_from(&mut reader, MAX_DEPTH - 1)?;
+        let invite = Self::read_from(&mut reader, signer::DEPTH)?;
         reader.end()?;
         Ok(invite)
     }
@@ -85,15 +76,7 @@ impl Invite {
         let uses = Some(u32::from_be_bytes(reader.array()?)).filter(|uses| *uses > 0);
         let roles = Roles::from_bits(reader.array().map(u16::from_be_bytes)?);
         let (from, until) = (reader.u64()?, reader.u64()?);
-        let admin = match reader.byte()? {
-            0 => None,
-            2 => Some(Box::new(Certificate::read_from(reader, depth)?)),
-            _ => {
-                return Err(
-                    reader.error("has an invite of somebody that this version does not know")
-                );
-            }
-        };
+        let admin = signer::read(reader, depth)?;
         reader.bytes(SIGNATURE)?;
         Ok(Self {
             terms: InviteTerms {
@@ -121,13 +104,8 @@ impl Invite {
         if until < from || until - from > MAX_LIFE {
             return Err(DecodeError::new(KIND, "holds for too long"));
         }
-        match &self.admin {
-            None => root.verify(&root.key, KIND, &self.bytes),
-            Some(admin) => {
-                admin.may_issue(root, self.terms.roles, self.terms.span.from)?;
-                root.verify(&admin.binding.node_id, KIND, &self.bytes)
-            }
-        }
+        let statement = (KIND, &self.bytes[..]);
+        signer::verify(root, &self.admin, statement, (self.terms.roles, from))
     }
 
     /// The keys that it rests on, the network key aside.

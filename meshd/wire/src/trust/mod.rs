@@ -12,6 +12,7 @@ mod invite;
 mod reader;
 mod revocation;
 mod role;
+mod signer;
 
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;

@@ -2,9 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 
-use super::{
-    Certificate, Roles, Root, SIGNATURE, certificate::MAX_DEPTH, from_text, reader::Reader, to_text,
-};
+use super::{Certificate, Roles, Root, SIGNATURE, from_text, reader::Reader, signer, to_text};
 use crate::{DecodeError, NodeId};
 
 const KIND: &str = "revocation";
@@ -38,13 +36,7 @@ impl Revocation {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(revoked.as_bytes());
         bytes.extend_from_slice(&at.to_be_bytes());
-        match admin {
-            None => bytes.push(0),
-            Some(admin) => {
-                bytes.push(2);
-                bytes.extend_from_slice(admin.as_bytes());
-            }
-        }
+        signer::put(&mut bytes, admin);
         Self::read(&root.sign(key, KIND, bytes))
     }
 
@@ -62,14 +54,7 @@ impl Revocation {
         }
         let key = NodeId::from_bytes(reader.array()?);
         let at = reader.u64()?;
-        let admin = match reader.byte()? {
-            0 => None,
-            2 => Some(Box::new(Certificate::read_from(
-                &mut reader,
-                MAX_DEPTH - 1,
-            )?)),
-            _ => return Err(reader.error("was signed by somebody that this version does not know")),
-        };
+        let admin = signer::read(&mut reader, signer::DEPTH)?;
         reader.bytes(SIGNATURE)?;
         reader.end()?;
         Ok(Self {
@@ -104,12 +89,7 @@ impl Revocation {
     /// # Errors
     /// With the first rule that is broken.
     pub fn verify(&self, root: &Root) -> Result<(), DecodeError> {
-        match &self.admin {
-            None => root.verify(&root.key, KIND, &self.bytes),
-            Some(admin) => {
-                admin.may_issue(root, Roles::default(), self.at)?;
-                root.verify(&admin.binding.node_id, KIND, &self.bytes)
-            }
-        }
+        let statement = (KIND, &self.bytes[..]);
+        signer::verify(root, &self.admin, statement, (Roles::default(), self.at))
     }
 }
