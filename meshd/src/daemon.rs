@@ -229,7 +229,10 @@ fn announce(prepared: &Prepared, meeting: &Meeting) -> Result<(), Problem> {
         text.push_str(
             "\nTo link another machine, run there, with this link:  meshd up --join 'LINK'\n",
         );
-        text.push_str("Whoever has the link can join: treat it like a password.\n");
+        text.push_str(match network.anchor {
+            Some(_) => "Whoever has the link can join within a week: treat it like a password.\n",
+            None => "Whoever has the link can join for good: treat it like a password.\n",
+        });
         text.push_str(&prepared.notice);
         text.push('\n');
     }

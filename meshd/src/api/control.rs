@@ -130,6 +130,7 @@ fn offer(body: &[u8]) -> Result<Offer, ApiError> {
             "no such join link can be made",
         )
         .why(why)
+        .fix("leave out what shall be as usual: a week, any number of machines, no role")
     };
     let mut offer = Offer::default();
     if body.is_empty() {
