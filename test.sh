@@ -36,6 +36,8 @@ main() {
   must "build" cargo build --release --workspace
   step "tests" cargo test --release --workspace --exclude netlab --no-fail-fast
   if [ "$mode" = all ]; then
+    step "discovery server on PostgreSQL" \
+      scripts/with-postgres.sh cargo test --release --package discovery-server --test server --no-fail-fast
     step "network laboratory" netlab
     step "other systems" scripts/cross-check.sh
   fi
@@ -77,6 +79,8 @@ install_tools() {
   for tool in "${TOOLS[@]}"; do
     command -v "${tool%%:*}" >/dev/null || packages+=("${tool#*:}")
   done
+  # Debian keeps the server's programs out of the path.
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || packages+=(postgresql)
   # Debian keeps the second half of venv in a package of its own.
   python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
   [ ${#packages[@]} -gt 0 ] || return 0
@@ -85,11 +89,13 @@ install_tools() {
     echo "Install them with this system's package manager (the names are Debian's), or use './test.sh fast'." >&2
     return 1
   fi
-  # On a booted system the coturn package would start a TURN server open to the network; the tests run their own.
-  if [[ " ${packages[*]} " == *" coturn "* && -d /run/systemd/system ]]; then
-    echo "masking coturn.service, undo with: systemctl unmask coturn"
-    as_root systemctl mask --quiet coturn.service || return 1
-  fi
+  # On a booted system these packages would start servers, coturn's one open to the network; the tests run their own.
+  for tool in coturn postgresql; do
+    if [[ " ${packages[*]} " == *" $tool "* && -d /run/systemd/system ]]; then
+      echo "masking $tool.service, undo with: systemctl unmask $tool"
+      as_root systemctl mask --quiet "$tool.service" || return 1
+    fi
+  done
   as_root apt-get update -q &&
     as_root apt-get install -q -y --no-install-recommends "${packages[@]}"
 }

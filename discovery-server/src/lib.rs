@@ -6,13 +6,16 @@
 
 mod app;
 mod auth;
+mod database;
 mod http;
 mod listen;
 mod mailbox;
 mod membership;
 mod metrics;
+mod news;
 mod rate;
 mod registry;
+mod replica;
 mod server;
 mod slots;
 mod store;
@@ -22,9 +25,10 @@ pub use auth::{
     AdminTokenError, AdminTokenSource, MAX_CLOCK_SKEW, SIGNATURE_HEADER, TIMESTAMP_HEADER,
     deregister_bytes,
 };
+pub use database::{Database, DatabaseUrlError, PostgresUrl};
 pub use listen::any_address;
 pub use registry::{MAX_MEMBERS, MAX_NETWORKS};
-pub use server::{Database, DatabaseUrlError, Running, ServeConfig, ServeError, start};
+pub use server::{Running, ServeConfig, ServeError, start};
 pub use store::StoreError;
 
 /// The HTTP port unless another is given.

@@ -3,7 +3,7 @@
 //! One [`Hub`] per network, in memory only. Nothing here blocks: a connection whose queue is full is ended, so that
 //! it delays nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::ws::Utf8Bytes;
 use mesh_wire::{NodeId, discovery::ServerMessage};
@@ -51,6 +51,8 @@ pub(crate) struct Hub {
     connections: BTreeMap<ConnectionId, Connection>,
     /// The connection that is a member's presence and mailbox.
     members: BTreeMap<NodeId, ConnectionId>,
+    /// Members that are connected to other servers, and to which.
+    elsewhere: BTreeMap<NodeId, BTreeSet<u64>>,
     seen: BTreeMap<NodeId, Seen>,
 }
 
@@ -75,6 +77,7 @@ impl Hub {
             next_id: 0,
             connections: BTreeMap::new(),
             members: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -84,9 +87,28 @@ impl Hub {
         self.revision
     }
 
-    /// Whether a live connection is this member's presence.
+    /// Whether a live connection is this member's presence, here or at another server.
     pub(crate) fn online(&self, node: &NodeId) -> bool {
-        self.members.contains_key(node)
+        self.members.contains_key(node) || self.elsewhere.contains_key(node)
+    }
+
+    /// Another server that the member is connected to: the one that started last, the others may be dead.
+    pub(crate) fn elsewhere(&self, node: &NodeId) -> Option<u64> {
+        self.elsewhere.get(node)?.last().copied()
+    }
+
+    /// Notes that a member is connected to another server, or not any more; whether it came online or went offline by that.
+    pub(crate) fn set_elsewhere(&mut self, node: NodeId, (replica, there): (u64, bool)) -> bool {
+        let before = self.online(&node);
+        let at = self.elsewhere.entry(node).or_default();
+        match there {
+            true => at.insert(replica),
+            false => at.remove(&replica),
+        };
+        if at.is_empty() {
+            self.elsewhere.remove(&node);
+        }
+        before != self.online(&node)
     }
 
     /// The last sign of life since the server started, in seconds since the Unix epoch.
@@ -116,7 +138,7 @@ impl Hub {
         Some(Attachment { id, queue, ending })
     }
 
-    /// Makes a connection the presence and mailbox of `node`, in place of an older one; whether it was offline.
+    /// Makes a connection the presence and mailbox of `node`, in place of an older one; whether it was not connected here.
     pub(crate) fn claim(&mut self, id: ConnectionId, node: NodeId, now: u64) -> bool {
         self.touch(node, now);
         match self.members.insert(node, id) {
@@ -129,7 +151,7 @@ impl Hub {
         }
     }
 
-    /// Removes a connection; the member that is offline because of it.
+    /// Removes a connection; the member that is not connected here any more because of it.
     pub(crate) fn detach(&mut self, id: ConnectionId) -> Option<NodeId> {
         self.connections.remove(&id);
         let (&node, _) = self.members.iter().find(|(_, holder)| **holder == id)?;
@@ -192,9 +214,15 @@ impl Hub {
     /// Ends the connection of a member that was deregistered.
     pub(crate) fn forget(&mut self, node: &NodeId) {
         self.seen.remove(node);
+        self.elsewhere.remove(node);
         if let Some(id) = self.members.remove(node) {
             self.end(id, Ending::Deregistered);
         }
+    }
+
+    /// Forgets who is connected to other servers.
+    pub(crate) fn forget_elsewhere(&mut self) {
+        self.elsewhere.clear();
     }
 
     /// Ends all connections.

@@ -40,8 +40,14 @@ struct Serve {
     /// Where to serve HTTP [default: port 7080 of all addresses, IPv6 and IPv4].
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Where to store everything: sqlite://PATH [default: discovery.sqlite in the data directory].
-    #[arg(long, value_name = "URL")]
+    /// Where to store everything: sqlite://PATH [default: discovery.sqlite in the data directory], or
+    /// postgres://USER:PASSWORD@HOST/NAME, which any number of servers may share.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DISCOVERY_SERVER_DATABASE",
+        hide_env_values = true
+    )]
     database: Option<String>,
     /// Where to serve STUN over UDP [default: port 3478 of all addresses, IPv6 and IPv4].
     #[arg(long, value_name = "ADDR:PORT")]
@@ -116,7 +122,9 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
 
 fn config(serve: Serve) -> Result<ServeConfig, Problem> {
     let database = match serve.database {
-        Some(url) => url.parse().map_err(|error| refused_database(&url, error))?,
+        Some(url) => url
+            .parse()
+            .map_err(|error| refused_database(&url, &error))?,
         None => Database::Sqlite(serve.data_dir.join("discovery.sqlite")),
     };
     Ok(ServeConfig {
@@ -132,17 +140,13 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
 }
 
 /// The URL itself is not shown: it may hold a password.
-fn refused_database(url: &str, error: DatabaseUrlError) -> Problem {
-    let code = match error {
-        DatabaseUrlError::Postgres => "postgres-unsupported",
-        DatabaseUrlError::Unknown => "usage",
-    };
+fn refused_database(url: &str, error: &DatabaseUrlError) -> Problem {
     let scheme = url
         .split_once("://")
         .map_or("no scheme", |(scheme, _)| scheme);
-    Problem::new(0, code, format!("--database: {error}"))
+    Problem::new(0, "usage", format!("--database: {error}"))
         .detail(format!("the URL begins with: {scheme}"))
-        .fix("use --database sqlite://PATH, or leave it out")
+        .fix("use --database sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME, or leave it out")
 }
 
 /// Logs to standard error, by default what an operator should read; `RUST_LOG`, levels by target such as

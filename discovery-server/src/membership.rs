@@ -3,10 +3,12 @@
 //! Each change of a network is stored and told under that network's one lock, so that all connections hear of the
 //! changes in the order in which they happened. The lock is never held while a socket is written.
 
+mod elsewhere;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -20,6 +22,7 @@ use mesh_wire::{
 use crate::{
     auth::NodeProof,
     mailbox::{Attachment, ConnectionId, Ending, Hub},
+    news::Change,
     registry::Member,
     store::{Applicant, NetworkRow, Registered, Revoked, Store, StoreError},
 };
@@ -48,7 +51,7 @@ pub(crate) enum Attached {
 #[derive(Debug)]
 pub(crate) struct Networks {
     pub(crate) store: Store,
-    epoch: u64,
+    begin_anew: AtomicBool,
     live: Mutex<BTreeMap<NetworkId, Arc<LiveNetwork>>>,
 }
 
@@ -74,10 +77,10 @@ impl LiveNetwork {
 
 impl Networks {
     /// The networks of an opened store.
-    pub(crate) fn new(store: Store, epoch: u64) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
-            epoch,
+            begin_anew: AtomicBool::new(false),
             live: Mutex::default(),
         }
     }
@@ -225,9 +228,17 @@ impl Networks {
         let Some(member) = self.store.member(network, &node).await? else {
             return Ok(false);
         };
-        let mut hub = live.hub();
-        if hub.claim(id, node, now()) {
-            publish_presence(&mut hub, &member);
+        let mut is_new_here = false;
+        {
+            let mut hub = live.hub();
+            let was_online = hub.online(&node);
+            is_new_here |= hub.claim(id, node, now());
+            if !was_online {
+                publish_presence(&mut hub, &member);
+            }
+        }
+        if is_new_here {
+            self.tell_presence(network, node, true).await;
         }
         Ok(true)
     }
@@ -243,7 +254,10 @@ impl Networks {
         let Some(node) = live.hub().detach(id) else {
             return Ok(());
         };
-        if let Some(member) = self.store.member(network, &node).await? {
+        self.tell_presence(network, node, false).await;
+        if let Some(member) = self.store.member(network, &node).await?
+            && live.hub().elsewhere(&node).is_none()
+        {
             publish_presence(&mut live.hub(), &member);
         }
         Ok(())
@@ -254,14 +268,33 @@ impl Networks {
         self.live(network).hub().touch(node, now());
     }
 
-    /// Forwards a message to a member; `false` if it has no live connection.
-    pub(crate) fn deliver(
+    /// Forwards a signal to a member; `false` if it has no live connection.
+    pub(crate) async fn forward(
         &self,
         network: &NetworkId,
-        to: &NodeId,
-        message: &ServerMessage,
-    ) -> bool {
-        self.live(network).hub().deliver(to, message)
+        (from, to): (NodeId, NodeId),
+        payload: String,
+    ) -> Result<bool, StoreError> {
+        let live = self.live(network);
+        let message = ServerMessage::Signal { from, payload };
+        let elsewhere = {
+            let mut hub = live.hub();
+            if hub.deliver(&to, &message) {
+                return Ok(true);
+            }
+            hub.elsewhere(&to)
+        };
+        let (Some(replica), ServerMessage::Signal { payload, .. }) = (elsewhere, message) else {
+            return Ok(false);
+        };
+        let change = Change::Signal {
+            replica,
+            from,
+            to,
+            payload,
+        };
+        self.store.tell(network, &change).await?;
+        Ok(true)
     }
 
     /// Writes down the signs of life that are not stored yet.
@@ -301,7 +334,7 @@ impl Networks {
         let live = all.entry(network.clone()).or_insert_with(|| {
             Arc::new(LiveNetwork {
                 changes: tokio::sync::Mutex::default(),
-                hub: Mutex::new(Hub::new(self.epoch)),
+                hub: Mutex::new(Hub::new(self.store.epoch())),
             })
         });
         Arc::clone(live)

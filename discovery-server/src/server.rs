@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     auth::{self, AdminTokenError, AdminTokenSource},
+    database::Database,
     http, listen,
     membership::Networks,
-    store::{Store, StoreError},
+    replica,
+    store::{Listener, Store, StoreError},
     stun::{self, Answer},
 };
 
@@ -41,36 +43,6 @@ pub struct ServeConfig {
     pub admin_token: AdminTokenSource,
 }
 
-/// Which database is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Database {
-    /// A SQLite file; made, with its directory, if it is missing.
-    Sqlite(PathBuf),
-}
-
-/// Why a database URL cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DatabaseUrlError {
-    /// PostgreSQL is not among the databases of this version.
-    #[error("this version cannot use PostgreSQL")]
-    Postgres,
-    /// Some other text.
-    #[error("the database is not given as sqlite://PATH")]
-    Unknown,
-}
-
-impl std::str::FromStr for Database {
-    type Err = DatabaseUrlError;
-
-    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
-        match text.split_once("://") {
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            Some(("postgres" | "postgresql", _)) => Err(DatabaseUrlError::Postgres),
-            Some(_) | None => Err(DatabaseUrlError::Unknown),
-        }
-    }
-}
-
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -85,10 +57,10 @@ pub enum ServeError {
         source: io::Error,
     },
     /// The database cannot be used.
-    #[error("open {path}: {source}")]
+    #[error("open {database}: {source}")]
     Database {
-        /// The file.
-        path: PathBuf,
+        /// Which one.
+        database: Database,
         /// Why.
         source: StoreError,
     },
@@ -106,12 +78,7 @@ impl ServeError {
                 address,
                 source,
             } => listen_fix(service, address, source.kind()),
-            Self::Database { path, .. } => format!(
-                "make sure that {} is on a disk with room, is a database of this program, may be \
-                 read and written by this user, and is used by no other discovery-server; or name \
-                 another one",
-                path.display()
-            ),
+            Self::Database { database, .. } => database_fix(database),
             Self::AdminToken(_) => "give a file that this user can read, with a token of at \
                  least 16 characters; or a data directory that can be written"
                 .to_owned(),
@@ -133,6 +100,8 @@ pub struct Running {
     app: Arc<App>,
     http: TcpListener,
     stun: Option<UdpSocket>,
+    /// Hears the other servers of a shared database, from this news on.
+    others: Option<(Listener, u64)>,
 }
 
 /// Binds the sockets, reads or makes the admin token and opens the database. Nothing is served yet, but connections
@@ -153,11 +122,16 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         stun_addr = Some(socket.local_addr().map_err(failed("STUN", address))?);
         stun = Some(socket);
     }
-    let Database::Sqlite(path) = &config.database;
-    let (store, epoch) = open(path).await?;
+    let unusable = |source| ServeError::Database {
+        database: config.database.clone(),
+        source,
+    };
+    let store = Store::open(&config.database).await.map_err(unusable)?;
+    let listener = store.listener().await.map_err(unusable)?;
     let token = auth::load_admin_token(&config.admin_token)?;
     let stun_port = stun_addr.map(|address| address.port());
-    let networks = Networks::new(store, epoch);
+    let networks = Networks::new(store);
+    let seq = networks.begin_among_servers().await.map_err(unusable)?;
     Ok(Running {
         http_addr,
         stun_addr,
@@ -166,6 +140,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         app: Arc::new(App::new(networks, token.hash, stun_port, config.public_ip)),
         http,
         stun,
+        others: listener.map(|listener| (listener, seq)),
     })
 }
 
@@ -184,13 +159,17 @@ fn listen_fix(service: &str, address: &SocketAddr, kind: io::ErrorKind) -> Strin
     }
 }
 
-async fn open(path: &Path) -> Result<(Store, u64), ServeError> {
-    Store::open(path)
-        .await
-        .map_err(|source| ServeError::Database {
-            path: path.to_owned(),
-            source,
-        })
+fn database_fix(database: &Database) -> String {
+    match database {
+        Database::Sqlite(path) => format!(
+            "make sure that {} is on a disk with room, is a database of this program, may be read and written by this \
+             user, and is used by no other discovery-server; or name another one",
+            path.display()
+        ),
+        Database::Postgres(_) => "make sure that the PostgreSQL server runs and can be reached from here (psql with the \
+             same URL shows it), that the database exists (createdb makes one), and that its user may make tables in it"
+            .to_owned(),
+    }
 }
 
 impl Running {
@@ -198,7 +177,11 @@ impl Running {
     /// to finish, and the database is closed. An error means that something was not written at the end.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let Self {
-            app, http, stun, ..
+            app,
+            http,
+            stun,
+            others,
+            ..
         } = self;
         // Cancelled too when this future is dropped, so that nothing is left running.
         let ended = app.shutdown.clone();
@@ -210,8 +193,15 @@ impl Running {
                     None => std::future::pending().await,
                 }
             };
+            let others = async {
+                match others {
+                    Some((listener, seq)) => replica::run(&app.networks, listener, seq).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = stun => {}
+                () = others => {}
                 () = save_last_seen(&app) => {}
                 () = shutdown.cancelled() => {}
             }
@@ -225,8 +215,9 @@ impl Running {
             tracing::warn!("some event connections did not end in time");
         }
         let saved = app.networks.save_last_seen().await;
+        let resigned = app.networks.store.resign().await;
         app.networks.store.close().await;
-        saved
+        saved.and(resigned)
     }
 }
 
@@ -265,25 +256,6 @@ async fn save_last_seen(app: &App) {
         tokio::time::sleep(SAVE_INTERVAL).await;
         if let Err(error) = app.networks.save_last_seen().await {
             tracing::error!(%error, "will try again");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_is_named_by_url() {
-        let path = |text: &str| text.parse::<Database>();
-        assert_eq!(
-            path("sqlite:///a/b.db"),
-            Ok(Database::Sqlite("/a/b.db".into()))
-        );
-        assert_eq!(path("sqlite://b.db"), Ok(Database::Sqlite("b.db".into())));
-        assert_eq!(path("postgres://u@h/d"), Err(DatabaseUrlError::Postgres));
-        for bad in ["", "b.db", "sqlite://", "mysql://h/d"] {
-            assert_eq!(path(bad), Err(DatabaseUrlError::Unknown), "{bad}");
         }
     }
 }

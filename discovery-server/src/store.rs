@@ -1,37 +1,32 @@
-//! What must outlast the process, and how is it kept? (SQLite)
+//! What must outlast the process, and how is it kept? (SQLite or PostgreSQL, by the same statements)
 //!
-//! One writer connection, so that writers queue instead of meeting `SQLITE_BUSY`; a few readers beside it.
+//! Changes are made one after the other, over all servers of a database; a few readers work beside that.
 
 mod error;
 mod file;
+mod open;
 mod register;
+mod replicas;
 mod rows;
 mod trust;
 
-use std::{fs::File, path::Path, time::Duration};
-
 pub use error::StoreError;
-use error::{Cause, doing};
+use error::doing;
 use ipnet::Ipv4Net;
 use mesh_wire::{NetworkId, NodeId, trust::Revocation};
 pub(crate) use register::Applicant;
-use sqlx::{
-    Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{Any, AnyPool, Transaction, pool::PoolConnection};
 
+use open::Sharing;
+pub(crate) use replicas::{Beginning, Listener};
 pub(crate) use trust::{Rejection, Revoked};
 
 use crate::{
     auth::TokenHash,
+    database::Database,
+    news::Change,
     registry::{MAX_NETWORKS, Member},
 };
-
-/// Readers at once; each costs a thread and a page cache of 2 MB.
-const READERS: u32 = 4;
-
-/// Another program that reads the file (a backup) may hold it this long.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stored network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,52 +75,32 @@ pub(crate) enum Registered {
 /// The open database.
 #[derive(Debug)]
 pub(crate) struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    /// Held until the store is dropped: two servers would tell their clients different things.
-    _lock: File,
+    writer: AnyPool,
+    readers: AnyPool,
+    /// Numbers the starts of all servers of this database.
+    epoch: u64,
+    sharing: Sharing,
 }
 
 impl Store {
     /// Opens or makes the database, checks it, brings its schema up to date and begins a new epoch.
-    pub(crate) async fn open(path: &Path) -> Result<(Self, u64), StoreError> {
-        file::make_private(path).map_err(doing("make the file"))?;
-        let lock = file::lock_beside(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(doing("open the file"))?;
-        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-            .fetch_one(&writer)
-            .await
-            .map_err(doing("check the file"))?;
-        if verdict != "ok" {
-            return Err(doing("check the file")(Cause::Damaged(verdict)));
-        }
-        sqlx::migrate!("./migrations/sqlite")
-            .run(&writer)
-            .await
-            .map_err(doing("bring the schema up to date"))?;
+    pub(crate) async fn open(database: &Database) -> Result<Self, StoreError> {
+        let opened = open::open(database).await?;
         let epoch = sqlx::query_scalar("UPDATE server SET epoch = epoch + 1 RETURNING epoch")
-            .fetch_one(&writer)
+            .fetch_one(&opened.writer)
             .await
             .map_err(doing("begin an epoch"))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_lazy_with(options.read_only(true));
-        let store = Self {
-            writer,
-            readers,
-            _lock: lock,
-        };
-        Ok((store, rows::unsigned(epoch)))
+        Ok(Self {
+            writer: opened.writer,
+            readers: opened.readers,
+            epoch: rows::unsigned(epoch),
+            sharing: opened.sharing,
+        })
+    }
+
+    /// Which start of a server of this database this one is, from 1 on.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Creates a network unless its name is taken.
@@ -175,11 +150,17 @@ impl Store {
 
     /// Deletes a network with its members; whether it was there.
     pub(crate) async fn delete_network(&self, id: &NetworkId) -> Result<bool, StoreError> {
-        let result = sqlx::query("DELETE FROM networks WHERE id = ?")
+        const OPERATION: &str = "delete a network";
+        let mut tx = self.begin(OPERATION).await?;
+        let result = sqlx::query("DELETE FROM networks WHERE id = $1")
             .bind(id.as_str())
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await
-            .map_err(doing("delete a network"))?;
+            .map_err(doing(OPERATION))?;
+        self.tell_in(&mut tx, id, &Change::Deleted)
+            .await
+            .map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
         Ok(result.rows_affected() > 0)
     }
 
@@ -196,6 +177,25 @@ impl Store {
         let registered = register::register(&mut tx, network, applicant, now)
             .await
             .map_err(doing(OPERATION))?;
+        let node = applicant.record.node_id;
+        let change = match &registered {
+            Registered::New(_) => Some(Change::Joined { node }),
+            Registered::Updated(_) => Some(Change::Updated { node }),
+            Registered::Unchanged(_)
+            | Registered::Stale(_)
+            | Registered::NetworkFull
+            | Registered::NoAddressLeft
+            | Registered::KeyTaken
+            | Registered::AddressTaken
+            | Registered::NameTaken
+            | Registered::Rejected(_)
+            | Registered::NetworkGone => None,
+        };
+        if let Some(change) = change {
+            self.tell_in(&mut tx, &network.id, &change)
+                .await
+                .map_err(doing(OPERATION))?;
+        }
         tx.commit().await.map_err(doing(OPERATION))?;
         Ok(registered)
     }
@@ -211,6 +211,15 @@ impl Store {
         let revoked = trust::revoke(&mut tx, network, revocation)
             .await
             .map_err(doing(OPERATION))?;
+        if let Revoked::Done(out) = &revoked {
+            let revocation = revocation.to_text();
+            let left = out.iter().map(|node| Change::Left { node: *node });
+            for change in [Change::Revoked { revocation }].into_iter().chain(left) {
+                self.tell_in(&mut tx, network, &change)
+                    .await
+                    .map_err(doing(OPERATION))?;
+            }
+        }
         tx.commit().await.map_err(doing(OPERATION))?;
         Ok(revoked)
     }
@@ -233,12 +242,10 @@ impl Store {
 
     /// How many members a network has.
     pub(crate) async fn count_members(&self, network: &NetworkId) -> Result<u64, StoreError> {
-        let count = sqlx::query_scalar("SELECT count(*) FROM peers WHERE network = ?")
-            .bind(network.as_str())
-            .fetch_one(&self.readers)
+        let mut reader = self.reader().await?;
+        rows::count_members(&mut reader, network)
             .await
-            .map_err(doing("count the peers"))?;
-        Ok(rows::unsigned(count))
+            .map_err(doing("count the peers"))
     }
 
     /// One member.
@@ -260,10 +267,17 @@ impl Store {
         node: &NodeId,
     ) -> Result<bool, StoreError> {
         const OPERATION: &str = "deregister a peer";
-        let mut writer = self.writer.acquire().await.map_err(doing(OPERATION))?;
-        rows::remove_member(&mut writer, network, node)
+        let mut tx = self.begin(OPERATION).await?;
+        let removed = rows::remove_member(&mut tx, network, node)
             .await
-            .map_err(doing(OPERATION))
+            .map_err(doing(OPERATION))?;
+        if removed {
+            self.tell_in(&mut tx, network, &Change::Left { node: *node })
+                .await
+                .map_err(doing(OPERATION))?;
+        }
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(removed)
     }
 
     /// Writes down when members were last seen.
@@ -274,7 +288,7 @@ impl Store {
         const OPERATION: &str = "write down when peers were last seen";
         let mut tx = self.begin(OPERATION).await?;
         for (network, node, at) in seen {
-            sqlx::query("UPDATE peers SET last_seen = ? WHERE network = ? AND node_id = ?")
+            sqlx::query("UPDATE peers SET last_seen = $1 WHERE network = $2 AND node_id = $3")
                 .bind(rows::signed(*at))
                 .bind(network.as_str())
                 .bind(node.to_string())
@@ -295,7 +309,7 @@ impl Store {
         Ok((rows::unsigned(networks), rows::unsigned(peers)))
     }
 
-    /// Finishes what is under way and closes the file.
+    /// Finishes what is under way and closes the database.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -304,17 +318,24 @@ impl Store {
     async fn begin(
         &self,
         operation: &'static str,
-    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
+    ) -> Result<Transaction<'static, Any>, StoreError> {
+        if !self.is_shared() {
+            let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+            return begun.map_err(doing(operation));
+        }
+        let mut tx = self.writer.begin().await.map_err(doing(operation))?;
+        // What BEGIN IMMEDIATE does: whoever changes something waits for the change before it, and so sees it.
+        sqlx::query("LOCK TABLE server IN EXCLUSIVE MODE")
+            .execute(&mut *tx)
             .await
-            .map_err(doing(operation))
+            .map_err(doing(operation))?;
+        Ok(tx)
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
+    async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
         self.readers
             .acquire()
             .await
-            .map_err(doing("get a connection to the file"))
+            .map_err(doing("get a connection to the database"))
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Cause {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("another discovery-server uses it")]
     Locked,
+    #[error("its path is not plain text")]
+    NotText,
     #[error("{0}")]
     Damaged(String),
 }

@@ -1,18 +1,19 @@
 //! Which address and name does an applicant get, and may it have them? All of it inside one transaction.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use mesh_wire::{
     peer_info::PeerRecord,
     place::{free_address, free_name},
     trust::Certificate,
 };
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
-use super::{NetworkRow, Registered, rows, trust};
+use super::{
+    NetworkRow, Registered,
+    rows::{self, Unique},
+    trust,
+};
 use crate::registry::{self, Freshness, MAX_MEMBERS, Member};
 
 /// A node that would be a member, or is one and says something new.
@@ -27,7 +28,7 @@ pub(crate) struct Applicant<'a> {
 }
 
 pub(super) async fn register(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     network: &NetworkRow,
     applicant: &Applicant<'_>,
     now: u64,
@@ -37,20 +38,16 @@ pub(super) async fn register(
     if rows::network(tx, &network.id).await?.as_ref() != Some(network) {
         return Ok(Registered::NetworkGone);
     }
-    let members = rows::members(tx, &network.id).await?;
-    let (own, others): (Vec<_>, Vec<_>) = members
-        .into_iter()
-        .partition(|member| member.record.node_id == record.node_id);
-    let own = own.into_iter().next();
-    if let Some(refused) = objection(record, own.as_ref(), &others) {
+    let own = rows::member(tx, &network.id, &record.node_id).await?;
+    if let Some(refused) = objection(tx, network, (record, own.as_ref())).await? {
         return Ok(refused);
     }
     let place = match applicant.certificate {
-        Some(certificate) => match certified(tx, network, (certificate, &others), now).await? {
+        Some(certificate) => match certified(tx, network, certificate, now).await? {
             Ok(place) => place,
             Err(refused) => return Ok(refused),
         },
-        None => match free(network, applicant, (own.as_ref(), &others)) {
+        None => match free(tx, network, (applicant, own.as_ref())).await? {
             Some(place) => place,
             None => return Ok(Registered::NoAddressLeft),
         },
@@ -75,34 +72,40 @@ pub(super) async fn register(
 }
 
 /// Why the record cannot be taken, whatever place it asks for.
-fn objection(record: &PeerRecord, own: Option<&Member>, others: &[Member]) -> Option<Registered> {
+async fn objection(
+    tx: &mut AnyConnection,
+    network: &NetworkRow,
+    (record, own): (&PeerRecord, Option<&Member>),
+) -> Result<Option<Registered>, sqlx::Error> {
     if let Some(own) = own
         && registry::freshness(&own.record, record) == Freshness::Stale
     {
-        return Some(Registered::Stale(own.record.seq));
+        return Ok(Some(Registered::Stale(own.record.seq)));
     }
     // Whoever has the key already keeps it: databases of earlier versions may hold one key twice.
     let keeps_key = own.is_some_and(|own| own.record.wireguard_key == record.wireguard_key);
-    let mut keys = others.iter().map(|member| member.record.wireguard_key);
-    if !keeps_key && keys.any(|key| key == record.wireguard_key) {
-        return Some(Registered::KeyTaken);
+    let key = Unique::WireGuardKey(&record.wireguard_key);
+    if !keeps_key && rows::is_taken(tx, (&network.id, &record.node_id), key).await? {
+        return Ok(Some(Registered::KeyTaken));
     }
-    (own.is_none() && others.len() >= MAX_MEMBERS).then_some(Registered::NetworkFull)
+    let is_full =
+        own.is_none() && rows::count_members(tx, &network.id).await? >= MAX_MEMBERS as u64;
+    Ok(is_full.then_some(Registered::NetworkFull))
 }
 
 /// The place that a certificate names, if it is free and the certificate lets its node in.
 async fn certified(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     network: &NetworkRow,
-    (certificate, others): (&Certificate, &[Member]),
+    certificate: &Certificate,
     now: u64,
 ) -> Result<Result<(String, Ipv4Addr), Registered>, sqlx::Error> {
-    let address = certificate.member_address();
-    let name = &certificate.binding.name;
-    if others.iter().any(|other| other.virtual_ip == address) {
+    let (address, name) = (certificate.member_address(), &certificate.binding.name);
+    let who = (&network.id, &certificate.binding.node_id);
+    if rows::is_taken(tx, who, Unique::Address(address)).await? {
         return Ok(Err(Registered::AddressTaken));
     }
-    if others.iter().any(|other| other.name == *name) {
+    if rows::is_taken(tx, who, Unique::Name(name)).await? {
         return Ok(Err(Registered::NameTaken));
     }
     // Last, because it counts a use.
@@ -114,28 +117,31 @@ async fn certified(
 }
 
 /// The place that a member has, or a free one; `None` if all addresses are taken.
-fn free(
+async fn free(
+    tx: &mut AnyConnection,
     network: &NetworkRow,
-    applicant: &Applicant<'_>,
-    (own, others): (Option<&Member>, &[Member]),
-) -> Option<(String, Ipv4Addr)> {
+    (applicant, own): (&Applicant<'_>, Option<&Member>),
+) -> Result<Option<(String, Ipv4Addr)>, sqlx::Error> {
     let hostname = &applicant.record.hostname;
-    let name = match own {
-        Some(own) if own.record.hostname == *hostname => own.name.clone(),
-        Some(_) | None => free_name(hostname, |name| {
-            others.iter().any(|other| other.name == name)
-        }),
-    };
+    if let Some(own) = own
+        && own.record.hostname == *hostname
+    {
+        return Ok(Some((own.name.clone(), own.virtual_ip)));
+    }
+    let (mut names, addresses) = rows::places(tx, &network.id).await?;
+    if let Some(own) = own {
+        names.remove(&own.name);
+    }
+    let name = free_name(hostname, |name| names.contains(name));
     let wish = match applicant.wish {
         Some(IpAddr::V4(wish)) => Some(wish),
         Some(IpAddr::V6(_)) | None => None,
     };
     let address = match own {
-        Some(own) => own.virtual_ip,
-        None => {
-            let taken: BTreeSet<Ipv4Addr> = others.iter().map(|m| m.virtual_ip).collect();
-            free_address(network.cidr, (wish, 0), |address| taken.contains(&address))?
-        }
+        Some(own) => Some(own.virtual_ip),
+        None => free_address(network.cidr, (wish, 0), |address| {
+            addresses.contains(&address)
+        }),
     };
-    Some((name, address))
+    Ok(address.map(|address| (name, address)))
 }

@@ -1,19 +1,19 @@
 //! How is a network or a member written into a row, and read back?
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use mesh_wire::{NetworkId, NodeId, peer_info::PeerRecord};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use mesh_wire::{NetworkId, NodeId, WireGuardKey, peer_info::PeerRecord};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::NetworkRow;
-use crate::{auth::TokenHash, registry::Member};
+use crate::{auth::TokenHash, news::News, registry::Member};
 
 pub(super) async fn network(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     id: &NetworkId,
 ) -> Result<Option<NetworkRow>, sqlx::Error> {
     let query =
-        "SELECT id, cidr, network_key, admission_hash, created_at FROM networks WHERE id = ?";
+        "SELECT id, cidr, network_key, admission_hash, created_at FROM networks WHERE id = $1";
     let row = sqlx::query(query)
         .bind(id.as_str())
         .fetch_optional(connection)
@@ -22,7 +22,7 @@ pub(super) async fn network(
 }
 
 pub(super) async fn networks(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
 ) -> Result<Vec<(NetworkRow, u64)>, sqlx::Error> {
     let query = "SELECT id, cidr, network_key, admission_hash, created_at, \
                  (SELECT count(*) FROM peers WHERE network = networks.id) AS peers \
@@ -33,17 +33,17 @@ pub(super) async fn networks(
         .collect()
 }
 
-pub(super) async fn count_networks(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+pub(super) async fn count_networks(connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
     let query = sqlx::query_scalar("SELECT count(*) FROM networks");
     query.fetch_one(connection).await.map(unsigned)
 }
 
 pub(super) async fn insert_network(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     row: &NetworkRow,
 ) -> Result<(), sqlx::Error> {
     let query = "INSERT INTO networks (id, cidr, network_key, admission_hash, created_at) \
-                 VALUES (?, ?, ?, ?, ?)";
+                 VALUES ($1, $2, $3, $4, $5)";
     sqlx::query(query)
         .bind(row.id.as_str())
         .bind(row.cidr.to_string())
@@ -60,11 +60,11 @@ pub(super) async fn insert_network(
 }
 
 pub(super) async fn members(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     network: &NetworkId,
 ) -> Result<Vec<Member>, sqlx::Error> {
     let query =
-        "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = ? ORDER BY name";
+        "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = $1 ORDER BY name";
     let rows = sqlx::query(query)
         .bind(network.as_str())
         .fetch_all(connection)
@@ -73,12 +73,12 @@ pub(super) async fn members(
 }
 
 pub(super) async fn member(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     network: &NetworkId,
     node: &NodeId,
 ) -> Result<Option<Member>, sqlx::Error> {
     let query =
-        "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = ? AND node_id = ?";
+        "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = $1 AND node_id = $2";
     let row = sqlx::query(query)
         .bind(network.as_str())
         .bind(node.to_string())
@@ -88,14 +88,15 @@ pub(super) async fn member(
 }
 
 pub(super) async fn put_member(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     network: &NetworkId,
     member: &Member,
 ) -> Result<(), sqlx::Error> {
-    let query = "INSERT INTO peers (network, node_id, record, name, virtual_ip, last_seen) \
-                 VALUES (?, ?, ?, ?, ?, ?) \
-                 ON CONFLICT (network, node_id) DO UPDATE SET record = excluded.record, \
-                 name = excluded.name, virtual_ip = excluded.virtual_ip, last_seen = excluded.last_seen";
+    let query = "INSERT INTO peers (network, node_id, record, name, virtual_ip, last_seen, wireguard_key) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                 ON CONFLICT (network, node_id) DO UPDATE SET record = excluded.record, name = excluded.name, \
+                 virtual_ip = excluded.virtual_ip, last_seen = excluded.last_seen, \
+                 wireguard_key = excluded.wireguard_key";
     let record = serde_json::to_string(&member.record)
         .map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     sqlx::query(query)
@@ -105,17 +106,81 @@ pub(super) async fn put_member(
         .bind(&member.name)
         .bind(i64::from(u32::from(member.virtual_ip)))
         .bind(signed(member.last_seen))
+        .bind(member.record.wireguard_key.to_string())
         .execute(connection)
         .await
         .map(drop)
 }
 
+/// How many members a network has.
+pub(super) async fn count_members(
+    connection: &mut AnyConnection,
+    network: &NetworkId,
+) -> Result<u64, sqlx::Error> {
+    let query = sqlx::query_scalar("SELECT count(*) FROM peers WHERE network = $1");
+    let count = query.bind(network.as_str()).fetch_one(connection).await;
+    count.map(unsigned)
+}
+
+/// Something that no two members of a network have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unique<'a> {
+    Address(Ipv4Addr),
+    Name(&'a str),
+    WireGuardKey(&'a WireGuardKey),
+}
+
+/// Whether a member other than `node` has it.
+pub(super) async fn is_taken(
+    connection: &mut AnyConnection,
+    (network, node): (&NetworkId, &NodeId),
+    what: Unique<'_>,
+) -> Result<bool, sqlx::Error> {
+    let query = match what {
+        Unique::Address(address) => sqlx::query_scalar(
+            "SELECT count(*) FROM peers WHERE network = $1 AND node_id <> $2 AND virtual_ip = $3",
+        )
+        .bind(network.as_str())
+        .bind(node.to_string())
+        .bind(i64::from(u32::from(address))),
+        Unique::Name(name) => sqlx::query_scalar(
+            "SELECT count(*) FROM peers WHERE network = $1 AND node_id <> $2 AND name = $3",
+        )
+        .bind(network.as_str())
+        .bind(node.to_string())
+        .bind(name),
+        Unique::WireGuardKey(key) => sqlx::query_scalar(
+            "SELECT count(*) FROM peers WHERE network = $1 AND node_id <> $2 AND wireguard_key = $3",
+        )
+        .bind(network.as_str())
+        .bind(node.to_string())
+        .bind(key.to_string()),
+    };
+    let count: i64 = query.fetch_one(connection).await?;
+    Ok(count > 0)
+}
+
+/// The names and addresses that the members have.
+pub(super) async fn places(
+    connection: &mut AnyConnection,
+    network: &NetworkId,
+) -> Result<(BTreeSet<String>, BTreeSet<Ipv4Addr>), sqlx::Error> {
+    let query = sqlx::query("SELECT name, virtual_ip FROM peers WHERE network = $1");
+    let rows = query.bind(network.as_str()).fetch_all(connection).await?;
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for row in &rows {
+        names.insert(row.try_get("name")?);
+        addresses.insert(read_address(row)?);
+    }
+    Ok((names, addresses))
+}
+
 pub(super) async fn remove_member(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     network: &NetworkId,
     node: &NodeId,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query("DELETE FROM peers WHERE network = ? AND node_id = ?")
+    sqlx::query("DELETE FROM peers WHERE network = $1 AND node_id = $2")
         .bind(network.as_str())
         .bind(node.to_string())
         .execute(connection)
@@ -123,7 +188,7 @@ pub(super) async fn remove_member(
         .map(|result| result.rows_affected() > 0)
 }
 
-/// SQLite has signed integers only. Our counts and times since 1970 stay far below 2^63.
+/// Databases have signed integers only. Our counts and times since 1970 stay far below 2^63.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -133,7 +198,7 @@ pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-fn read_network(row: &SqliteRow) -> Result<NetworkRow, sqlx::Error> {
+fn read_network(row: &AnyRow) -> Result<NetworkRow, sqlx::Error> {
     let hash: Vec<u8> = row.try_get("admission_hash")?;
     let hash: [u8; 32] = hash
         .try_into()
@@ -150,21 +215,41 @@ fn read_network(row: &SqliteRow) -> Result<NetworkRow, sqlx::Error> {
     })
 }
 
-fn read_member(row: &SqliteRow) -> Result<Member, sqlx::Error> {
+fn read_member(row: &AnyRow) -> Result<Member, sqlx::Error> {
     let record: &str = row.try_get("record")?;
     let record: PeerRecord =
         serde_json::from_str(record).map_err(|error| damaged("record", error))?;
-    let address = u32::try_from(row.try_get::<i64, _>("virtual_ip")?)
-        .map_err(|error| damaged("virtual_ip", error))?;
     Ok(Member {
         record,
         name: row.try_get("name")?,
-        virtual_ip: Ipv4Addr::from(address),
+        virtual_ip: read_address(row)?,
         last_seen: unsigned(row.try_get("last_seen")?),
     })
 }
 
-fn parse<T>(row: &SqliteRow, column: &'static str) -> Result<T, sqlx::Error>
+/// Network, node and server of a row with these columns.
+pub(super) fn read_presence(row: &AnyRow) -> Result<(NetworkId, NodeId, u64), sqlx::Error> {
+    let replica = unsigned(row.try_get("replica")?);
+    Ok((parse(row, "network")?, parse(row, "node_id")?, replica))
+}
+
+pub(super) fn read_news(row: &AnyRow) -> Result<News, sqlx::Error> {
+    let change: &str = row.try_get("change")?;
+    Ok(News {
+        seq: unsigned(row.try_get("seq")?),
+        replica: unsigned(row.try_get("replica")?),
+        network: parse(row, "network")?,
+        change: serde_json::from_str(change).map_err(|error| damaged("change", error))?,
+    })
+}
+
+fn read_address(row: &AnyRow) -> Result<Ipv4Addr, sqlx::Error> {
+    u32::try_from(row.try_get::<i64, _>("virtual_ip")?)
+        .map(Ipv4Addr::from)
+        .map_err(|error| damaged("virtual_ip", error))
+}
+
+fn parse<T>(row: &AnyRow, column: &'static str) -> Result<T, sqlx::Error>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,

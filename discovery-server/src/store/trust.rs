@@ -4,7 +4,7 @@ use mesh_wire::{
     NetworkId, NodeId,
     trust::{Certificate, Issuer, Revocation},
 };
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use super::rows::{self, unsigned};
 use crate::registry::{MAX_REVOCATIONS, MAX_USES, Member};
@@ -24,7 +24,7 @@ pub(crate) enum Rejection {
 
 /// Lets the node of a certificate in, and counts that against its invite.
 pub(super) async fn admit(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     network: &NetworkId,
     certificate: &Certificate,
     now: u64,
@@ -44,8 +44,8 @@ pub(super) async fn admit(
     let terms = &invite.terms;
     let node = certificate.binding.node_id.to_string();
     let (used, has_used): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), count(CASE WHEN node_id = ? THEN 1 END) FROM invite_uses \
-         WHERE network = ? AND invite_key = ?",
+        "SELECT count(*), count(CASE WHEN node_id = $1 THEN 1 END) FROM invite_uses \
+         WHERE network = $2 AND invite_key = $3",
     )
     .bind(&node)
     .bind(network.as_str())
@@ -62,7 +62,7 @@ pub(super) async fn admit(
     if unsigned(used) >= most {
         return Ok(Some(Rejection::InviteUsedUp));
     }
-    sqlx::query("INSERT INTO invite_uses (network, invite_key, node_id) VALUES (?, ?, ?)")
+    sqlx::query("INSERT INTO invite_uses (network, invite_key, node_id) VALUES ($1, $2, $3)")
         .bind(network.as_str())
         .bind(terms.key.to_string())
         .bind(node)
@@ -72,11 +72,11 @@ pub(super) async fn admit(
 }
 
 async fn is_revoked(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     network: &NetworkId,
     key: &NodeId,
 ) -> Result<bool, sqlx::Error> {
-    let query = "SELECT count(*) FROM revocations WHERE network = ? AND key = ?";
+    let query = "SELECT count(*) FROM revocations WHERE network = $1 AND key = $2";
     let found: i64 = sqlx::query_scalar(query)
         .bind(network.as_str())
         .bind(key.to_string())
@@ -100,7 +100,7 @@ pub(crate) enum Revoked {
 
 /// Keeps a revocation that was verified before, and removes whoever rests on its key.
 pub(super) async fn revoke(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     network: &NetworkId,
     revocation: &Revocation,
 ) -> Result<Revoked, sqlx::Error> {
@@ -113,7 +113,7 @@ pub(super) async fn revoke(
     if is_revoked(tx, network, &revocation.key).await? {
         return Ok(Revoked::Known);
     }
-    let count = sqlx::query_scalar("SELECT count(*) FROM revocations WHERE network = ?")
+    let count = sqlx::query_scalar("SELECT count(*) FROM revocations WHERE network = $1")
         .bind(network.as_str())
         .fetch_one(&mut *tx)
         .await
@@ -121,7 +121,7 @@ pub(super) async fn revoke(
     if count >= MAX_REVOCATIONS {
         return Ok(Revoked::TooMany);
     }
-    sqlx::query("INSERT INTO revocations (network, key, revocation) VALUES (?, ?, ?)")
+    sqlx::query("INSERT INTO revocations (network, key, revocation) VALUES ($1, $2, $3)")
         .bind(network.as_str())
         .bind(revocation.key.to_string())
         .bind(revocation.to_text())
@@ -147,10 +147,10 @@ fn rests_on(member: &Member, key: &NodeId) -> bool {
 
 /// All of a network, in order of key.
 pub(super) async fn revocations(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     network: &NetworkId,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let query = "SELECT revocation FROM revocations WHERE network = ? ORDER BY key";
+    let query = "SELECT revocation FROM revocations WHERE network = $1 ORDER BY key";
     sqlx::query_scalar(query)
         .bind(network.as_str())
         .fetch_all(connection)

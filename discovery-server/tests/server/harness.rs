@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Once,
     time::Duration,
@@ -20,6 +20,7 @@ use mesh_wire::{
     psk::NetworkPsk,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -37,26 +38,29 @@ pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     pub(crate) stun: SocketAddr,
     pub(crate) data: PathBuf,
-    directory: Option<tempfile::TempDir>,
+    directory: Option<TempDir>,
 }
 
 impl Server {
     /// A new server with an empty data directory.
     pub(crate) fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        Self::start_in(data, Some(directory))
+        Self::start_in(tempfile::tempdir().unwrap(), database)
+    }
+
+    /// The same with its database in that directory, whatever the suite runs on.
+    pub(crate) fn start_on_file() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), |_| Vec::new())
     }
 
     /// Kills the server without warning and starts it again with the same data.
     pub(crate) fn kill_and_restart(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let directory = self.directory.take();
-        Self::start_in(self.data.clone(), directory)
+        Self::start_in(self.directory.take().unwrap(), database)
     }
 
-    fn start_in(data: PathBuf, directory: Option<tempfile::TempDir>) -> Self {
+    fn start_in(directory: TempDir, database: fn(&Path) -> Vec<String>) -> Self {
+        let data = directory.path().join("data");
         fs::create_dir_all(&data).unwrap();
         let log = File::options()
             .create(true)
@@ -73,6 +77,7 @@ impl Server {
             ])
             .arg("--data-dir")
             .arg(&data)
+            .args(database(&data))
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -99,7 +104,7 @@ impl Server {
             stun: address("stun="),
             child,
             data,
-            directory,
+            directory: Some(directory),
         }
     }
 
@@ -145,6 +150,31 @@ impl Server {
             .parse()
             .unwrap()
     }
+}
+
+/// The whole suite runs on PostgreSQL too, where `MESHD_TEST_POSTGRES` names a server's URL up to the database: then
+/// each data directory has a database of its own there.
+fn database(data: &Path) -> Vec<String> {
+    let Ok(server) = std::env::var("MESHD_TEST_POSTGRES") else {
+        return Vec::new();
+    };
+    let marker = data.join("database");
+    let name = fs::read_to_string(&marker).unwrap_or_else(|_| {
+        let path = data.parent().unwrap().file_name().unwrap().to_str();
+        let name: String = path
+            .unwrap()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        let name = format!("mesh_{name}").to_lowercase();
+        let create = format!("CREATE DATABASE {name}");
+        let url = format!("{server}/postgres");
+        let made = Command::new("psql").args([&url, "-qc", &create]).status();
+        assert!(made.unwrap().success(), "psql did not {create}");
+        fs::write(&marker, &name).unwrap();
+        name
+    });
+    vec!["--database".to_owned(), format!("{server}/{name}")]
 }
 
 impl Drop for Server {

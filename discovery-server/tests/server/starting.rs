@@ -47,13 +47,14 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn unusable_databases_are_named() {
-    let (code, error) = failed_start(&["--database", "postgres://user:hunter2@host/mesh"]);
+    let nobody_there = "postgres://user:hunter2@127.0.0.1:1/mesh";
+    let (code, error) = failed_start(&[&FREE[..], &["--database", nobody_there]].concat());
     assert_eq!(code, 1);
-    assert_explains(&error, &["PostgreSQL", "sqlite://"]);
+    assert_explains(&error, &["PostgreSQL", "refused", "psql"]);
     assert!(!error.contains("hunter2"));
     let (code, error) = failed_start(&["--database", "mysql://host/mesh"]);
     assert_eq!(code, 2);
-    assert_explains(&error, &["sqlite://"]);
+    assert_explains(&error, &["sqlite://", "postgres://"]);
 
     let directory = tempfile::tempdir().unwrap();
     let damaged = directory.path().join("damaged.sqlite");
@@ -69,8 +70,8 @@ fn unusable_databases_are_named() {
 }
 
 #[test]
-fn a_database_serves_one_server_at_a_time() {
-    let server = Server::start();
+fn a_database_file_serves_one_server_at_a_time() {
+    let server = Server::start_on_file();
     let url = format!(
         "sqlite://{}",
         server.data.join("discovery.sqlite").display()
@@ -103,7 +104,7 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn what_the_server_stores_is_private() {
-    let server = Server::start();
+    let server = Server::start_on_file();
     for name in ["admin-token", "discovery.sqlite", "discovery.sqlite-wal"] {
         let mode = fs::metadata(server.data.join(name))
             .unwrap()

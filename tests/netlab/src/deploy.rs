@@ -18,21 +18,51 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub struct Discovery {
     pub process: Process,
     host: Host,
+    replica: Option<Replica>,
+}
+
+/// One of several discovery servers of a machine that share a database.
+#[derive(Debug, Clone)]
+struct Replica {
+    number: u16,
+    database: String,
 }
 
 impl Discovery {
     /// Starts it with its default ports and waits until it serves.
     pub fn start(host: &Host) -> Result<Self> {
+        Self::start_as(host, None)
+    }
+
+    /// Starts the one with this number, from 0 on, of several that share a database.
+    pub fn start_replica(host: &Host, number: u16, database: &str) -> Result<Self> {
+        let database = database.to_owned();
+        Self::start_as(host, Some(Replica { number, database }))
+    }
+
+    fn start_as(host: &Host, replica: Option<Replica>) -> Result<Self> {
         let mut command = host.command(binary("discovery-server")?);
         command
             .arg("serve")
             .arg("--data-dir")
             .arg(host.dir().join("discovery"));
+        if let Some(Replica { number, database }) = &replica {
+            let [http, stun] = [7080, 3478].map(|port| format!("0.0.0.0:{}", port + number * 100));
+            command.args([
+                "--database",
+                database,
+                "--listen",
+                &http,
+                "--stun-listen",
+                &stun,
+            ]);
+        }
         let process = host.spawn_command(command)?;
         process.wait_for_line("ready", START_LIMIT)?;
         Ok(Self {
             process,
             host: host.clone(),
+            replica,
         })
     }
 
@@ -44,12 +74,13 @@ impl Discovery {
     /// Kills it, if it still runs, and starts it again with the same data.
     pub fn restart(&self) -> Result<Self> {
         self.process.kill()?;
-        Self::start(&self.host)
+        Self::start_as(&self.host, self.replica.clone())
     }
 
     /// What `--server` takes.
     pub fn url(&self) -> String {
-        format!("http://{}:7080", self.host.address())
+        let number = self.replica.as_ref().map_or(0, |replica| replica.number);
+        format!("http://{}:{}", self.host.address(), 7080 + number * 100)
     }
 }
 

@@ -317,8 +317,9 @@ impl Connection {
         let Some(from) = self.node else {
             return Ok(());
         };
-        let message = ServerMessage::Signal { from, payload };
-        if self.app.networks.deliver(&self.network, &to, &message) {
+        let networks = Arc::clone(&self.app.networks);
+        let forwarded = networks.forward(&self.network, (from, to), payload).await;
+        if forwarded.map_err(failed)? {
             self.app.metrics.signals.fetch_add(1, Relaxed);
             return Ok(());
         }

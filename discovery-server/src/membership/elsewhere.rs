@@ -1,0 +1,130 @@
+//! What follows here from what happened at another server of the same database?
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use mesh_wire::{NetworkId, NodeId, discovery::ServerMessage};
+
+use super::{LiveNetwork, Networks, info, publish_presence};
+use crate::{
+    mailbox::Ending,
+    news::{Change, News},
+    store::{Beginning, StoreError},
+};
+
+impl Networks {
+    /// Begins among the servers, at first and whenever this one may have missed something: who is connected here must
+    /// connect again, and so learns what it missed. Returns the last news that is known.
+    pub(crate) async fn begin_among_servers(&self) -> Result<u64, StoreError> {
+        for (_, live) in self.all_live() {
+            let mut hub = live.hub();
+            hub.end_all(Ending::Resync);
+            hub.forget_elsewhere();
+        }
+        let Beginning { seq, present } = self.store.enlist().await?;
+        for (network, node, replica) in present {
+            let live = self.live(&network);
+            live.hub().set_elsewhere(node, (replica, true));
+        }
+        Ok(seq)
+    }
+
+    /// Tells the clients that are connected here.
+    pub(crate) async fn apply(&self, news: News) -> Result<(), StoreError> {
+        if news.replica == self.store.epoch() {
+            return Ok(());
+        }
+        let network = &news.network;
+        let live = self.live(network);
+        let _order = live.changes.lock().await;
+        match news.change {
+            Change::Joined { node } => {
+                if let Some(member) = self.store.member(network, &node).await? {
+                    let mut hub = live.hub();
+                    let peer = Box::new(info(&hub, &member));
+                    hub.publish(|revision| ServerMessage::PeerJoined { revision, peer });
+                }
+            }
+            Change::Updated { node } => self.show(network, &live, &node).await?,
+            Change::Left { node } => {
+                let mut hub = live.hub();
+                hub.publish(|revision| ServerMessage::PeerLeft {
+                    revision,
+                    node_id: node,
+                });
+                hub.forget(&node);
+            }
+            Change::Revoked { revocation } => {
+                live.hub().publish(|revision| ServerMessage::Revoked {
+                    revision,
+                    revocation,
+                })
+            }
+            Change::Deleted => live.hub().end_all(Ending::NetworkDeleted),
+            Change::Online { node } => {
+                let changed = live.hub().set_elsewhere(node, (news.replica, true));
+                if changed {
+                    self.show(network, &live, &node).await?;
+                }
+            }
+            Change::Offline { node, replica } => {
+                let changed = live.hub().set_elsewhere(node, (replica, false));
+                if changed {
+                    self.show(network, &live, &node).await?;
+                }
+            }
+            Change::Signal {
+                replica,
+                from,
+                to,
+                payload,
+            } => {
+                let message = ServerMessage::Signal { from, payload };
+                let is_ours = replica == self.store.epoch();
+                if is_ours && !live.hub().deliver(&to, &message) {
+                    let lost = Change::Undeliverable { from, to };
+                    self.store.tell(network, &lost).await?;
+                }
+            }
+            Change::Undeliverable { from, to } => {
+                live.hub()
+                    .deliver(&from, &ServerMessage::Undeliverable { to });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the other servers who came or went here. What they do not hear of makes this server begin anew.
+    pub(super) async fn tell_presence(&self, network: &NetworkId, node: NodeId, online: bool) {
+        let replica = self.store.epoch();
+        let change = match online {
+            true => Change::Online { node },
+            false => Change::Offline { node, replica },
+        };
+        if let Err(error) = self.store.tell(network, &change).await {
+            tracing::warn!(%error, "the other servers do not know who is connected here");
+            self.must_begin_anew();
+        }
+    }
+
+    /// Something may have been missed, here or by the others.
+    pub(crate) fn must_begin_anew(&self) {
+        self.begin_anew.store(true, Relaxed);
+    }
+
+    /// Whether something may have been missed since this was asked last.
+    pub(crate) fn takes_begin_anew(&self) -> bool {
+        self.begin_anew.swap(false, Relaxed)
+    }
+
+    async fn show(
+        &self,
+        network: &NetworkId,
+        live: &LiveNetwork,
+        node: &NodeId,
+    ) -> Result<(), StoreError> {
+        if let Some(member) = self.store.member(network, node).await? {
+            publish_presence(&mut live.hub(), &member);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! How is the database opened, checked and brought up to date? The only place that knows how its two kinds differ, with
+//! [`super::replicas`].
+
+use std::{fs::File, io, path::Path, sync::Once, time::Duration};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sqlx::{
+    AnyPool, ConnectOptions as _, Connection as _,
+    any::{AnyConnectOptions, AnyPoolOptions},
+};
+use tokio::time::timeout;
+
+use super::{
+    error::{Cause, StoreError, doing},
+    file,
+};
+use crate::database::{Database, PostgresUrl};
+
+/// Readers at once; with SQLite each costs a thread and a page cache of 2 MB.
+const READERS: u32 = 4;
+
+/// A database that is not there within this time is not there.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What each connection to SQLite is told first. `synchronous = FULL` means that what was acknowledged outlasts a power cut;
+/// another program that reads the file (a backup) may hold it for 5 s.
+const SQLITE: &[&str] = &[
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+];
+
+/// What each connection to PostgreSQL is told first. A server that was cut off in the middle of a change must not hold up the
+/// others for long, nor wait for them longer than a request may take.
+const POSTGRES: &[&str] = &[
+    "SET idle_in_transaction_session_timeout = '10s'",
+    "SET lock_timeout = '10s'",
+    "SET statement_timeout = '20s'",
+];
+
+/// Characters of a path that stand for themselves in a URL.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
+/// An open database, not begun yet.
+pub(super) struct Opened {
+    pub(super) writer: AnyPool,
+    pub(super) readers: AnyPool,
+    pub(super) sharing: Sharing,
+}
+
+/// Whether other servers may use the database.
+#[derive(Debug)]
+pub(super) enum Sharing {
+    /// No: they would not hear of this one's changes. The lock is held until it is dropped.
+    Alone { _lock: File },
+    /// Yes, at this address.
+    Shared(PostgresUrl),
+}
+
+/// Opens the database, makes it if it is a missing file, and brings its schema up to date.
+pub(super) async fn open(database: &Database) -> Result<Opened, StoreError> {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+    match database {
+        Database::Sqlite(path) => open_sqlite(path).await,
+        Database::Postgres(url) => open_postgres(url).await,
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
+    file::make_private(path).map_err(doing("make the file"))?;
+    let lock = file::lock_beside(path)?;
+    let url = sqlite_url(path)?;
+    // One connection, so that writers queue instead of meeting SQLITE_BUSY.
+    let writer = pool(1, SQLITE)
+        .connect_with(options(&url)?)
+        .await
+        .map_err(doing("open the file"))?;
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&writer)
+        .await
+        .map_err(doing("check the file"))?;
+    if verdict != "ok" {
+        return Err(doing("check the file")(Cause::Damaged(verdict)));
+    }
+    sqlx::migrate!("./migrations/sqlite")
+        .run(&writer)
+        .await
+        .map_err(doing("bring the schema up to date"))?;
+    let readers = pool(READERS, SQLITE).connect_lazy_with(options(&format!("{url}?mode=ro"))?);
+    Ok(Opened {
+        writer,
+        readers,
+        sharing: Sharing::Alone { _lock: lock },
+    })
+}
+
+async fn open_postgres(url: &PostgresUrl) -> Result<Opened, StoreError> {
+    const OPERATION: &str = "connect to PostgreSQL";
+    // A pool that gets no connection does not say why.
+    let options = options(url.expose())?;
+    timeout(ACQUIRE_TIMEOUT, options.connect())
+        .await
+        .map_err(|_| doing(OPERATION)(io::Error::from(io::ErrorKind::TimedOut)))?
+        .map_err(doing(OPERATION))?
+        .close()
+        .await
+        .map_err(doing(OPERATION))?;
+    // Changes wait for one another anyway (see [`super::Store::begin`]); the second is there when the first broke.
+    let writer = pool(2, POSTGRES)
+        .connect_with(options.clone())
+        .await
+        .map_err(doing(OPERATION))?;
+    sqlx::migrate!("./migrations/postgres")
+        .run(&writer)
+        .await
+        .map_err(doing("bring the schema up to date"))?;
+    let readers = pool(READERS, POSTGRES).connect_lazy_with(options);
+    Ok(Opened {
+        writer,
+        readers,
+        sharing: Sharing::Shared(url.clone()),
+    })
+}
+
+fn pool(connections: u32, first: &'static [&'static str]) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for statement in first {
+                    sqlx::query(*statement).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+}
+
+fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
+    url.parse().map_err(doing("understand the database URL"))
+}
+
+fn sqlite_url(path: &Path) -> Result<String, StoreError> {
+    const OPERATION: &str = "name the file";
+    let absolute = std::path::absolute(path).map_err(doing(OPERATION))?;
+    let text = absolute
+        .to_str()
+        .ok_or_else(|| doing(OPERATION)(Cause::NotText))?;
+    Ok(format!("sqlite://{}", utf8_percent_encode(text, PATH)))
+}

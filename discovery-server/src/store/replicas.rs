@@ -1,0 +1,265 @@
+//! How do several servers share a PostgreSQL database: who is at work, whose clients are connected where, and what do they
+//! tell each other? With SQLite there is one server, and all of this does nothing.
+
+use mesh_wire::{NetworkId, NodeId};
+use sqlx::{AnyConnection, postgres::PgListener};
+
+use super::{
+    Store, StoreError,
+    error::doing,
+    open::Sharing,
+    rows::{self, signed, unsigned},
+};
+use crate::news::{Change, News};
+
+/// Servers listen for this.
+const CHANNEL: &str = "discovery_news";
+
+/// Tells all who listen, when the change is committed.
+const NOTIFY: &str = "NOTIFY discovery_news";
+
+/// A server that has not been heard of for so long is dead; it renews three times as often.
+const LEASE: &str = "15 seconds";
+
+/// News are kept this long. A server that heard nothing for half of it begins anew.
+const KEPT: &str = "10 minutes";
+
+/// News that are read at once.
+const BATCH: i64 = 1_000;
+
+/// What a server knows when it begins: what it has not missed, and who is connected elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    pub(crate) seq: u64,
+    pub(crate) present: Vec<(NetworkId, NodeId, u64)>,
+}
+
+/// Hears when others tell something.
+#[derive(Debug)]
+pub(crate) struct Listener(PgListener);
+
+impl Listener {
+    /// Waits until something was told, or may have been.
+    pub(crate) async fn heard(&mut self) -> Result<(), StoreError> {
+        let heard = self.0.try_recv().await;
+        heard
+            .map(drop)
+            .map_err(doing("listen to the other servers"))
+    }
+}
+
+impl Store {
+    /// Whether other servers may be at work on this database.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.sharing, Sharing::Shared(_))
+    }
+
+    /// Listens for news, if there may be any.
+    pub(crate) async fn listener(&self) -> Result<Option<Listener>, StoreError> {
+        const OPERATION: &str = "listen to the other servers";
+        let Sharing::Shared(url) = &self.sharing else {
+            return Ok(None);
+        };
+        let mut listener = PgListener::connect(url.expose())
+            .await
+            .map_err(doing(OPERATION))?;
+        listener.listen(CHANNEL).await.map_err(doing(OPERATION))?;
+        Ok(Some(Listener(listener)))
+    }
+
+    /// Begins to be one of the servers of a shared database.
+    pub(crate) async fn enlist(&self) -> Result<Beginning, StoreError> {
+        const OPERATION: &str = "begin among the servers";
+        if !self.is_shared() {
+            return Ok(Beginning::default());
+        }
+        let mut tx = self.begin(OPERATION).await?;
+        let beginning = enlist(&mut tx, self.epoch)
+            .await
+            .map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(beginning)
+    }
+
+    /// Shows that this server is alive, and tells everybody who is offline because another one is not. `false`: this one
+    /// was taken for dead.
+    pub(crate) async fn renew_lease(&self) -> Result<bool, StoreError> {
+        const OPERATION: &str = "renew the lease";
+        let mut tx = self.begin(OPERATION).await?;
+        let alive = renew_lease(&mut tx, self.epoch)
+            .await
+            .map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(alive)
+    }
+
+    /// Leaves the servers of a shared database: whose clients are offline is known at once.
+    pub(crate) async fn resign(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "leave the other servers";
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut tx = self.begin(OPERATION).await?;
+        bury(&mut tx, self.epoch).await.map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))
+    }
+
+    /// What others told after `seq`, at most a batch.
+    pub(crate) async fn news(&self, seq: u64) -> Result<Vec<News>, StoreError> {
+        const OPERATION: &str = "read news";
+        let mut reader = self.reader().await?;
+        let query =
+            "SELECT seq, replica, network, change FROM news WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let rows = sqlx::query(query)
+            .bind(signed(seq))
+            .bind(BATCH)
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(doing(OPERATION))?;
+        let read = |row| rows::read_news(row).map_err(doing(OPERATION));
+        rows.iter().map(read).collect()
+    }
+
+    /// Tells the other servers something that is not about what is stored.
+    pub(crate) async fn tell(
+        &self,
+        network: &NetworkId,
+        change: &Change,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "tell the other servers";
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut tx = self.begin(OPERATION).await?;
+        let told = async {
+            // Lost with a crash of the database, which ends all connections anyway.
+            sqlx::query("SET LOCAL synchronous_commit = off")
+                .execute(&mut *tx)
+                .await?;
+            note_presence(&mut tx, network, (change, self.epoch)).await?;
+            tell(&mut tx, network, (change, self.epoch)).await
+        };
+        told.await.map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))
+    }
+
+    /// Tells the other servers a change that is made in `tx`.
+    pub(super) async fn tell_in(
+        &self,
+        tx: &mut AnyConnection,
+        network: &NetworkId,
+        change: &Change,
+    ) -> Result<(), sqlx::Error> {
+        match self.is_shared() {
+            true => tell(tx, network, (change, self.epoch)).await,
+            false => Ok(()),
+        }
+    }
+}
+
+async fn tell(
+    tx: &mut AnyConnection,
+    network: &NetworkId,
+    (change, replica): (&Change, u64),
+) -> Result<(), sqlx::Error> {
+    let text =
+        serde_json::to_string(change).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    sqlx::query("INSERT INTO news (replica, network, change) VALUES ($1, $2, $3)")
+        .bind(signed(replica))
+        .bind(network.as_str())
+        .bind(text)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(NOTIFY).execute(tx).await.map(drop)
+}
+
+async fn note_presence(
+    tx: &mut AnyConnection,
+    network: &NetworkId,
+    (change, replica): (&Change, u64),
+) -> Result<(), sqlx::Error> {
+    let (query, node) = match change {
+        // A network that was deleted meanwhile, or a lease that was lost, leaves nothing to note.
+        Change::Online { node } => (
+            "INSERT INTO presence (network, node_id, replica) \
+             SELECT networks.id, $2, replicas.id FROM networks, replicas WHERE networks.id = $1 AND replicas.id = $3 \
+             ON CONFLICT DO NOTHING",
+            node,
+        ),
+        Change::Offline { node, .. } => (
+            "DELETE FROM presence WHERE network = $1 AND node_id = $2 AND replica = $3",
+            node,
+        ),
+        Change::Joined { .. }
+        | Change::Updated { .. }
+        | Change::Left { .. }
+        | Change::Revoked { .. }
+        | Change::Deleted
+        | Change::Signal { .. }
+        | Change::Undeliverable { .. } => return Ok(()),
+    };
+    sqlx::query(query)
+        .bind(network.as_str())
+        .bind(node.to_string())
+        .bind(signed(replica))
+        .execute(tx)
+        .await
+        .map(drop)
+}
+
+async fn enlist(tx: &mut AnyConnection, replica: u64) -> Result<Beginning, sqlx::Error> {
+    bury(tx, replica).await?;
+    let query = "INSERT INTO replicas (id, alive_until) VALUES ($1, now() + CAST($2 AS interval))";
+    sqlx::query(query)
+        .bind(signed(replica))
+        .bind(LEASE)
+        .execute(&mut *tx)
+        .await?;
+    let seq = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM news")
+        .fetch_one(&mut *tx)
+        .await?;
+    let query = sqlx::query("SELECT network, node_id, replica FROM presence");
+    let rows = query.fetch_all(tx).await?;
+    let present: Result<Vec<_>, sqlx::Error> = rows.iter().map(rows::read_presence).collect();
+    Ok(Beginning {
+        seq: unsigned(seq),
+        present: present?,
+    })
+}
+
+async fn renew_lease(tx: &mut AnyConnection, replica: u64) -> Result<bool, sqlx::Error> {
+    let query = "UPDATE replicas SET alive_until = now() + CAST($2 AS interval) WHERE id = $1";
+    let renewed = sqlx::query(query)
+        .bind(signed(replica))
+        .bind(LEASE)
+        .execute(&mut *tx)
+        .await?;
+    let dead = sqlx::query_scalar("SELECT id FROM replicas WHERE alive_until < now()");
+    let dead: Vec<i64> = dead.fetch_all(&mut *tx).await?;
+    for replica in dead {
+        bury(tx, unsigned(replica)).await?;
+    }
+    sqlx::query("DELETE FROM news WHERE told_at < now() - CAST($1 AS interval)")
+        .bind(KEPT)
+        .execute(tx)
+        .await?;
+    Ok(renewed.rows_affected() > 0)
+}
+
+/// Removes a server, and tells everybody that its clients are not connected to it any more.
+async fn bury(tx: &mut AnyConnection, replica: u64) -> Result<(), sqlx::Error> {
+    let query = "DELETE FROM presence WHERE replica = $1 RETURNING network, node_id, replica";
+    let gone = sqlx::query(query)
+        .bind(signed(replica))
+        .fetch_all(&mut *tx)
+        .await?;
+    for row in &gone {
+        let (network, node, replica) = rows::read_presence(row)?;
+        tell(tx, &network, (&Change::Offline { node, replica }, 0)).await?;
+    }
+    sqlx::query("DELETE FROM replicas WHERE id = $1")
+        .bind(signed(replica))
+        .execute(tx)
+        .await
+        .map(drop)
+}

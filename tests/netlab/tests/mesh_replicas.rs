@@ -1,0 +1,163 @@
+//! Are two discovery servers on one PostgreSQL database as good as one, and is one of them enough?
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use netlab::{Daemon, Discovery, Host, Lab, Nat, Postgres, wait_until};
+
+/// News go round in milliseconds; the rest is for a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Scene {
+    server: Host,
+    replicas: [Discovery; 2],
+    _postgres: Postgres,
+    lab: Lab,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let lab = Lab::new(name).unwrap();
+        let server = lab.internet().public_host("server").unwrap();
+        let postgres = Postgres::start(&server).unwrap();
+        let replica =
+            |number| Discovery::start_replica(&server, number, &postgres.database()).unwrap();
+        Self {
+            replicas: [replica(0), replica(1)],
+            server,
+            _postgres: postgres,
+            lab,
+        }
+    }
+
+    /// A machine behind a router of its own whose daemon is started with these words.
+    fn daemon(&self, name: &str, how: [&str; 2]) -> Daemon {
+        let home = self
+            .lab
+            .internet()
+            .home(&format!("h{name}"), Nat::PortRestricted);
+        let host = home.unwrap().host(name).unwrap();
+        Daemon::up(&host, &[&how[..], &["--name", name]].concat()).unwrap()
+    }
+
+    /// A link to the other server than the one that `link` names.
+    fn other_way(&self, link: &str) -> String {
+        let [first, second] = self.replicas.each_ref().map(Discovery::url);
+        assert!(link.contains(&first), "{link}");
+        link.replace(&first, &second)
+    }
+
+    /// Members of the network as a server lists them.
+    fn members(&self, replica: usize) -> u64 {
+        let text = self
+            .server
+            .sh(&format!(
+                "curl -sf {}/metrics",
+                self.replicas[replica].url()
+            ))
+            .unwrap()
+            .stdout;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("discovery_peers "));
+        line.unwrap().parse().unwrap()
+    }
+}
+
+fn sees(daemon: &Daemon, peer: &str, online: bool) {
+    wait_until(
+        &format!("{} sees {peer} {online}", daemon.name),
+        Duration::from_secs(30),
+        || {
+            let status = daemon.status()?;
+            let peers = status["peers"].as_array().unwrap();
+            Ok(peers
+                .iter()
+                .any(|known| known["name"] == peer && known["online"] == online))
+        },
+    )
+    .unwrap();
+}
+
+#[test]
+fn members_at_two_servers_of_one_database_meet() {
+    let scene = Scene::new("replicas-meet");
+    let ann = scene.daemon("ann", ["--server", &scene.replicas[0].url()]);
+    let link = ann.join_link().unwrap();
+    let bob = scene.daemon("bob", ["--join", &scene.other_way(&link)]);
+    let at = bob.status().unwrap()["server"]["url"].to_string();
+    assert!(at.contains(&scene.replicas[1].url()), "{at}");
+    // Their letters cross from one server to the other.
+    ann.first_echo(&bob, SOON).unwrap();
+    sees(&ann, "bob", true);
+    sees(&bob, "ann", true);
+
+    // Gone in good order, and without a word.
+    bob.ask(&["down"]).unwrap();
+    bob.process.wait(SOON).unwrap();
+    sees(&ann, "bob", false);
+    let bob = Daemon::up(bob.host(), &[]).unwrap();
+    sees(&ann, "bob", true);
+    bob.first_echo(&ann, SOON).unwrap();
+
+    // What one server takes, the other tells.
+    ann.ask(&["revoke", "bob"]).unwrap();
+    wait_until("bob is out", SOON, || {
+        let status = ann.status()?;
+        Ok(status["peers"].as_array().unwrap().is_empty())
+    })
+    .unwrap();
+    assert_eq!((scene.members(0), scene.members(1)), (1, 1));
+}
+
+#[test]
+fn either_of_two_servers_may_be_killed_while_joins_and_events_go_on() {
+    let mut scene = Scene::new("replicas-die");
+    let ann = scene.daemon("ann", ["--server", &scene.replicas[0].url()]);
+    let link = ann.join_link().unwrap();
+    let links = [link.clone(), scene.other_way(&link)];
+    let bob = scene.daemon("bob", ["--join", &links[1]]);
+    ann.first_echo(&bob, SOON).unwrap();
+    let watching = [&ann, &bob];
+
+    for round in 0..4_usize {
+        let (dead, alive) = (round % 2, 1 - round % 2);
+        scene.replicas[dead].process.kill().unwrap();
+        // REST, a join and its event, and the first path of the new member, at the one that is left.
+        let name = format!("net{round}");
+        let body = format!(
+            "{{\"id\":\"{name}\",\"cidr\":\"10.9.0.0/16\",\"admission_token\":\"{}\"}}",
+            "t".repeat(40)
+        );
+        let url = scene.replicas[alive].url();
+        let create = format!(
+            "curl -sf -H 'content-type: application/json' -d '{body}' {url}/api/v1/mesh/networks"
+        );
+        scene.server.sh(&create).unwrap();
+        let newcomer = scene.daemon(&format!("new{round}"), ["--join", &links[alive]]);
+        sees(watching[alive], &newcomer.name, true);
+        newcomer.first_echo(watching[alive], SOON).unwrap();
+
+        // The one that comes back tells its clients what they missed.
+        scene.replicas[dead] = scene.replicas[dead].restart().unwrap();
+        sees(watching[dead], &newcomer.name, true);
+        newcomer.first_echo(watching[dead], SOON).unwrap();
+    }
+    assert_eq!((scene.members(0), scene.members(1)), (6, 6));
+    sees(&ann, "bob", true);
+    sees(&bob, "ann", true);
+}
+
+#[test]
+fn whoever_was_connected_to_a_server_that_died_is_offline_for_the_others() {
+    let scene = Scene::new("replicas-lease");
+    let ann = scene.daemon("ann", ["--server", &scene.replicas[0].url()]);
+    let link = scene.other_way(&ann.join_link().unwrap());
+    let bob = scene.daemon("bob", ["--join", &link]);
+    sees(&ann, "bob", true);
+    // Both at one blow: the server cannot say that bob is gone, nor can he.
+    scene.replicas[1].process.kill().unwrap();
+    bob.kill().unwrap();
+    sees(&ann, "bob", false);
+}
