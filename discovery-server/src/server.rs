@@ -214,7 +214,7 @@ impl Running {
         if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
             tracing::warn!("some event connections did not end in time");
         }
-        let saved = app.networks.save_last_seen().await;
+        let saved = app.networks.save_last_seen(true).await;
         let resigned = app.networks.store.resign().await;
         app.networks.store.close().await;
         saved.and(resigned)
@@ -254,7 +254,7 @@ async fn serve_stun(socket: &UdpSocket, app: &App) {
 async fn save_last_seen(app: &App) {
     loop {
         tokio::time::sleep(SAVE_INTERVAL).await;
-        if let Err(error) = app.networks.save_last_seen().await {
+        if let Err(error) = app.networks.save_last_seen(false).await {
             tracing::error!(%error, "will try again");
         }
     }

@@ -19,6 +19,7 @@ use sqlx::{Any, AnyPool, Transaction, pool::PoolConnection};
 
 use open::Sharing;
 pub(crate) use replicas::{Beginning, Listener};
+pub(crate) use rows::Wanted;
 pub(crate) use trust::{Rejection, Revoked};
 
 use crate::{
@@ -232,12 +233,28 @@ impl Store {
             .map_err(doing("list the revocations"))
     }
 
-    /// All members of a network in order of name.
-    pub(crate) async fn members(&self, network: &NetworkId) -> Result<Vec<Member>, StoreError> {
+    /// Members of a network in order of name: so many, behind that name.
+    pub(crate) async fn members(
+        &self,
+        network: &NetworkId,
+        (after, most): (&str, usize),
+    ) -> Result<Vec<Member>, StoreError> {
         let mut reader = self.reader().await?;
-        rows::members(&mut reader, network)
+        rows::members(&mut reader, network, (after, most))
             .await
             .map_err(doing("list the peers"))
+    }
+
+    /// The members of a network that a client asks for.
+    pub(crate) async fn find_members(
+        &self,
+        network: &NetworkId,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<Member>, StoreError> {
+        let mut reader = self.reader().await?;
+        rows::find_members(&mut reader, network, wanted)
+            .await
+            .map_err(doing("find peers"))
     }
 
     /// How many members a network has.

@@ -23,6 +23,9 @@ use crate::{app::App, mailbox::ConnectionId, membership::Attached, slots::Slot};
 /// A member signs its hello as soon as it has the challenge; this bears with slow links.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Each connection holds one of these all the time, and most say next to nothing.
+const READ_BUFFER: usize = 2 * 1024;
+
 /// Events of a network, and signals between its members, over a WebSocket. Each message is JSON with a `type`. The
 /// server first sends `challenge` and `snapshot`. A client that answers with `hello` becomes that member's presence
 /// and mailbox; who was let in with the admission token must do so within 10 s, who has the admin token may just watch. The token must be in the Authorization header.
@@ -59,7 +62,7 @@ pub(super) async fn events(
         .fix("connect with a WebSocket client")
     })?;
     let (attachment, list) = match app.networks.attach(&network).await? {
-        Attached::Yes(attachment, list) => (attachment, list),
+        Attached::Yes(attachment, list, complete) => (attachment, (list, complete)),
         Attached::TooMany => {
             let title = "this network has too many event connections";
             return Err(
@@ -74,6 +77,7 @@ pub(super) async fn events(
         id: attachment.id,
     };
     let upgrade = upgrade
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| {

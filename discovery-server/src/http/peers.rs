@@ -4,14 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Path, State},
-    http::{HeaderMap, StatusCode},
+    extract::{ConnectInfo, Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use mesh_wire::{
     NodeId,
     discovery::RegisterPeer,
-    peer_info::{Directory, PeerRecord},
+    peer_info::PeerRecord,
     place::is_host,
     trust::{Certificate, Root},
 };
@@ -94,15 +94,21 @@ pub(super) async fn register(
     Ok((status, Json(info)).into_response())
 }
 
-/// All members, online or not, in order of name.
+/// All members, online or not, in order of name: 1,000 at a time. Where there are more, a `Link` header with `rel="next"`
+/// (RFC 8288) leads to them.
 #[utoipa::path(
     get,
     path = "/api/v1/mesh/networks/{id}/peers",
     tag = "peers",
-    params(("id" = String, Path, description = "The network's name")),
+    params(
+        ("id" = String, Path, description = "The network's name"),
+        ("after" = Option<String>, Query, description = "Begin behind this name"),
+    ),
     security(("admission_token" = []), ("admin_token" = [])),
     responses(
         (status = 200, description = "The members", body = schema::Directory),
+        (status = 400, description = "Not a query of this address", body = schema::Problem,
+         content_type = "application/problem+json"),
         (status = 401, description = "No such network, or not its token", body = schema::Problem,
          content_type = "application/problem+json"),
         (status = 404, description = "No such network (told to the administrator only)", body = schema::Problem,
@@ -112,10 +118,33 @@ pub(super) async fn register(
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    page: Result<Query<Page>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Json<Directory>, Refusal> {
+) -> Result<Response, Refusal> {
     let (network, _) = admit(&app, &headers, &id).await?;
-    Ok(Json(app.networks.directory(&network.id).await?))
+    let Query(page) = page.map_err(|rejection| {
+        Refusal::new(400, "malformed-query", "the address was not understood")
+            .detail(rejection.body_text())
+            .fix("ask without a query, or with ?after=NAME")
+    })?;
+    let after = page.after.unwrap_or_default();
+    let (list, is_last) = app.networks.directory(&network.id, &after).await?;
+    let next = list.peers.last().filter(|_| !is_last).map(|last| {
+        // Names are DNS labels: nothing in them means anything in a URL.
+        let id = &network.id;
+        let link = format!(
+            "</api/v1/mesh/networks/{id}/peers?after={}>; rel=\"next\"",
+            last.name
+        );
+        [(header::LINK, link)]
+    });
+    Ok((next, Json(list)).into_response())
+}
+
+/// Which part of the list.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Page {
+    after: Option<String>,
 }
 
 /// Deregister a node. Members can deregister only themselves: besides the admission token this needs the headers

@@ -41,20 +41,23 @@ impl Networks {
                 if let Some(member) = self.store.member(network, &node).await? {
                     let mut hub = live.hub();
                     let peer = Box::new(info(&hub, &member));
-                    hub.publish(|revision| ServerMessage::PeerJoined { revision, peer });
+                    hub.publish(Some(&node), |revision| ServerMessage::PeerJoined {
+                        revision,
+                        peer,
+                    });
                 }
             }
             Change::Updated { node } => self.show(network, &live, &node).await?,
             Change::Left { node } => {
                 let mut hub = live.hub();
-                hub.publish(|revision| ServerMessage::PeerLeft {
+                hub.publish(Some(&node), |revision| ServerMessage::PeerLeft {
                     revision,
                     node_id: node,
                 });
                 hub.forget(&node);
             }
             Change::Revoked { revocation } => {
-                live.hub().publish(|revision| ServerMessage::Revoked {
+                live.hub().publish(None, |revision| ServerMessage::Revoked {
                     revision,
                     revocation,
                 })
@@ -78,11 +81,8 @@ impl Networks {
                 to,
                 payload,
             } => {
-                let message = ServerMessage::Signal { from, payload };
-                let is_ours = replica == self.store.epoch();
-                if is_ours && !live.hub().deliver(&to, &message) {
-                    let lost = Change::Undeliverable { from, to };
-                    self.store.tell(network, &lost).await?;
+                if replica == self.store.epoch() {
+                    self.deliver_here(network, (from, to), payload).await?;
                 }
             }
             Change::Undeliverable { from, to } => {
@@ -91,6 +91,22 @@ impl Networks {
             }
         }
         Ok(())
+    }
+
+    /// Delivers a letter that another server took, because its receiver is connected here.
+    async fn deliver_here(
+        &self,
+        network: &NetworkId,
+        (from, to): (NodeId, NodeId),
+        payload: String,
+    ) -> Result<(), StoreError> {
+        self.introduce(network, (&from, &to)).await?;
+        let message = ServerMessage::Signal { from, payload };
+        if self.live(network).hub().deliver(&to, &message) {
+            return Ok(());
+        }
+        let lost = Change::Undeliverable { from, to };
+        self.store.tell(network, &lost).await
     }
 
     /// Tells the other servers who came or went here. What they do not hear of makes this server begin anew.

@@ -1,6 +1,9 @@
 //! How is a network or a member written into a row, and read back?
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use mesh_wire::{NetworkId, NodeId, WireGuardKey, peer_info::PeerRecord};
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
@@ -62,11 +65,14 @@ pub(super) async fn insert_network(
 pub(super) async fn members(
     connection: &mut AnyConnection,
     network: &NetworkId,
+    (after, most): (&str, usize),
 ) -> Result<Vec<Member>, sqlx::Error> {
-    let query =
-        "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = $1 ORDER BY name";
+    let query = "SELECT record, name, virtual_ip, last_seen FROM peers \
+                 WHERE network = $1 AND name > $2 ORDER BY name LIMIT $3";
     let rows = sqlx::query(query)
         .bind(network.as_str())
+        .bind(after)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
     rows.iter().map(read_member).collect()
@@ -85,6 +91,44 @@ pub(super) async fn member(
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(read_member).transpose()
+}
+
+/// Whom a client asks for: by node, address or name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) nodes: &'a [NodeId],
+    pub(crate) addresses: &'a [IpAddr],
+    pub(crate) names: &'a [String],
+}
+
+pub(super) async fn find_members(
+    connection: &mut AnyConnection,
+    network: &NetworkId,
+    wanted: Wanted<'_>,
+) -> Result<Vec<Member>, sqlx::Error> {
+    let mut found = Vec::new();
+    for node in wanted.nodes {
+        found.extend(member(connection, network, node).await?);
+    }
+    let by_address = "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = $1 AND virtual_ip = $2";
+    for address in wanted.addresses {
+        let IpAddr::V4(address) = address else {
+            continue;
+        };
+        let query = sqlx::query(by_address)
+            .bind(network.as_str())
+            .bind(i64::from(u32::from(*address)));
+        let row = query.fetch_optional(&mut *connection).await?;
+        found.extend(row.as_ref().map(read_member).transpose()?);
+    }
+    let by_name =
+        "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = $1 AND name = $2";
+    for name in wanted.names {
+        let query = sqlx::query(by_name).bind(network.as_str()).bind(name);
+        let row = query.fetch_optional(&mut *connection).await?;
+        found.extend(row.as_ref().map(read_member).transpose()?);
+    }
+    Ok(found)
 }
 
 pub(super) async fn put_member(

@@ -127,7 +127,7 @@ pub(super) async fn revoke(
         .bind(revocation.to_text())
         .execute(&mut *tx)
         .await?;
-    let members = rows::members(tx, network).await?;
+    let members = rows::members(tx, network, ("", usize::MAX)).await?;
     let mut out = Vec::new();
     for member in members
         .iter()

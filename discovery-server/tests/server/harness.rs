@@ -307,6 +307,7 @@ pub(crate) async fn problem(answer: Response) -> Problem {
 pub(crate) struct Events {
     stream: WebSocketStream<tokio::net::TcpStream>,
     pub(crate) nonce: String,
+    pub(crate) complete: bool,
     pub(crate) list: Directory,
 }
 
@@ -331,6 +332,7 @@ impl Events {
         let mut events = Self {
             stream,
             nonce: String::new(),
+            complete: true,
             list: Directory::default(),
         };
         let ServerMessage::Challenge { nonce } = events.next().await else {
@@ -338,6 +340,7 @@ impl Events {
         };
         let ServerMessage::Snapshot {
             revision,
+            complete,
             peers,
             revocations,
         } = events.next().await
@@ -345,6 +348,7 @@ impl Events {
             panic!("the second message is no snapshot");
         };
         events.nonce = nonce;
+        events.complete = complete;
         events.list = Directory {
             revision,
             peers,

@@ -6,6 +6,7 @@ mod bodies;
 mod crowds;
 mod events;
 mod harness;
+mod large;
 mod life;
 mod slow;
 mod starting;

@@ -19,6 +19,16 @@ use crate::{
 /// The greatest WebSocket message or request body that either side accepts, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
+/// Up to so many members each client has the whole list and hears of every change. Above, each hears of those that it
+/// follows: what a change costs would grow with the square of the network's size.
+pub const MAX_WHOLE_LIST: usize = 200;
+
+/// Nodes and addresses that one [`ClientMessage::Follow`] may name: the answer to it is then at most some 100 kB.
+pub const MAX_FOLLOW: usize = 64;
+
+/// Members that one connection may follow.
+pub const MAX_FOLLOWED: usize = 1_000;
+
 /// The greatest signal payload that the server forwards, in bytes.
 pub const MAX_SIGNAL: usize = 8 * 1024;
 
@@ -101,6 +111,20 @@ pub enum ClientMessage {
         /// Opaque to the server: JSON of [`crate::signal::Signal`], at most [`MAX_SIGNAL`] bytes.
         payload: String,
     },
+    /// Asks for members of a network whose list is not whole, and to hear of their changes from now on. Those that are
+    /// found come as [`ServerMessage::PeerUpdated`]. Nodes are followed also before they are members. At most [`MAX_FOLLOW`]
+    /// in all.
+    Follow {
+        /// Who.
+        #[serde(default)]
+        nodes: Vec<NodeId>,
+        /// Whoever has these virtual addresses now.
+        #[serde(default)]
+        addresses: Vec<IpAddr>,
+        /// Whoever has these names now.
+        #[serde(default)]
+        names: Vec<String>,
+    },
 }
 
 /// What the server says on the event WebSocket.
@@ -116,7 +140,10 @@ pub enum ServerMessage {
     Snapshot {
         /// The revision that the list is at.
         revision: u64,
-        /// All members.
+        /// Whether `peers` are all members, and whoever is not among them is none. If not, ask with [`ClientMessage::Follow`].
+        #[serde(default = "yes")]
+        complete: bool,
+        /// All members, or none.
         peers: Vec<PeerInfo>,
         /// As [`crate::peer_info::Directory::revocations`].
         #[serde(default)]
@@ -167,6 +194,10 @@ pub enum ServerMessage {
         /// Why, and what helps.
         problem: Problem,
     },
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The bytes that a [`ClientMessage::Hello`] signs: bound to network and challenge, so that neither another network

@@ -13,7 +13,7 @@ use axum::{
 use data_encoding::BASE64;
 use mesh_wire::{
     NetworkId, NodeId,
-    discovery::{ClientMessage, MAX_SIGNAL, ServerMessage, hello_bytes},
+    discovery::{ClientMessage, MAX_FOLLOW, MAX_FOLLOWED, MAX_SIGNAL, ServerMessage, hello_bytes},
     peer_info::Directory,
     problem::Problem,
 };
@@ -24,7 +24,7 @@ use crate::{
     mailbox::{Attachment, ConnectionId, Ending, encode},
     rate::{Bucket, Rate},
     slots::Slot,
-    store::StoreError,
+    store::{StoreError, Wanted},
 };
 
 /// Keeps NAT mappings alive, whose shortest usual lifetime for TCP is some minutes, and shows who is gone.
@@ -43,6 +43,12 @@ const FAREWELL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 const SIGNAL_RATE: Rate = Rate {
     burst: 64,
     refill: Duration::from_millis(50),
+};
+
+/// Whoever starts asks for all that it knew before; later, for whom it wants to reach.
+const FOLLOW_RATE: Rate = Rate {
+    burst: 32,
+    refill: Duration::from_millis(250),
 };
 
 /// Why the loop of a connection ends.
@@ -64,6 +70,7 @@ pub(super) struct Connection {
     nonce: String,
     node: Option<NodeId>,
     signals: Bucket,
+    follows: Bucket,
     heard: Instant,
 }
 
@@ -86,6 +93,7 @@ impl Connection {
             nonce: String::new(),
             node: None,
             signals: Bucket::new(now),
+            follows: Bucket::new(now),
             heard: now,
         }
     }
@@ -95,10 +103,10 @@ impl Connection {
     pub(super) async fn run(
         &mut self,
         attachment: Attachment,
-        list: Directory,
+        (list, complete): (Directory, bool),
         hello_within: Option<Duration>,
     ) -> End {
-        match self.greet(list).await {
+        match self.greet(list, complete).await {
             Ok(()) => self.serve(attachment, hello_within).await,
             Err(end) => end,
         }
@@ -141,7 +149,7 @@ impl Connection {
     }
 
     /// Sends the challenge and the whole list.
-    async fn greet(&mut self, list: Directory) -> Result<(), End> {
+    async fn greet(&mut self, list: Directory, complete: bool) -> Result<(), End> {
         let mut random = [0_u8; 32];
         getrandom::fill(&mut random).map_err(|error| {
             tracing::error!(%error, "no random numbers");
@@ -152,6 +160,7 @@ impl Connection {
         self.send(ServerMessage::Challenge { nonce }).await?;
         self.send(ServerMessage::Snapshot {
             revision: list.revision,
+            complete,
             peers: list.peers,
             revocations: list.revocations,
         })
@@ -251,6 +260,18 @@ impl Connection {
         match message {
             ClientMessage::Hello { node_id, signature } => self.hello(node_id, &signature).await,
             ClientMessage::Signal { to, payload } => self.signal(to, payload).await,
+            ClientMessage::Follow {
+                nodes,
+                addresses,
+                names,
+            } => {
+                let wanted = Wanted {
+                    nodes: &nodes,
+                    addresses: &addresses,
+                    names: &names,
+                };
+                self.follow(wanted).await
+            }
         }
     }
 
@@ -309,6 +330,37 @@ impl Connection {
             .fix("wait a second and send it again")
         } else {
             return self.forward(to, payload).await;
+        };
+        self.send(ServerMessage::Error { problem }).await
+    }
+
+    async fn follow(&mut self, wanted: Wanted<'_>) -> Result<(), End> {
+        let count = wanted.nodes.len() + wanted.addresses.len() + wanted.names.len();
+        let networks = Arc::clone(&self.app.networks);
+        let problem = if count > MAX_FOLLOW {
+            Problem::new(
+                413,
+                "follow-too-large",
+                "too many members were asked for at once",
+            )
+            .detail(format!("at most {MAX_FOLLOW} are followed by one message"))
+        } else if !self.follows.take(FOLLOW_RATE, Instant::now()) {
+            Problem::new(429, "too-many-follows", "members were asked for too often")
+                .fix("wait a second and ask again")
+        } else if !networks
+            .follow(&self.network, self.id, wanted)
+            .await
+            .map_err(failed)?
+        {
+            Problem::new(
+                429,
+                "follows-too-many",
+                "this connection follows too many members",
+            )
+            .detail(format!("it may follow {MAX_FOLLOWED}"))
+            .fix("connect again, and follow those that matter")
+        } else {
+            return Ok(());
         };
         self.send(ServerMessage::Error { problem }).await
     }

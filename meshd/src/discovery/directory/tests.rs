@@ -12,6 +12,7 @@ fn believed() -> Believed {
 
 fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
     ServerMessage::Snapshot {
+        complete: true,
         revision: 1,
         peers,
         revocations: Vec::new(),
