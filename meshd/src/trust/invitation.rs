@@ -93,6 +93,7 @@ impl Invitation {
         };
         Ok(JoinLink {
             server,
+            others: Vec::new(),
             network: self.network.clone(),
             admission,
             psk: self.psk.clone(),

@@ -312,6 +312,7 @@ fn example_network() -> Network {
 pub(crate) fn example_link() -> JoinLink {
     JoinLink {
         server: "http://198.51.100.2:7080/".parse().unwrap(),
+        others: Vec::new(),
         network: network_id(),
         admission: None,
         psk: NetworkPsk::from_bytes([42; 32]),

@@ -2,7 +2,7 @@
 //!
 //! `http://HOST:PORT/join/NETWORK?key=NETWORK_KEY#SECRET.CAPABILITY`. It is a URL, so that whoever opens it in a browser is
 //! told what to do with it; what is secret is in the fragment, which no client sends to the server (RFC 3986 section 3.5).
-//! The link of a network without a key has neither that nor a capability.
+//! The link of a network without a key has neither that nor a capability. Further servers are `server=URL` beside the key.
 
 use std::fmt;
 
@@ -19,11 +19,19 @@ const WHAT: &str = "join link";
 /// The port of a discovery server whose link or URL names none.
 pub const DEFAULT_SERVER_PORT: u16 = 7080;
 
+/// The most discovery servers of one network: each is asked by every member all the time.
+pub const MAX_SERVERS: usize = 8;
+
+/// Bytes of the longest DNS name (RFC 1035, 2.3.4).
+const MAX_HOST: usize = 253;
+
 /// An invitation to a network.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinLink {
     /// The discovery server: scheme, host and port, path `/`.
     pub server: Url,
+    /// Further discovery servers, in the order in which they are preferred; at most [`MAX_SERVERS`] with the first.
+    pub others: Vec<Url>,
     /// The network's name there.
     pub network: NetworkId,
     /// In a network with a key: what makes whoever has the link a member.
@@ -47,8 +55,15 @@ impl JoinLink {
         let mut url = self.server.clone();
         url.set_path(&format!("join/{}", self.network));
         let mut secret = self.psk.to_text();
+        if self.admission.is_some() || !self.others.is_empty() {
+            let key = self.admission.as_ref();
+            let key = key.map(|admission| ("key", admission.network_key.to_string()));
+            let others = self.others.iter();
+            url.query_pairs_mut()
+                .extend_pairs(key)
+                .extend_pairs(others.map(|other| ("server", other.as_str())));
+        }
         if let Some(admission) = &self.admission {
-            url.set_query(Some(&format!("key={}", admission.network_key)));
             secret.push('.');
             secret.push_str(&admission.capability.to_text());
         }
@@ -83,13 +98,32 @@ impl JoinLink {
             (Some(_), None) => return Err(wrong("is cut short: the invite behind '.' is missing")),
             (None, Some(_)) => return Err(wrong("lacks the network's key")),
         };
+        let server = server_url(&url)?;
         Ok(Self {
-            server: server_url(&url)?,
+            others: others(&url, &server)?,
+            server,
             network,
             admission,
             psk,
         })
     }
+}
+
+/// The further servers of a link to `first`.
+fn others(link: &Url, first: &Url) -> Result<Vec<Url>, DecodeError> {
+    let wrong = || DecodeError::new(WHAT, "names a further server that cannot be one");
+    let mut others: Vec<Url> = Vec::new();
+    for (_, text) in link.query_pairs().filter(|(name, _)| name == "server") {
+        let other = parse_server(&text).map_err(|_| wrong())?;
+        if other == *first || others.contains(&other) {
+            continue;
+        }
+        if others.len() + 1 >= MAX_SERVERS {
+            return Err(DecodeError::new(WHAT, "names more than 8 servers"));
+        }
+        others.push(other);
+    }
+    Ok(others)
 }
 
 /// What the link says, if an admin of that network said so.
@@ -141,6 +175,15 @@ fn server_url(url: &Url) -> Result<Url, DecodeError> {
             "must be an http or https URL with a host",
         ));
     }
+    if url.host_str().is_some_and(|host| host.len() > MAX_HOST) {
+        return Err(DecodeError::new("server address", "is too long"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(DecodeError::new(
+            "server address",
+            "must not hold a user name or a password",
+        ));
+    }
     let mut server = url.clone();
     server.set_path("/");
     server.set_query(None);
@@ -178,6 +221,7 @@ mod tests {
         let invite = Invite::sign(&root, &network, None, &terms).unwrap();
         JoinLink {
             server: Url::parse("http://198.51.100.2:7080/").unwrap(),
+            others: Vec::new(),
             network: root.network,
             admission: Some(Admission {
                 network_key: root.key,
@@ -205,9 +249,48 @@ mod tests {
         }
     }
 
+    fn with_others(link: JoinLink) -> JoinLink {
+        let others = ["https://b.example/", "http://[2001:db8::7]:7081/"];
+        JoinLink {
+            others: others.map(|url| Url::parse(url).unwrap()).to_vec(),
+            ..link
+        }
+    }
+
+    #[test]
+    fn further_servers_travel_beside_the_key() {
+        for link in [with_others(link()), with_others(without_key())] {
+            assert_eq!(JoinLink::parse(&link.to_text()), Ok(link));
+        }
+        let text = with_others(link()).to_text();
+        let old = link().to_text();
+        let (before, secret) = old.split_once('#').unwrap();
+        assert!(text.starts_with(before), "an older meshd finds the key");
+        assert!(text.ends_with(secret));
+        // One that is named twice is one.
+        let same = text.replace("#", "&server=https://b.example&server=198.51.100.2#");
+        assert_eq!(JoinLink::parse(&same), Ok(with_others(link())));
+    }
+
+    #[test]
+    fn a_link_with_a_server_that_cannot_be_one_or_with_too_many_is_refused() {
+        let old = link().to_text();
+        for bad in ["ftp://x", "", "http://u:p@h/", "http://"] {
+            let text = old.replace('#', &format!("&server={bad}#"));
+            assert!(JoinLink::parse(&text).is_err(), "{bad}");
+        }
+        let with = |count: usize| {
+            let others = (0..count).map(|n| format!("&server=10.0.0.{n}"));
+            JoinLink::parse(&old.replace('#', &format!("{}#", others.collect::<String>())))
+        };
+        assert_eq!(with(7).unwrap().others.len(), 7);
+        assert!(with(8).is_err());
+    }
+
     #[test]
     fn a_cut_link_is_refused_wherever_it_is_cut() {
-        for text in [link().to_text(), without_key().to_text()] {
+        let further = with_others(link());
+        for text in [link(), without_key(), further].map(|link| link.to_text()) {
             for cut in 0..text.len() {
                 assert!(JoinLink::parse(&text[..cut]).is_err(), "{}", &text[..cut]);
             }
@@ -260,7 +343,9 @@ mod tests {
         ] {
             assert_eq!(parse_server(text).unwrap().as_str(), url);
         }
-        assert!(parse_server("ftp://x").is_err());
-        assert!(parse_server("").is_err());
+        for bad in ["ftp://x", "", "http://ann:secret@x/", "ann@x"] {
+            assert!(parse_server(bad).is_err(), "{bad}");
+        }
+        assert!(parse_server(&"a".repeat(254)).is_err());
     }
 }

@@ -111,6 +111,7 @@ fn join_link(root: &Root, terms: &InviteTerms) -> io::Result<()> {
     let by_network = Invite::sign(root, &signer(1), None, terms).map_err(wrong)?;
     let link = JoinLink {
         server: parse_server("198.51.100.2").map_err(wrong)?,
+        others: Vec::new(),
         network: root.network.clone(),
         admission: Some(Admission {
             network_key: root.key,
