@@ -1,9 +1,10 @@
 //! How does this node come to be a member? From its state, from a join link, or by creating a network; and how does it
 //! sign what it registers?
 
+mod establish;
 mod register;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
@@ -13,26 +14,19 @@ use mesh_wire::{
     peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
 };
-use tokio::{sync::watch, time::sleep};
 use url::Url;
 
 use crate::{
     config::{Settings, Trust},
     discovery::{
         ServerError,
-        client::whole_seconds,
         rest::{Conversation, Rest},
         scope::Scope,
     },
-    prepare::refuse_overlap,
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
-    status::ServerStatus,
     trust::{self, anchor::Anchor, authority::Authority},
 };
-
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// This node as a member, or on its way to be one.
 pub struct Membership {
@@ -166,95 +160,6 @@ impl Membership {
         )
     }
 
-    /// Sees to it that the network exists and that we have an address in it. Tries until it works; only a refusal
-    /// ends it. `server` is kept informed meanwhile.
-    pub async fn establish(
-        &mut self,
-        rest: &Rest,
-        server: &watch::Sender<ServerStatus>,
-        interface: &str,
-    ) -> Result<Established, Problem> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let error = match self.attempt(rest, interface).await {
-                Ok(Ok(established)) => return Ok(established),
-                Ok(Err(error)) => error,
-                Err(problem) => {
-                    self.undo()?;
-                    return Err(problem);
-                }
-            };
-            let refused = problem_of(&error, rest.server(), &self.network);
-            if error.is_final() {
-                self.undo()?;
-                return Err(refused);
-            }
-            tracing::warn!(server = %rest.server(), %error, "discovery server not reached; trying again in {pause:?}");
-            server.send_modify(|status| {
-                status.error = Some(error.to_string());
-                status.retry_in_s = Some(whole_seconds(pause));
-            });
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// A first start that led nowhere leaves no network behind.
-    fn undo(&self) -> Result<(), Problem> {
-        if self.fresh {
-            self.state.remove_network()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The outer error is ours and final, the inner one the server's. Nothing is registered before it is certain that
-    /// this host can take part.
-    async fn attempt(
-        &mut self,
-        rest: &Rest,
-        interface: &str,
-    ) -> Result<Result<Established, ServerError>, Problem> {
-        let mut conversation = match rest.converse().await {
-            Ok(conversation) => conversation,
-            Err(error) => return Ok(Err(error)),
-        };
-        let network = match self.find_or_create(&mut conversation).await {
-            Ok(network) => network,
-            Err(error) => return Ok(Err(error)),
-        };
-        if network.network_key != self.network_key() {
-            return Err(problem::network_key_differs(&network.id, rest.server()));
-        }
-        let scope = self.scope();
-        if let Some(why) = scope.object_to_network(&network, false) {
-            return Err(problem::server_implausible(rest.server(), &why));
-        }
-        refuse_overlap(network.cidr, interface).await?;
-        self.network.cidr = network.cidr;
-        let own = match self.register(&mut conversation).await? {
-            Ok(own) => own,
-            Err(error) => return Ok(Err(error)),
-        };
-        let scope = Scope {
-            cidr: network.cidr,
-            ..scope
-        };
-        if let Some(why) = scope.object_to_own(&own) {
-            return Err(problem::server_implausible(rest.server(), &why));
-        }
-        self.registered(&own)?;
-        let members = match conversation.peers(&network.id).await {
-            Ok(members) => members,
-            Err(error) => return Ok(Err(error)),
-        };
-        Ok(Ok(Established {
-            network,
-            own,
-            members,
-        }))
-    }
-
     /// What the server may decide.
     pub fn scope(&self) -> Scope {
         Scope {
@@ -320,17 +225,6 @@ impl Membership {
             self.state.save_network(&self.network)?;
         }
         Ok(())
-    }
-}
-
-/// What the user sees of a server error.
-fn problem_of(error: &ServerError, server: &Url, network: &JoinedNetwork) -> Problem {
-    match error {
-        ServerError::Unreachable(why) => problem::server_unreachable(server, why),
-        ServerError::Refused(refusal) if refusal.code == "network-exists" => {
-            problem::network_exists(&network.id, server)
-        }
-        ServerError::Refused(refusal) => problem::server_refused(server, refusal),
     }
 }
 
