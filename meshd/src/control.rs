@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use mesh_wire::{NodeId, join_link::JoinLink};
 use tokio::sync::oneshot;
+use url::Url;
 
 use crate::{problem::Problem, status::PathKind, trust::authority::Offer};
 
@@ -37,6 +38,13 @@ pub enum Control {
         node: NodeId,
         /// Where the answer goes: it is signed and on its way to everybody.
         reply: oneshot::Sender<Result<(), Problem>>,
+    },
+    /// Uses other discovery servers.
+    Servers {
+        /// The whole list, in order of preference.
+        servers: Vec<Url>,
+        /// Where the answer goes: whether the configuration names others for the next start.
+        reply: oneshot::Sender<Result<bool, Problem>>,
     },
     /// Makes a join link for the network.
     Invite {

@@ -30,7 +30,7 @@ use crate::{
         client::{DiscoveryClient, Inlets},
         directory::Believed,
         hearsay::{Hearsay, Passed},
-        rest::Rest,
+        servers::Servers,
     },
     feed,
     lobby::{self, Meeting},
@@ -97,11 +97,10 @@ async fn live(
         });
     }
     let mut meeting = lobby::open(&prepared, tasks, shutdown).await?;
-    let rest = prepared.membership.rest();
     if prepared.membership.network().virtual_ips.is_empty() {
         let established = tokio::select! {
-            established = prepared.membership.establish(&rest, &meeting.server, &prepared.settings.device.name) => established?,
-            () = lobby::refuse_until_down(&mut meeting.control, shutdown) => return Ok(()),
+            established = prepared.membership.establish(&meeting.statuses, meeting.servers.watch(), &prepared.settings.device.name) => established?,
+            () = lobby::refuse_until_down(&mut meeting.control, (&meeting.servers, &meeting.statuses), shutdown) => return Ok(()),
         };
         let scope = prepared.membership.scope();
         let members = Believed::new(scope, established.members, unix_time())
@@ -114,7 +113,7 @@ async fn live(
     let plane = start_data_plane(&prepared, shutdown).await?;
     serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
     announce(&prepared, &meeting)?;
-    connect(prepared, meeting, rest, plane, tasks, shutdown).await
+    connect(prepared, meeting, plane, tasks, shutdown).await
 }
 
 async fn start_data_plane(
@@ -247,12 +246,11 @@ fn announce(prepared: &Prepared, meeting: &Meeting) -> Result<(), Problem> {
 async fn connect(
     prepared: Prepared,
     meeting: Meeting,
-    rest: Rest,
     plane: DataPlane,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<(), Problem> {
-    let virtual_ips = prepared.membership.network().virtual_ips.clone();
+    let virtual_ips = prepared.membership.network().virtual_ips;
     let link = plane.link(virtual_ips);
     let reached = link.node.clone();
     meeting.link.send_replace(Some(link));
@@ -279,20 +277,21 @@ async fn connect(
     let told = (signals, hearsay, commands.clone());
     let switchboard = switchboard(&prepared, &meeting, told, shutdown);
     let cached = Directory::clone(&meeting.directory.borrow());
+    let wanted = meeting.servers.watch();
+    let servers = Servers::new(prepared.ourselves(moved), meeting.statuses.clone());
     let (outlets, control) = meeting.part(commands);
     tasks.spawn(switchboard.run(events, control));
     let client = DiscoveryClient {
-        rest,
-        key: prepared.identity.signing_key().clone(),
-        heartbeat: prepared.settings.connection.heartbeat_interval,
+        servers,
+        wanted,
         believed: Believed::new(prepared.membership.scope(), cached, unix_time()),
         correspondence: correspondence(&prepared),
         renewed: BTreeMap::new(),
         reached,
         passed: Passed::default(),
+        under_way: Vec::new(),
         membership: prepared.membership,
         roster,
-        moved,
         outlets,
     };
     tasks.spawn(client.run(inlets, shutdown.clone()));
@@ -319,6 +318,7 @@ fn switchboard(
         signals,
         hearsay,
         directory: meeting.directory.subscribe(),
+        servers: meeting.servers.clone(),
         invite: prepared.invitation(),
         shutdown: shutdown.clone(),
     }
@@ -331,10 +331,10 @@ fn whereabouts(
 ) -> Whereabouts {
     Whereabouts {
         state: Arc::clone(&prepared.state),
-        network: prepared.membership.network().id.clone(),
+        network: prepared.membership.network().id,
         directory: meeting.directory.subscribe(),
         node,
-        server: meeting.server.subscribe(),
+        servers: meeting.statuses.subscribe(),
         commands,
     }
 }
@@ -342,10 +342,10 @@ fn whereabouts(
 fn correspondence(prepared: &Prepared) -> Correspondence {
     let network = prepared.membership.network();
     Correspondence::new(
-        network.id.clone(),
+        network.id,
         prepared.identity.node_id(),
         prepared.identity.wireguard_secret(),
-        network.psk.clone(),
+        network.psk,
     )
 }
 
@@ -375,8 +375,8 @@ async fn feed_data_plane(
     ));
     let stun = feed::StunFeed {
         configured: prepared.settings.stun_servers.clone(),
-        server: (!network.embedded_server).then(|| network.server.clone()),
-        network: meeting.network.subscribe(),
+        embedded: network.embedded_server.then(|| network.server.clone()),
+        described: meeting.described.subscribe(),
         commands: commands.clone(),
     };
     tasks.spawn(stun.run(shutdown.clone()));

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use mesh_core::{Command, PeerEntry};
 use mesh_wire::{
     NetworkId, NodeId, WireGuardKey,
-    discovery::{Network, ServerMessage},
+    discovery::ServerMessage,
     peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
 };
@@ -19,7 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{config::StunServer, dataplane::Commands, state::StateDir};
+use crate::{
+    config::StunServer, dataplane::Commands, discovery::servers::Described, state::StateDir,
+};
 
 /// How often the host's addresses are looked at when nothing reports a change.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(30);
@@ -60,7 +62,11 @@ impl Roster {
                 let believed = directory.by_node(&node).filter(|_| node != self.node_id)?;
                 Some(Command::SetPeer(self.entry(believed)))
             }
-            ServerMessage::PeerLeft { node_id, .. } => Some(Command::RemovePeer(*node_id)),
+            ServerMessage::PeerLeft { node_id, .. } => match directory.by_node(node_id) {
+                // Another server lists it.
+                Some(peer) if *node_id != self.node_id => Some(Command::SetPeer(self.entry(peer))),
+                Some(_) | None => Some(Command::RemovePeer(*node_id)),
+            },
             ServerMessage::Challenge { .. }
             | ServerMessage::Signal { .. }
             | ServerMessage::Undeliverable { .. }
@@ -155,11 +161,10 @@ pub async fn hosts(
 pub struct StunFeed {
     /// Of the configuration.
     pub configured: Vec<StunServer>,
-    /// The discovery server; its host serves STUN too. `None` for our own embedded one, which sees us as we see
-    /// ourselves.
-    pub server: Option<Url>,
-    /// Says at which port.
-    pub network: watch::Receiver<Arc<Network>>,
+    /// Our own embedded discovery server: it sees us as we see ourselves.
+    pub embedded: Option<Url>,
+    /// How the discovery servers describe the network: their hosts serve STUN too, at the port that they name.
+    pub described: watch::Receiver<Described>,
     /// To the data plane.
     pub commands: Commands,
 }
@@ -168,8 +173,8 @@ impl StunFeed {
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let network = Arc::clone(&self.network.borrow_and_update());
-            let servers = timeout(LOOKUP_TIMEOUT, self.look_up(&network))
+            let described = Arc::clone(&self.described.borrow_and_update());
+            let servers = timeout(LOOKUP_TIMEOUT, self.look_up(&described))
                 .await
                 .unwrap_or_default();
             if !servers.is_empty()
@@ -183,15 +188,15 @@ impl StunFeed {
             }
             tokio::select! {
                 () = sleep(LOOKUP_INTERVAL) => {}
-                changed = self.network.changed() => if changed.is_err() { return },
+                changed = self.described.changed() => if changed.is_err() { return },
                 () = shutdown.cancelled() => return,
             }
         }
     }
 
-    async fn look_up(&self, network: &Network) -> Vec<SocketAddr> {
+    async fn look_up(&self, described: &Described) -> Vec<SocketAddr> {
         let mut found = BTreeSet::new();
-        for (host, port) in self.names(network) {
+        for (host, port) in self.names(described) {
             match lookup_host((host.as_str(), port)).await {
                 Ok(addresses) => found.extend(addresses),
                 Err(error) => {
@@ -202,13 +207,19 @@ impl StunFeed {
         found.into_iter().collect()
     }
 
-    fn names(&self, network: &Network) -> Vec<(String, u16)> {
+    fn names(&self, described: &Described) -> Vec<(String, u16)> {
         let mut names: Vec<_> = self
             .configured
             .iter()
             .map(|server| (server.host.clone(), server.port))
             .collect();
-        if let (Some(server), Some(port)) = (&self.server, network.stun_port) {
+        for (server, network) in described.iter() {
+            let Some(port) = network
+                .stun_port
+                .filter(|_| self.embedded.as_ref() != Some(server))
+            else {
+                continue;
+            };
             let host = network.public_ip.map(|ip| ip.to_string()).or_else(|| {
                 let host = server.host_str()?;
                 Some(host.trim_matches(['[', ']']).to_owned())
@@ -221,20 +232,23 @@ impl StunFeed {
 
 #[cfg(test)]
 mod tests {
+    use mesh_wire::discovery::Network;
+
     use super::*;
 
-    fn feed(server: Option<&str>) -> StunFeed {
-        let network = network(None);
+    const SERVER: &str = "http://[2001:db8::1]:7080/";
+
+    fn feed(embedded: Option<&str>) -> StunFeed {
         StunFeed {
             configured: Vec::new(),
-            server: server.map(|url| Url::parse(url).unwrap()),
-            network: watch::channel(Arc::new(network)).1,
+            embedded: embedded.map(|url| Url::parse(url).unwrap()),
+            described: watch::channel(Described::default()).1,
             commands: Commands::unheard(),
         }
     }
 
-    fn network(public_ip: Option<&str>) -> Network {
-        Network {
+    fn described(public_ip: Option<&str>) -> Described {
+        let network = Network {
             id: "my-network".parse().unwrap(),
             cidr: "10.100.0.0/16".parse().unwrap(),
             network_key: None,
@@ -242,24 +256,25 @@ mod tests {
             peer_count: 0,
             stun_port: Some(3478),
             public_ip: public_ip.map(|ip| ip.parse().unwrap()),
-        }
+        };
+        Arc::new([(Url::parse(SERVER).unwrap(), network)].into())
     }
 
     #[test]
     fn the_discovery_servers_host_serves_stun_unless_it_names_another_address() {
-        let feed = feed(Some("http://[2001:db8::1]:7080/"));
+        let feed = feed(None);
         assert_eq!(
-            feed.names(&network(None)),
+            feed.names(&described(None)),
             [("2001:db8::1".to_owned(), 3478)]
         );
         assert_eq!(
-            feed.names(&network(Some("198.51.100.9"))),
+            feed.names(&described(Some("198.51.100.9"))),
             [("198.51.100.9".to_owned(), 3478)]
         );
     }
 
     #[test]
     fn our_own_embedded_server_is_not_asked() {
-        assert!(feed(None).names(&network(None)).is_empty());
+        assert!(feed(Some(SERVER)).names(&described(None)).is_empty());
     }
 }

@@ -16,6 +16,7 @@ pub mod news;
 pub mod prepare;
 pub mod problem;
 pub mod publish;
+pub mod server_list;
 pub mod shares;
 pub mod state;
 pub mod status;

@@ -17,11 +17,12 @@ use crate::{
     api::{self, ApiContext, ApiListeners},
     control::{CONTROL_QUEUE, Control, PingFailure},
     dataplane::Commands,
-    discovery::{client::Outlets, directory::Believed},
+    discovery::{client::Outlets, directory::Believed, servers::Described},
     prepare::Prepared,
     problem::{self, Problem},
     publish::{Link, OwnIdentity, Sources},
-    status::{ServerStatus, Trust},
+    server_list::LiveList,
+    status::{self, ServerStatus, Trust},
     trust::unix_time,
 };
 
@@ -31,8 +32,12 @@ pub struct Meeting {
     pub directory: watch::Sender<Arc<Directory>>,
     /// The network.
     pub network: watch::Sender<Arc<Network>>,
-    /// How the discovery server is doing.
-    pub server: watch::Sender<ServerStatus>,
+    /// How the network's servers describe it.
+    pub described: watch::Sender<Described>,
+    /// How the discovery servers are doing.
+    pub statuses: watch::Sender<Vec<ServerStatus>>,
+    /// Which servers there shall be.
+    pub servers: LiveList,
     /// Ourselves, as the server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
     /// The interface, once it stands.
@@ -49,7 +54,7 @@ impl Meeting {
         let outlets = Outlets {
             directory: self.directory,
             network: self.network,
-            server: self.server,
+            described: self.described,
             own: self.own,
             commands,
         };
@@ -79,16 +84,18 @@ pub async fn open(
         .clone();
     let own = cached.by_node(&prepared.identity.node_id()).cloned();
     let (control_sender, control) = mpsc::channel(CONTROL_QUEUE);
-    let server = ServerStatus {
-        url: prepared.membership.network().server.to_string(),
-        connected: false,
-        error: None,
-        retry_in_s: None,
-    };
+    let servers = LiveList::new(prepared.membership.clone(), prepared.names_servers);
+    let statuses = servers
+        .servers()
+        .iter()
+        .map(ServerStatus::unasked)
+        .collect();
     let meeting = Meeting {
         directory: watch::Sender::new(Arc::new(cached)),
         network: watch::Sender::new(Arc::new(prepared.membership.provisional())),
-        server: watch::Sender::new(server),
+        described: watch::Sender::default(),
+        statuses: watch::Sender::new(statuses),
+        servers,
         own: watch::Sender::new(own),
         link: watch::Sender::new(None),
         health: watch::Sender::new(Vec::new()),
@@ -130,14 +137,15 @@ fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
         own: meeting.own.subscribe(),
         directory: meeting.directory.subscribe(),
         network: meeting.network.subscribe(),
-        server: meeting.server.subscribe(),
+        servers: meeting.statuses.subscribe(),
         health: meeting.health.subscribe(),
     }
 }
 
-/// Until we are a member there is nothing to ask for but to stop.
+/// Until we are a member there is nothing to ask for but to stop, or to try other servers.
 pub async fn refuse_until_down(
     control: &mut mpsc::Receiver<Control>,
+    (list, statuses): (&LiveList, &watch::Sender<Vec<ServerStatus>>),
     shutdown: &CancellationToken,
 ) {
     while let Some(request) = control.recv().await {
@@ -155,6 +163,11 @@ pub async fn refuse_until_down(
             }
             Control::Invite { reply, .. } => {
                 let _unheard = reply.send(Err(problem::not_joined()));
+            }
+            Control::Servers { servers, reply } => {
+                let changed = list.change(servers);
+                status::relist(statuses, &list.servers());
+                let _unheard = reply.send(changed);
             }
         }
     }

@@ -4,14 +4,14 @@
 mod establish;
 mod register;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
     NodeId,
     discovery::{CreateNetwork, Network},
     join_link::JoinLink,
-    peer_info::{Directory, PeerInfo},
+    peer_info::{Directory, PeerInfo, PeerRecord},
     psk::NetworkPsk,
 };
 use url::Url;
@@ -28,15 +28,24 @@ use crate::{
     trust::{self, anchor::Anchor, authority::Authority},
 };
 
-/// This node as a member, or on its way to be one.
+/// This node as a member, or on its way to be one. Clones are handles of the same: each server has a task that registers.
+#[derive(Clone)]
 pub struct Membership {
     state: Arc<StateDir>,
     identity: Arc<Identity>,
-    network: JoinedNetwork,
+    /// Never held while a server is waited for.
+    held: Arc<Mutex<Held>>,
     /// Random per start: tells the others that our sessions are gone.
     instance: u64,
     /// Whether the state directory was without a network when we started.
     fresh: bool,
+}
+
+/// What changes while we are a member.
+struct Held {
+    network: JoinedNetwork,
+    /// The record that was signed last. All servers get the same, so that none seems to be behind.
+    signed: Option<PeerRecord>,
 }
 
 /// What the server said when it first took us in.
@@ -54,11 +63,11 @@ pub struct Established {
 pub enum Origin {
     /// By an invitation.
     Join(Box<JoinLink>),
-    /// By creating one on this server.
+    /// By creating one.
     Create {
-        /// The server as this daemon reaches it.
-        server: Url,
-        /// Whether it is our own embedded one.
+        /// Its servers as this daemon reaches them.
+        servers: Vec<Url>,
+        /// Whether the first is our own embedded one.
         embedded: bool,
     },
 }
@@ -70,13 +79,7 @@ impl Membership {
         identity: Arc<Identity>,
         network: JoinedNetwork,
     ) -> Result<Self, Problem> {
-        Ok(Self {
-            state,
-            identity,
-            network,
-            instance: random_u64()?,
-            fresh: false,
-        })
+        Self::with(state, identity, network, false)
     }
 
     /// Begins anew. Keys of a network to be created are on disk before the server hears of it, so that a crash in
@@ -87,17 +90,18 @@ impl Membership {
         settings: &Settings,
         origin: Origin,
     ) -> Result<Self, Problem> {
-        let (id, server, embedded_server, anchor, psk) = match origin {
+        let (id, servers, embedded_server, anchor, psk) = match origin {
             Origin::Join(link) => {
+                let servers = std::iter::once(link.server).chain(link.others).collect();
                 let anchor = link.admission.map(|admission| Anchor {
                     network_key: admission.network_key,
                     creator_key: None,
                     capability: Some(admission.capability),
                     certificate: None,
                 });
-                (link.network, link.server, None, anchor, link.psk)
+                (link.network, servers, None, anchor, link.psk)
             }
-            Origin::Create { server, embedded } => {
+            Origin::Create { servers, embedded } => {
                 let anchor = match settings.network.trust {
                     Trust::Certificates => Some(new_anchor()?),
                     Trust::Psk => None,
@@ -105,17 +109,22 @@ impl Membership {
                 let psk = NetworkPsk::from_bytes(random_bytes()?);
                 (
                     settings.network.id.clone(),
-                    server,
+                    servers,
                     Some(embedded),
                     anchor,
                     psk,
                 )
             }
         };
+        let mut servers: std::vec::IntoIter<Url> = servers.into_iter();
+        let server = servers
+            .next()
+            .ok_or_else(|| problem::operation_failed("enter a network", &"it has no server"))?;
         let network = JoinedNetwork {
             id,
             cidr: settings.network.cidr,
             server,
+            others: servers.collect(),
             embedded_server: embedded_server == Some(true),
             created: embedded_server.is_some(),
             anchor,
@@ -125,25 +134,71 @@ impl Membership {
             seq: 0,
         };
         state.save_network(&network)?;
+        Self::with(state, identity, network, true)
+    }
+
+    fn with(
+        state: Arc<StateDir>,
+        identity: Arc<Identity>,
+        network: JoinedNetwork,
+        fresh: bool,
+    ) -> Result<Self, Problem> {
+        let signed = None;
         Ok(Self {
             state,
             identity,
-            network,
+            held: Arc::new(Mutex::new(Held { network, signed })),
             instance: random_u64()?,
-            fresh: true,
+            fresh,
         })
     }
 
     /// What is stored of the network.
-    pub fn network(&self) -> &JoinedNetwork {
-        &self.network
+    pub fn network(&self) -> JoinedNetwork {
+        self.held().network.clone()
+    }
+
+    /// The sequence number of our newest record.
+    pub fn seq(&self) -> u64 {
+        self.held().network.seq
+    }
+
+    /// The network's servers, in order of preference.
+    pub fn servers(&self) -> Vec<Url> {
+        self.held().network.servers()
+    }
+
+    /// Uses other servers from now on, also after a restart. Our own embedded one stays the first.
+    pub fn set_servers(&self, servers: Vec<Url>) -> Result<(), Problem> {
+        let current = self.network();
+        if current.embedded_server && servers.first() != Some(&current.server) {
+            return Err(problem::server_embedded_first(&current.server));
+        }
+        self.change(|network| network.set_servers(servers))
+    }
+
+    /// Stores a change of the network before it holds.
+    fn change(&self, change: impl FnOnce(&mut JoinedNetwork)) -> Result<(), Problem> {
+        let mut held = self.held();
+        let mut network = held.network.clone();
+        change(&mut network);
+        if network != held.network {
+            self.state.save_network(&network)?;
+            held.network = network;
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What we know of the network before the server said anything.
     pub fn provisional(&self) -> Network {
+        let network = self.network();
         Network {
-            id: self.network.id.clone(),
-            cidr: self.network.cidr,
+            id: network.id,
+            cidr: network.cidr,
             network_key: self.network_key(),
             created_at: 0,
             peer_count: 0,
@@ -152,32 +207,27 @@ impl Membership {
         }
     }
 
-    /// A client for the network's server.
-    pub fn rest(&self) -> Rest {
-        Rest::new(
-            self.network.server.clone(),
-            self.network.psk.admission_token(),
-        )
+    /// A client for one of the network's servers.
+    pub fn rest(&self, server: Url) -> Rest {
+        Rest::new(server, self.held().network.psk.admission_token())
     }
 
     /// What the server may decide.
     pub fn scope(&self) -> Scope {
+        let network = self.network();
+        let anchor = network.anchor.as_ref();
         Scope {
-            network: self.network.id.clone(),
-            cidr: self.network.cidr,
+            root: anchor.map(|anchor| anchor.root(&network.id)),
+            network: network.id,
+            cidr: network.cidr,
             node_id: self.identity.node_id(),
-            own_ips: self.network.virtual_ips.clone(),
-            root: self
-                .network
-                .anchor
-                .as_ref()
-                .map(|anchor| anchor.root(&self.network.id)),
+            own_ips: network.virtual_ips,
         }
     }
 
     /// Whether we made the network, and could make it again on a server that lost it.
     pub fn is_creator(&self) -> bool {
-        self.network.created
+        self.held().network.created
     }
 
     /// The network on the server, made there if it is ours and missing.
@@ -185,46 +235,42 @@ impl Membership {
         &self,
         conversation: &mut Conversation<'_>,
     ) -> Result<Network, ServerError> {
-        if !self.network.created {
-            return conversation.network(&self.network.id).await;
+        let network = self.network();
+        if !network.created {
+            return conversation.network(&network.id).await;
         }
         let create = CreateNetwork {
-            id: self.network.id.clone(),
-            cidr: self.network.cidr,
+            id: network.id.clone(),
+            cidr: network.cidr,
             network_key: self.network_key(),
-            admission_token: self.network.psk.admission_token(),
+            admission_token: network.psk.admission_token(),
         };
         match conversation.create(&create).await {
             Ok(network) => Ok(network),
             // An earlier start may have created it and died before it could note that.
-            Err(exists @ ServerError::Refused(_)) => conversation
-                .network(&self.network.id)
-                .await
-                .map_err(|_| exists),
+            Err(exists @ ServerError::Refused(_)) => {
+                conversation.network(&network.id).await.map_err(|_| exists)
+            }
             Err(error) => Err(error),
         }
     }
 
     fn network_key(&self) -> Option<NodeId> {
-        self.network
-            .anchor
-            .as_ref()
-            .map(|anchor| anchor.network_key)
+        let held = self.held();
+        let anchor = held.network.anchor.as_ref();
+        anchor.map(|anchor| anchor.network_key)
     }
 
     /// What this node may sign for others.
     pub fn authority(&self) -> Option<Authority> {
-        let anchor = self.network.anchor.as_ref()?;
-        anchor.authority(&self.network.id, self.identity.signing_key())
+        let network = self.network();
+        let anchor = network.anchor.as_ref()?;
+        anchor.authority(&network.id, self.identity.signing_key())
     }
 
     /// Remembers the address that we were given.
-    pub fn registered(&mut self, own: &PeerInfo) -> Result<(), Problem> {
-        if self.network.virtual_ips != own.virtual_ips {
-            self.network.virtual_ips.clone_from(&own.virtual_ips);
-            self.state.save_network(&self.network)?;
-        }
-        Ok(())
+    pub fn registered(&self, own: &PeerInfo) -> Result<(), Problem> {
+        self.change(|network| network.virtual_ips.clone_from(&own.virtual_ips))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     dataplane::Commands,
     discovery::hearsay::Hearsay,
     problem::{Problem, operation_failed},
+    server_list::LiveList,
     status::PathKind,
     trust::invitation::Invitation,
 };
@@ -32,6 +33,8 @@ pub struct Switchboard {
     pub hearsay: mpsc::Sender<Hearsay>,
     /// The members.
     pub directory: watch::Receiver<Arc<Directory>>,
+    /// The discovery servers.
+    pub servers: LiveList,
     /// Makes the link that `meshd invite` prints.
     pub invite: Invitation,
     /// Ends the daemon.
@@ -115,7 +118,11 @@ impl Switchboard {
                 let _unheard = reply.send(self.revoke(&node));
             }
             Control::Invite { offer, reply } => {
-                let _unheard = reply.send(self.invite.link(&offer).await);
+                let link = self.invite.link(self.servers.servers(), &offer).await;
+                let _unheard = reply.send(link);
+            }
+            Control::Servers { servers, reply } => {
+                let _unheard = reply.send(self.servers.change(servers));
             }
         }
     }

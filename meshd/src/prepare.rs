@@ -11,10 +11,12 @@ use platform::{
     privilege::{self, Privilege},
 };
 use sharing::ShareStore;
+use tokio::sync::watch;
 
 use crate::{
     cli::UpOptions,
     config::{Remembered, Settings},
+    discovery::connection::Ourselves,
     embedded, log,
     membership::{Membership, Origin},
     problem::{self, Problem},
@@ -42,8 +44,8 @@ pub struct Prepared {
     pub new_link: Option<JoinLink>,
     /// From where the embedded server can be reached, in plain words.
     pub notice: String,
-    /// The server that a join link names.
-    public_server: url::Url,
+    /// Whether the configuration or the command line names the servers.
+    pub names_servers: bool,
     /// The HTTP port of the embedded server.
     embedded_port: Option<u16>,
 }
@@ -51,7 +53,12 @@ pub struct Prepared {
 /// Reads and checks everything; binds the embedded server if there is to be one.
 pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
     let link = options.join.take();
-    let (settings, state, joined) = settle(&options)?;
+    let Settled {
+        settings,
+        state,
+        joined,
+        names_servers,
+    } = settle(&options)?;
     log::init(&settings.log);
     let identity = Arc::new(state.identity()?);
     let shares = ShareStore::open(&state.shares_database())
@@ -62,7 +69,7 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
     let needs_embedded = match &wanted {
         Wanted::Resume(network) => network.embedded_server,
         Wanted::Join(_) => false,
-        Wanted::Create => settings.server.is_none(),
+        Wanted::Create => settings.servers.is_empty(),
     };
     let embedded = if needs_embedded {
         Some(embedded::start(&state.discovery()?).await?)
@@ -75,18 +82,17 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         refuse_overlap(settings.network.cidr, &settings.device.name).await?;
     }
     let membership = member(wanted, &settings, (&state, &identity), embedded.as_ref())?;
-    let (public_server, notice) = match &embedded {
-        Some(server) => {
-            let reach = embedded::reach(server, &settings.device.name).await?;
-            (reach.url, reach.notice)
-        }
-        None => (membership.network().server.clone(), String::new()),
-    };
+    let mut public = membership.servers();
+    let mut notice = String::new();
+    if let (Some(server), Some(first)) = (&embedded, public.first_mut()) {
+        let reach = embedded::reach(server, &settings.device.name).await?;
+        (*first, notice) = (reach.url, reach.notice);
+    }
     let embedded_port = embedded.as_ref().map(|server| server.http_addr.port());
-    let new_link = if is_alone(&state, membership.network()) {
-        let (network, authority) = (membership.network(), membership.authority());
-        let invitation = Invitation::new(network, authority, public_server.clone(), None);
-        Some(invitation.link_to(public_server.clone(), &Offer::default())?)
+    let network = membership.network();
+    let new_link = if is_alone(&state, &network) {
+        let invitation = Invitation::new(&network, membership.authority(), None);
+        Some(invitation.link_to(public, &Offer::default())?)
     } else {
         None
     };
@@ -100,15 +106,22 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         creates,
         new_link,
         notice,
-        public_server,
+        names_servers,
         embedded_port,
     })
 }
 
+/// What the user and the state directory say.
+struct Settled {
+    settings: Settings,
+    state: Arc<StateDir>,
+    joined: Option<JoinedNetwork>,
+    /// Whether it is the user who says which servers there are.
+    names_servers: bool,
+}
+
 /// Settings and the state directory, each checked against the other.
-fn settle(
-    options: &UpOptions,
-) -> Result<(Settings, Arc<StateDir>, Option<JoinedNetwork>), Problem> {
+fn settle(options: &UpOptions) -> Result<Settled, Problem> {
     let mut raw = options.raw_config()?;
     let host = hostname::host_name();
     // Once before anything is touched, so that a wrong value leaves no trace.
@@ -119,8 +132,14 @@ fn settle(
     }
     let state = Arc::new(StateDir::open(&options.state_dir)?);
     let joined = state.network()?;
+    let names_servers = raw.names_servers();
     raw.remember(joined.as_ref().map(remembered).unwrap_or_default());
-    Ok((Settings::parse(&raw, &host)?, state, joined))
+    Ok(Settled {
+        settings: Settings::parse(&raw, &host)?,
+        state,
+        joined,
+        names_servers,
+    })
 }
 
 fn member(
@@ -133,21 +152,15 @@ fn member(
     let origin = match wanted {
         Wanted::Resume(network) => return Membership::resume(state, identity, *network),
         Wanted::Join(link) => Origin::Join(link),
-        Wanted::Create => match (embedded, &settings.server) {
-            (Some(server), _) => Origin::Create {
-                server: embedded::local_url(server)?,
+        Wanted::Create => match embedded {
+            Some(server) => Origin::Create {
+                servers: vec![embedded::local_url(server)?],
                 embedded: true,
             },
-            (None, Some(server)) => Origin::Create {
-                server: server.clone(),
+            None => Origin::Create {
+                servers: settings.servers.clone(),
                 embedded: false,
             },
-            (None, None) => {
-                return Err(problem::operation_failed(
-                    "create a network",
-                    &"there is no server",
-                ));
-            }
         },
     };
     Membership::begin(state, identity, settings, origin)
@@ -173,18 +186,23 @@ fn is_alone(state: &StateDir, network: &JoinedNetwork) -> bool {
 }
 
 impl Prepared {
+    /// What connections to discovery servers need of us; `moved` tells them when the host's addresses change.
+    pub fn ourselves(&self, moved: watch::Receiver<u64>) -> Ourselves {
+        Ourselves {
+            membership: self.membership.clone(),
+            key: self.identity.signing_key().clone(),
+            heartbeat: self.settings.connection.heartbeat_interval,
+            moved,
+        }
+    }
+
     /// What `meshd invite` makes its link from.
     pub fn invitation(&self) -> Invitation {
         let embedded = self
             .embedded_port
             .map(|port| (port, self.settings.device.name.clone()));
-        let server = self.public_server.clone();
-        Invitation::new(
-            self.membership.network(),
-            self.membership.authority(),
-            server,
-            embedded,
-        )
+        let network = self.membership.network();
+        Invitation::new(&network, self.membership.authority(), embedded)
     }
 }
 
@@ -229,7 +247,7 @@ fn choose(
         ..network
     };
     if network.embedded_server {
-        return match &settings.server {
+        return match settings.servers.first() {
             Some(server) => Err(problem::server_embedded(&network.id, server, state_dir)),
             None => Ok(Wanted::Resume(Box::new(network))),
         };
@@ -244,12 +262,11 @@ fn resumed(
     settings: &Settings,
 ) -> JoinedNetwork {
     let Some(link) = link else {
-        if let Some(server) = &settings.server {
-            network.server = server.clone();
-        }
+        network.set_servers(settings.servers.clone());
         return network;
     };
     network.server = link.server;
+    network.others = link.others;
     if let (Some(anchor), Some(admission)) = (&mut network.anchor, link.admission) {
         anchor.capability = Some(admission.capability);
     }
@@ -274,7 +291,7 @@ fn is_still_wanted(network: &JoinedNetwork, settings: &Settings, link: Option<&J
         None => {
             let is_ours = network.created;
             let same_choices = network.cidr == settings.network.cidr
-                && network.embedded_server == settings.server.is_none();
+                && network.embedded_server == settings.servers.is_empty();
             network.id == settings.network.id && (!is_ours || same_choices)
         }
     }
@@ -284,7 +301,10 @@ fn remembered(network: &JoinedNetwork) -> Remembered {
     Remembered {
         network: Some(network.id.to_string()),
         cidr: Some(network.cidr.to_string()),
-        server: (!network.embedded_server).then(|| network.server.to_string()),
+        servers: match network.embedded_server {
+            true => Vec::new(),
+            false => network.servers().iter().map(url::Url::to_string).collect(),
+        },
         name: Some(network.name.clone()),
     }
 }

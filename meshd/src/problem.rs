@@ -27,7 +27,7 @@ pub use self::{
     network::{
         address_changed, already_joined, cidr_fixed, daemon_not_running, join_link_invalid,
         network_exists, network_key_differs, not_joined, peer_not_found, server_embedded,
-        server_implausible, server_refused, server_unreachable,
+        server_embedded_first, server_implausible, server_refused, server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     problem::{self, Problem},
-    status::{NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
+    status::{self, NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
 };
 
 /// Ages of handshakes and the uptime go on even when nothing happens.
@@ -43,8 +43,8 @@ pub struct Sources {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// The network.
     pub network: watch::Receiver<Arc<Network>>,
-    /// The discovery server.
-    pub server: watch::Receiver<ServerStatus>,
+    /// The discovery servers.
+    pub servers: watch::Receiver<Vec<ServerStatus>>,
     /// What else is wrong.
     pub health: watch::Receiver<Vec<Problem>>,
 }
@@ -87,7 +87,7 @@ impl Sources {
         let name = own
             .as_ref()
             .map_or_else(|| self.identity.hostname.clone(), |own| own.name.clone());
-        let server = self.server.borrow().clone();
+        let servers = self.servers.borrow().clone();
         Status {
             node: NodeStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -108,9 +108,10 @@ impl Sources {
             },
             nat: core.as_deref().map(nat).unwrap_or_default(),
             peers: self.peers(&directory, core.as_deref()),
-            health: self.problems(&server),
+            health: self.problems(&servers),
             counters: core.as_deref().map(counters).unwrap_or_default(),
-            server,
+            server: status::best(&servers).cloned().unwrap_or_default(),
+            servers,
         }
     }
 
@@ -124,7 +125,7 @@ impl Sources {
                 Ok(()) = self.link.changed() => {}
                 Ok(()) = self.own.changed() => {}
                 Ok(()) = self.directory.changed() => {}
-                Ok(()) = self.server.changed() => {}
+                Ok(()) = self.servers.changed() => {}
                 Ok(()) = self.health.changed() => {}
                 () = changed(node) => {}
                 () = shutdown.cancelled() => return,
@@ -151,7 +152,7 @@ impl Sources {
             .collect()
     }
 
-    fn problems(&self, server: &ServerStatus) -> Vec<Problem> {
+    fn problems(&self, servers: &[ServerStatus]) -> Vec<Problem> {
         let mut problems = self.health.borrow().clone();
         if let (Some(link), Some(own)) = (&*self.link.borrow(), &*self.own.borrow())
             && link.virtual_ips != own.virtual_ips
@@ -161,18 +162,33 @@ impl Sources {
                 &own.virtual_ips,
             ));
         }
-        if let (false, Some(error)) = (server.connected, &server.error) {
-            let retry = server
-                .retry_in_s
-                .map_or_else(String::new, |s| format!(", next attempt within {s} s"));
-            problems.push(
-                Problem::new(0, "server-unreachable", format!("no connection to the discovery server {}", server.url))
-                    .detail(format!("{error}{retry}"))
-                    .fix("check that it runs and that this host reaches it; sessions that stand go on without it"),
-            );
-        }
+        let any_connected = servers.iter().any(|server| server.connected);
+        problems.extend(
+            servers
+                .iter()
+                .filter_map(|server| no_connection(server, any_connected)),
+        );
         problems
     }
+}
+
+/// What is wrong with a server, if there is no connection to it.
+fn no_connection(server: &ServerStatus, any_connected: bool) -> Option<Problem> {
+    let error = server.error.as_ref().filter(|_| !server.connected)?;
+    let retry = server
+        .retry_in_s
+        .map_or_else(String::new, |s| format!(", next attempt within {s} s"));
+    let fix = match any_connected {
+        true => {
+            "check that it runs, that this host reaches it and that the network is there; or take it out of the list (meshd servers rm URL). The other servers are in use"
+        }
+        false => {
+            "check that it runs and that this host reaches it; sessions that stand go on without it"
+        }
+    };
+    let what = format!("no connection to the discovery server {}", server.url);
+    let problem = Problem::new(0, "server-unreachable", what);
+    Some(problem.detail(format!("{error}{retry}")).fix(fix))
 }
 
 /// Waits for the data plane's next snapshot.

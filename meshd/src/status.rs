@@ -7,10 +7,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use mesh_wire::{NetworkId, NodeId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use url::Url;
 
 use crate::problem::Problem;
 
@@ -20,8 +23,11 @@ pub struct Status {
     /// This node; its fields stand at the top level of the JSON.
     #[serde(flatten)]
     pub node: NodeStatus,
-    /// The discovery server, as this node reaches it.
+    /// The first discovery server that this node reaches; without any, the first.
     pub server: ServerStatus,
+    /// All discovery servers, in order of preference.
+    #[serde(default)]
+    pub servers: Vec<ServerStatus>,
     /// What is known of the network between this node and the internet.
     pub nat: NatStatus,
     /// All other members, in order of name.
@@ -65,8 +71,8 @@ pub enum Trust {
     Psk,
 }
 
-/// The discovery server, as this node reaches it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A discovery server, as this node reaches it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// Its URL.
     pub url: String,
@@ -76,6 +82,70 @@ pub struct ServerStatus {
     pub error: Option<String>,
     /// Seconds until the next attempt.
     pub retry_in_s: Option<u64>,
+}
+
+impl ServerStatus {
+    /// Of a server that was not asked yet.
+    pub fn unasked(server: &Url) -> Self {
+        Self {
+            url: server.to_string(),
+            connected: false,
+            error: None,
+            retry_in_s: None,
+        }
+    }
+
+    /// It is asked again after the pause.
+    pub fn failed(&mut self, error: &dyn fmt::Display, pause: Duration) {
+        self.connected = false;
+        self.error = Some(error.to_string());
+        // Rounded up: "in 0 s" would be now.
+        self.retry_in_s = u64::try_from(pause.as_millis().div_ceil(1000)).ok();
+    }
+
+    /// It is connected.
+    pub fn connected(&mut self) {
+        self.connected = true;
+        self.error = None;
+        self.retry_in_s = None;
+    }
+}
+
+/// The server that stands for all: the first that is connected, or the first.
+pub fn best(servers: &[ServerStatus]) -> Option<&ServerStatus> {
+    let connected = servers.iter().find(|server| server.connected);
+    connected.or_else(|| servers.first())
+}
+
+/// Notes something of one server, if it is still in the list.
+pub fn note(
+    servers: &watch::Sender<Vec<ServerStatus>>,
+    server: &Url,
+    change: impl FnOnce(&mut ServerStatus),
+) {
+    servers.send_if_modified(|servers| {
+        let mut statuses = servers.iter_mut();
+        let Some(status) = statuses.find(|status| status.url == server.as_str()) else {
+            return false;
+        };
+        change(status);
+        true
+    });
+}
+
+/// Makes the list that of these servers; what is known of them stays.
+pub fn relist(servers: &watch::Sender<Vec<ServerStatus>>, wanted: &[Url]) {
+    servers.send_modify(|servers| *servers = relisted(servers, wanted));
+}
+
+/// The list of the wanted servers, with what is known of them.
+pub fn relisted(known: &[ServerStatus], wanted: &[Url]) -> Vec<ServerStatus> {
+    let known = |url: &Url| known.iter().find(|status| status.url == url.as_str());
+    let status = |url| known(url).cloned();
+    let wanted = wanted.iter();
+    wanted
+        .map(|url| status(url).unwrap_or_else(|| ServerStatus::unasked(url)))
+        .collect()
 }
 
 /// What is known of the network between this node and the internet.

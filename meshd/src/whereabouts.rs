@@ -34,8 +34,8 @@ pub struct Whereabouts {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Who is reached, and where.
     pub node: watch::Receiver<Arc<NodeStatus>>,
-    /// Whether the server is there.
-    pub server: watch::Receiver<ServerStatus>,
+    /// Whether a server is there.
+    pub servers: watch::Receiver<Vec<ServerStatus>>,
     /// The data plane.
     pub commands: Commands,
 }
@@ -66,7 +66,8 @@ impl Whereabouts {
                 since_save = 0;
                 self.save(known, &mut saved);
             }
-            alone = match self.server.borrow().connected {
+            let any_connected = self.servers.borrow().iter().any(|server| server.connected);
+            alone = match any_connected {
                 true => 0,
                 false => alone + 1,
             };

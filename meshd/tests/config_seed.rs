@@ -75,7 +75,7 @@ fn the_seed_is_accepted_after_removing_exactly_the_named_lines() {
     assert_eq!(settings.network.cidr, "10.100.0.0/16".parse().unwrap());
     assert_eq!(settings.device.name, "mesh0");
     assert_eq!(settings.device.mtu, 1400);
-    let server = settings.server.unwrap();
+    let server = settings.servers[0].clone();
     assert_eq!(server.as_str(), "http://bifrost.example.com:7080/");
     let stun = &settings.stun_servers[1];
     assert_eq!(

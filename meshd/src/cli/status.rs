@@ -49,6 +49,11 @@ fn summary(status: &Status) -> String {
         Trust::Certificates => "certificates (the discovery server is not trusted)",
         Trust::Psk => "psk, weaker (whoever has a join link is a member for good)",
     };
+    let further = status
+        .servers
+        .iter()
+        .filter(|other| other.url != status.server.url);
+    let further = further.map(|other| format!("           {}", server(other)));
     let mut lines = vec![
         format!(
             "{} in {}, node {}",
@@ -59,13 +64,16 @@ fn summary(status: &Status) -> String {
         format!("  address  {} on {}", addresses.join(", "), node.interface),
         format!("  udp      port {}, {}", node.listen_port, nat(status)),
         format!("  server   {}", server(&status.server)),
+    ];
+    lines.extend(further);
+    lines.extend([
         format!("  trust    {trust}"),
         format!(
             "  running  {}, version {}",
             duration(Duration::from_secs(node.uptime_s)),
             node.version
         ),
-    ];
+    ]);
     if let Some((reason, _)) = status.counters.iter().max_by_key(|(_, count)| **count) {
         let total: u64 = status.counters.values().sum();
         if total > 0 {
@@ -230,6 +238,12 @@ mod tests {
                 error: Some("connection refused".into()),
                 retry_in_s: Some(8),
             },
+            servers: vec![ServerStatus {
+                url: "http://198.51.100.3:7080/".into(),
+                connected: true,
+                error: None,
+                retry_in_s: None,
+            }],
             nat: NatStatus {
                 mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
                 behind_nat: Some(true),
@@ -251,6 +265,7 @@ mod tests {
             "10.100.0.1 on mesh0",
             "port 7081, behind a NAT, seen as 203.0.113.5:40001",
             "(not connected: connection refused, next attempt in 8 s)",
+            "\n           http://198.51.100.3:7080/ (connected)\n",
             "1 h 1 min, version 0.1.0",
             "4 packets, most for replay",
         ] {

@@ -56,9 +56,9 @@ pub(super) struct UpArguments {
     /// Join the network of this link; `-` reads it from standard input
     #[arg(long, value_name = "LINK", conflicts_with_all = ["server", "network", "cidr"])]
     join: Option<String>,
-    /// Create the network on this discovery server
+    /// Create the network on this discovery server; said again, it names further ones that are used beside it
     #[arg(long, value_name = "URL")]
-    server: Option<String>,
+    server: Vec<String>,
     /// The name of the network to create [default: my-network]
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
@@ -92,7 +92,7 @@ impl UpArguments {
             overrides: Overrides {
                 network: self.network,
                 cidr: self.cidr,
-                server: self.server,
+                servers: self.server,
                 name: self.name,
                 listen_port: self.listen_port,
                 interface: self.interface,

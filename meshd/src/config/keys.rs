@@ -108,6 +108,13 @@ pub const KEYS: &[Key] = &[
         "The discovery server; where absent, `meshd up` starts an embedded one. Without a scheme `http`, without a port 7080.",
     ),
     key(
+        "mesh.discovery.servers",
+        "list of `HOST`, `HOST:PORT` or URL",
+        "",
+        "Further discovery servers, in order of preference; at most 8 with the first. All are used at once: members meet on \
+         any that answers. A file that names a server wins at each start over a list changed by `meshd servers`.",
+    ),
+    key(
         "mesh.discovery.heartbeat_interval",
         "duration, 1s to 10m",
         "30s",
@@ -299,7 +306,8 @@ mod tests {
     fn a_key_is_known_by_the_sections_it_stands_in() {
         assert_eq!(homes_of("mtu"), ["mesh.device"]);
         assert_eq!(homes_of("name"), ["mesh", "mesh.device", "shares[]"]);
-        assert_eq!(homes_of("servers"), ["mesh.stun", "mesh.turn"]);
+        let homes = ["mesh.discovery", "mesh.stun", "mesh.turn"];
+        assert_eq!(homes_of("servers"), homes);
         assert_eq!(homes_of("mesh"), [""]);
         assert!(homes_of("nothing").is_empty());
     }

@@ -17,8 +17,8 @@ pub struct Overrides {
     pub network: Option<String>,
     /// `--cidr CIDR`
     pub cidr: Option<String>,
-    /// `--server URL`
-    pub server: Option<String>,
+    /// `--server URL`, which may be said several times: the whole list
+    pub servers: Vec<String>,
     /// `--name HOST`
     pub name: Option<String>,
     /// `--listen-port PORT`
@@ -36,8 +36,8 @@ pub struct Remembered {
     pub network: Option<String>,
     /// The joined network's range.
     pub cidr: Option<String>,
-    /// The discovery server; none where the embedded one is used.
-    pub server: Option<String>,
+    /// The discovery servers; none where the embedded one is used.
+    pub servers: Vec<String>,
     /// This node's host name.
     pub name: Option<String>,
 }
@@ -48,17 +48,17 @@ impl RawConfig {
         let Overrides {
             network,
             cidr,
-            server,
+            servers,
             name,
             listen_port,
             interface,
             api_listen,
         } = overrides;
+        self.name_servers(Place::Flag("--server"), servers);
         let mesh = &mut self.mesh;
         for (value, flag, target) in [
             (network, "--network", &mut mesh.network_id),
             (cidr, "--cidr", &mut mesh.network_cidr),
-            (server, "--server", &mut mesh.discovery.server),
             (name, "--name", &mut mesh.name),
             (listen_port, "--listen-port", &mut mesh.listen_port),
             (interface, "--interface", &mut mesh.device.name),
@@ -70,19 +70,31 @@ impl RawConfig {
         }
     }
 
+    /// Replaces the whole list, if there is another.
+    fn name_servers(&mut self, place: Place, servers: Vec<String>) {
+        if servers.is_empty() {
+            return;
+        }
+        let mut servers = servers.into_iter().map(|text| Text::new(place, text));
+        self.mesh.discovery.server = servers.next();
+        self.mesh.discovery.servers = servers.collect();
+    }
+
     /// Fills what is still open from the state directory.
     pub fn remember(&mut self, remembered: Remembered) {
         let Remembered {
             network,
             cidr,
-            server,
+            servers,
             name,
         } = remembered;
+        if !self.names_servers() {
+            self.name_servers(Place::State, servers);
+        }
         let mesh = &mut self.mesh;
         for (value, target) in [
             (network, &mut mesh.network_id),
             (cidr, &mut mesh.network_cidr),
-            (server, &mut mesh.discovery.server),
             (name, &mut mesh.name),
         ] {
             if target.is_none() {
@@ -126,14 +138,42 @@ mod tests {
         raw.remember(Remembered {
             network: state(),
             cidr: state(),
-            server: state(),
+            servers: vec!["state".to_owned(), "more".to_owned()],
             name: None,
         });
         let text = |value: &Option<Text>| value.as_ref().map(|t| t.value.clone());
         assert_eq!(text(&raw.mesh.network_id).as_deref(), Some("flag"));
         assert_eq!(text(&raw.mesh.network_cidr).as_deref(), Some("file"));
         assert_eq!(text(&raw.mesh.discovery.server).as_deref(), Some("state"));
+        assert_eq!(raw.mesh.discovery.servers[0].value, "more");
         assert_eq!(text(&raw.mesh.name), None);
+    }
+
+    #[test]
+    fn a_list_of_servers_wins_or_loses_as_a_whole() {
+        let named = |raw: &RawConfig| -> Vec<String> {
+            let discovery = &raw.mesh.discovery;
+            let texts = discovery.server.iter().chain(&discovery.servers);
+            texts.map(|text| text.value.clone()).collect()
+        };
+        let remembered = || Remembered {
+            servers: vec!["state".to_owned()],
+            ..Remembered::default()
+        };
+        let mut raw = RawConfig::default();
+        raw.mesh.discovery.servers = vec![At::new(Place::Line(2), "file".to_owned())];
+        assert!(raw.names_servers());
+        raw.remember(remembered());
+        assert_eq!(named(&raw), ["file"]);
+        raw.overlay(Overrides {
+            servers: vec!["flag".to_owned()],
+            ..Overrides::default()
+        });
+        assert_eq!(named(&raw), ["flag"]);
+        let mut raw = RawConfig::default();
+        assert!(!raw.names_servers());
+        raw.remember(remembered());
+        assert_eq!(named(&raw), ["state"]);
     }
 
     #[test]
@@ -143,7 +183,7 @@ mod tests {
         raw.overlay(Overrides {
             network: some("1"),
             cidr: some("2"),
-            server: some("3"),
+            servers: vec!["3".to_owned(), "8".to_owned()],
             name: some("4"),
             listen_port: some("5"),
             interface: some("6"),
@@ -152,7 +192,7 @@ mod tests {
         let mut seen = Vec::new();
         raw.each_text(&mut |text| seen.push(text.value.clone()));
         seen.sort();
-        assert_eq!(seen, ["1", "2", "3", "4", "5", "6", "7"]);
+        assert_eq!(seen, ["1", "2", "3", "4", "5", "6", "7", "8"]);
         assert_eq!(
             raw.mesh.device.name.unwrap().place,
             Place::Flag("--interface")

@@ -70,6 +70,8 @@ pub struct RawDevice {
 #[serde(default, deny_unknown_fields)]
 pub struct RawDiscovery {
     pub server: Option<Text>,
+    #[serde(deserialize_with = "section")]
+    pub servers: Vec<Text>,
     pub heartbeat_interval: Option<Text>,
 }
 
@@ -155,6 +157,12 @@ pub struct RawLog {
 }
 
 impl RawConfig {
+    /// Whether it names a discovery server.
+    pub fn names_servers(&self) -> bool {
+        let discovery = &self.mesh.discovery;
+        discovery.server.is_some() || !discovery.servers.is_empty()
+    }
+
     /// Shows every scalar of the file to `visit`, which may change it.
     pub fn each_text(&mut self, visit: &mut dyn FnMut(&mut Text)) {
         let Self {
@@ -215,6 +223,7 @@ impl RawMesh {
             .chain([&mut routing.max_hops, &mut routing.route_timeout])
             .chain([&mut routing.split_horizon])
             .flatten()
+            .chain(&mut discovery.servers)
             .chain(&mut stun.servers)
             .for_each(&mut *visit);
         for server in &mut turn.servers {

@@ -12,11 +12,14 @@ use super::{
     keys,
     overrides::name_from_host,
     place::{At, Finding, Place, Text},
-    raw::{RawConfig, RawDevice, RawShare},
+    raw::{RawConfig, RawDevice, RawDiscovery, RawShare},
     unbuilt,
     values::{self, StunServer},
 };
-use crate::problem::{self, Problem};
+use crate::{
+    problem::{self, Problem},
+    server_list,
+};
 
 /// What the daemon is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +30,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// This node's wish for its host name: a DNS label.
     pub name: String,
-    /// The discovery server; `None` means the embedded one.
-    pub server: Option<Url>,
+    /// The discovery servers in order of preference; none means the embedded one.
+    pub servers: Vec<Url>,
     /// UDP port of the mesh; 0 for any free one.
     pub listen_port: u16,
     /// The interface.
@@ -194,11 +197,7 @@ impl Reader {
             name: self
                 .optional("mesh.name", &mesh.name, values::host_name)
                 .unwrap_or_else(|| name_from_host(host)),
-            server: self.optional(
-                "mesh.discovery.server",
-                &mesh.discovery.server,
-                values::server,
-            ),
+            servers: self.servers(&mesh.discovery),
             listen_port: self.value("mesh.listen_port", &mesh.listen_port, values::port),
             device: self.device(&mesh.device),
             connection: self.connection(raw),
@@ -210,6 +209,22 @@ impl Reader {
                 format: self.value("log.format", &raw.log.format, values::log_format),
             },
         }
+    }
+
+    fn servers(&mut self, discovery: &RawDiscovery) -> Vec<Url> {
+        let first = discovery.server.iter();
+        let first = first.map(|text| ("mesh.discovery.server".to_owned(), text));
+        let others = discovery.servers.iter().enumerate();
+        let others = others.map(|(at, text)| (format!("mesh.discovery.servers[{at}]"), text));
+        let mut servers = Vec::new();
+        for (key, text) in first.chain(others) {
+            if let Some(server) = self.parsed(&key, text, values::server)
+                && let Err(rule) = server_list::add(&mut servers, server)
+            {
+                self.find(text.place, &key, &rule);
+            }
+        }
+        servers
     }
 
     fn device(&mut self, device: &RawDevice) -> DeviceSettings {

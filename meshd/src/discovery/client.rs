@@ -1,9 +1,8 @@
-//! What keeps us known to the discovery server, and the others known to us? Register, listen, and whenever that ends,
-//! begin again with growing pauses. The mesh itself goes on meanwhile.
+//! What do we make of what the discovery servers say? One view of the members, whatever each of them lists, for everybody
+//! in the daemon. The mesh itself goes on without any of them.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use ed25519_dalek::SigningKey;
 use mesh_core::{Command, NodeStatus};
 use mesh_wire::{
     NodeId,
@@ -15,49 +14,37 @@ use mesh_wire::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::{
-    ServerError,
+    connection::{Errand, News, ServerId},
     directory::Believed,
-    events::Events,
     hearsay::{Hearsay, Passed, tell_everybody},
-    rest::Rest,
+    post::UnderWay,
+    servers::{Described, Servers},
 };
 use crate::{
-    dataplane::Commands,
+    dataplane::{Commands, Ended},
     feed::Roster,
     membership::Membership,
-    problem::Problem,
-    status::ServerStatus,
     trust::{correspondence::Correspondence, unix_time},
 };
 
-/// The first pause after a failure. A server that is being restarted is back within a second or two.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A connection that held for this long proves that the server is well: the next pause is short again.
-const HEALTHY: Duration = Duration::from_secs(10);
-
 /// What the client is made of.
 pub struct DiscoveryClient {
-    /// The server.
-    pub rest: Rest,
-    /// Our identity.
-    pub key: SigningKey,
-    /// How often the connection is proven to be alive.
-    pub heartbeat: Duration,
+    /// The servers.
+    pub servers: Servers,
+    /// Which servers there shall be.
+    pub wanted: watch::Receiver<Vec<Url>>,
     /// Signs what is registered.
     pub membership: Membership,
     /// What we believe.
     pub believed: Believed,
     /// Turns what we believe into peers.
     pub roster: Roster,
-    /// Rises when the host's addresses change: connections from the old ones are dead then, though nobody says so.
-    pub moved: watch::Receiver<u64>,
     /// Seals and opens what members write to each other.
     pub correspondence: Correspondence,
     /// Who was sent a new certificate, and when.
@@ -66,6 +53,8 @@ pub struct DiscoveryClient {
     pub reached: watch::Receiver<Arc<NodeStatus>>,
     /// Letters of others that were passed on.
     pub passed: Passed,
+    /// Letters of ours whose fate is not known.
+    pub under_way: Vec<UnderWay>,
     /// Where it is published.
     pub outlets: Outlets,
 }
@@ -77,18 +66,18 @@ pub struct Outlets {
     pub directory: watch::Sender<Arc<Directory>>,
     /// The network.
     pub network: watch::Sender<Arc<Network>>,
-    /// How the server is doing.
-    pub server: watch::Sender<ServerStatus>,
-    /// Ourselves, as the server registered us.
+    /// The network as each connected server describes it.
+    pub described: watch::Sender<Described>,
+    /// Ourselves, as a server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
     /// To the data plane: the members, then their signals, in this order.
     pub commands: Commands,
 }
 
-/// Signals on their way to the server.
+/// Signals on their way to a server.
 const SIGNAL_QUEUE: usize = 256;
 
-/// Where things come from that are not the server's.
+/// Where things come from that are not the servers'.
 #[derive(Debug)]
 pub struct Inlets {
     /// Signals of the data plane for peers.
@@ -107,112 +96,75 @@ impl Inlets {
 }
 
 impl DiscoveryClient {
-    /// Runs until `shutdown`. `signals` are ours for others.
+    /// Runs until `shutdown`, or until the data plane has ended.
     pub async fn run(mut self, mut inlets: Inlets, shutdown: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
+        self.wanted.mark_changed();
         loop {
-            let began = Instant::now();
-            let ended = tokio::select! {
-                ended = self.converse(&mut inlets, &shutdown) => ended,
-                () = shutdown.cancelled() => return,
+            let done = tokio::select! {
+                (server, news) = self.servers.next() => self.on_news(server, news).await,
+                Some((to, signal)) = inlets.signals.recv() => self.post(to, signal).await,
+                Some(hearsay) = inlets.hearsay.recv() => self.hear(hearsay).await,
+                Ok(()) = self.wanted.changed() => self.follow(&shutdown).await,
+                () = shutdown.cancelled() => break,
             };
-            let Err(error) = ended else { return };
-            if began.elapsed() > HEALTHY {
-                pause = FIRST_PAUSE;
+            if done.is_err() {
+                break;
             }
-            tracing::warn!(server = %self.rest.server(), %error, "discovery server lost; trying again in {pause:?}");
-            self.outlets.server.send_modify(|status| {
-                status.connected = false;
-                status.error = Some(error.to_string());
-                status.retry_in_s = Some(whole_seconds(pause));
-            });
-            tokio::select! {
-                () = self.go_on_alone(&mut inlets, jittered(pause)) => {}
-                () = shutdown.cancelled() => return,
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.servers.ended().await;
+    }
+
+    /// Uses the servers that are wanted now.
+    async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Ended> {
+        let wanted = self.wanted.borrow_and_update().clone();
+        let mut is_news = false;
+        for server in self.servers.follow(&wanted, shutdown) {
+            is_news |= self.believed.forget(server, unix_time());
+        }
+        self.describe();
+        match is_news {
+            true => self.show_all().await,
+            false => Ok(()),
         }
     }
 
-    /// Registers and listens, until something fails or `shutdown`.
-    async fn converse(
-        &mut self,
-        inlets: &mut Inlets,
-        shutdown: &CancellationToken,
-    ) -> Result<(), ServerError> {
-        let mut events = self.enter().await?;
-        loop {
-            tokio::select! {
-                message = events.next() => self.on_message(message?, &mut events).await?,
-                Some((to, signal)) = inlets.signals.recv() => {
-                    self.write(&to, Content::Signal(signal), &mut events).await?;
-                }
-                Some(hearsay) = inlets.hearsay.recv() => {
-                    if let Some(news) = self.hear(hearsay).await? {
-                        self.publish(&news).await?;
-                    }
-                }
-                Ok(()) = self.moved.changed() => {
-                    return Err(ServerError::Unreachable("this host's addresses have changed".to_owned()));
-                }
-                () = shutdown.cancelled() => {
-                    events.close().await;
-                    return Ok(());
+    async fn on_news(&mut self, server: ServerId, news: News) -> Result<(), Ended> {
+        match news {
+            News::Connected(_, own) => {
+                self.describe();
+                self.outlets.own.send_replace(Some(*own));
+                Ok(())
+            }
+            News::Registered(own) => {
+                self.outlets.own.send_replace(Some(*own));
+                Ok(())
+            }
+            News::Said(message) => self.on_message(server, message).await,
+            News::Lost(..) => {
+                self.describe();
+                match self.believed.lost(server) {
+                    true => self.show_all().await,
+                    false => Ok(()),
                 }
             }
         }
     }
 
-    /// Registers, and begins to listen.
-    async fn enter(&mut self) -> Result<Events, ServerError> {
-        let own_trouble = |problem: Problem| ServerError::Unreachable(problem.to_string());
-        let network = self.membership.network().id.clone();
-        let mut conversation = self.rest.converse().await?;
-        let registered = self.membership.register(&mut conversation).await;
-        let own = match registered.map_err(own_trouble)? {
-            // The server has lost the network. Whoever made it can make it again.
-            Err(ServerError::Refused(refusal))
-                if refusal.status == 401 && self.membership.is_creator() =>
-            {
-                self.membership.find_or_create(&mut conversation).await?;
-                let registered = self.membership.register(&mut conversation).await;
-                registered.map_err(own_trouble)??
-            }
-            answer => answer?,
-        };
-        let described = conversation.network(&network).await?;
-        let scope = self.membership.scope();
-        let objection = scope
-            .object_to_network(&described, true)
-            .or_else(|| scope.object_to_own(&own));
-        if let Some(why) = objection {
-            return Err(ServerError::Unreachable(format!(
-                "what the server says cannot be true: {why}"
-            )));
+    /// Tells how the connected servers describe the network; without any, what was said last still holds.
+    fn describe(&self) {
+        if let Some(network) = self.servers.network() {
+            let described = self.servers.described();
+            self.outlets.network.send_replace(Arc::new(network.clone()));
+            self.outlets.described.send_replace(described);
         }
-        self.membership.registered(&own).map_err(own_trouble)?;
-        self.outlets.network.send_replace(Arc::new(described));
-        self.outlets.own.send_replace(Some(own));
-        let events = Events::open(conversation, &network, &self.key, self.heartbeat).await?;
-        tracing::info!(server = %self.rest.server(), "connected to the discovery server");
-        self.outlets.server.send_modify(|status| {
-            status.connected = true;
-            status.error = None;
-            status.retry_in_s = None;
-        });
-        Ok(events)
     }
 
-    async fn on_message(
-        &mut self,
-        message: ServerMessage,
-        events: &mut Events,
-    ) -> Result<(), ServerError> {
+    async fn on_message(&mut self, server: ServerId, message: ServerMessage) -> Result<(), Ended> {
         let rejected = self.believed.rejected();
-        let changed = self.believed.apply(&message, unix_time());
+        let changed = self.believed.apply(server, &message, unix_time());
         if self.believed.rejected() > rejected {
             tracing::warn!(
-                server = %self.rest.server(),
+                server = self.servers.url(server).map(Url::as_str),
                 records = self.believed.rejected() - rejected,
                 "refused members that the server lists: unsigned, older than known, or with what is not theirs"
             );
@@ -225,51 +177,44 @@ impl DiscoveryClient {
                 false => self.roster.changes(&message, directory),
             };
             self.show_directory(command).await?;
-            self.renew(events).await?;
+            self.renew();
         }
-        self.spread(&message, changed).await?;
-        let command = match message {
-            ServerMessage::Signal { from, payload } => {
-                return self.on_letter(from, &payload).await;
-            }
-            ServerMessage::Undeliverable { to } => Command::Undeliverable { to },
-            ServerMessage::Error { problem } if problem.status == 429 => {
-                tracing::debug!(%problem, "the server did not forward a letter");
-                return Ok(());
-            }
-            ServerMessage::Error { problem } => {
-                return Err(ServerError::refused(problem));
-            }
+        self.spread(server, &message, changed);
+        match message {
+            ServerMessage::Signal { from, payload } => self.on_letter(from, &payload).await,
+            ServerMessage::Undeliverable { to } => self.on_undeliverable(server, to).await,
             ServerMessage::Challenge { .. }
             | ServerMessage::Snapshot { .. }
             | ServerMessage::PeerJoined { .. }
             | ServerMessage::PeerUpdated { .. }
             | ServerMessage::PeerLeft { .. }
-            | ServerMessage::Revoked { .. } => return Ok(()),
-        };
-        self.tell(command).await
+            | ServerMessage::Revoked { .. }
+            | ServerMessage::Error { .. } => Ok(()),
+        }
     }
 
-    /// Sees that both the members and the server know what was revoked.
-    async fn spread(&self, message: &ServerMessage, is_news: bool) -> Result<(), ServerError> {
+    /// Sees that both the members and the servers know what was revoked.
+    fn spread(&self, server: ServerId, message: &ServerMessage, is_news: bool) {
         if let ServerMessage::Revoked { revocation, .. } = message
             && is_news
             && let Ok(revocation) = Revocation::from_text(revocation)
         {
-            // The server may have told us alone.
+            // The server may have told us alone, and who signed it may not reach the others.
             tell_everybody(self.outlets.commands.clone(), &revocation);
+            let errand = || Errand::Revocation(revocation.clone());
+            self.servers.ask_all(errand, |other| other != server);
         }
         if let ServerMessage::Snapshot { revocations, .. } = message {
             // It was not there when we heard of them, or has lost them.
             for unheard in self.believed.revocations().missing_in(revocations) {
-                self.publish(&unheard).await?;
+                let errand = || Errand::Revocation(unheard.clone());
+                self.servers.ask_all(errand, |other| other == server);
             }
         }
-        Ok(())
     }
 
     /// Lets everybody in the daemon know who the members are now; the data plane by `command`.
-    pub(super) async fn show_directory(&self, command: Option<Command>) -> Result<(), ServerError> {
+    pub(super) async fn show_directory(&self, command: Option<Command>) -> Result<(), Ended> {
         if let Some(command) = command {
             self.tell(command).await?;
         }
@@ -279,41 +224,23 @@ impl DiscoveryClient {
         Ok(())
     }
 
-    /// While the server is away: signals go by way of other members, hearsay is taken in. Ends after the pause, or when this
-    /// host's addresses change, and never in the middle of something.
-    async fn go_on_alone(&mut self, inlets: &mut Inlets, pause: Duration) {
-        let mut over = pin!(sleep(pause));
-        loop {
-            tokio::select! {
-                () = &mut over => return,
-                Some((to, signal)) = inlets.signals.recv() => {
-                    if let Err(error) = self.write_through_members(to, signal).await {
-                        tracing::debug!(%error, "a letter was not written");
-                    }
-                }
-                Some(hearsay) = inlets.hearsay.recv() => {
-                    // The server hears of it when it is back: it will not list it.
-                    if let Err(error) = self.hear(hearsay).await {
-                        tracing::debug!(%error, "not taken in");
-                    }
-                }
-                Ok(()) = self.moved.changed() => return,
+    /// As [`Self::show_directory`], after a change that concerns many.
+    pub(super) async fn show_all(&self) -> Result<(), Ended> {
+        let members = self.roster.command(self.believed.directory());
+        self.show_directory(Some(members)).await
+    }
+
+    pub(super) async fn on_content(&self, from: NodeId, content: Content) -> Result<(), Ended> {
+        match content {
+            Content::Signal(signal) => self.tell(Command::Signal { from, signal }).await,
+            Content::Certificate(text) => {
+                self.adopt(&text);
+                Ok(())
             }
         }
     }
 
-    pub(super) async fn on_content(
-        &mut self,
-        from: NodeId,
-        content: Content,
-    ) -> Result<(), ServerError> {
-        match content {
-            Content::Signal(signal) => self.tell(Command::Signal { from, signal }).await,
-            Content::Certificate(text) => self.adopt(&text).await,
-        }
-    }
-
-    async fn on_letter(&mut self, from: NodeId, payload: &str) -> Result<(), ServerError> {
+    async fn on_letter(&mut self, from: NodeId, payload: &str) -> Result<(), Ended> {
         let Some(peer) = self.believed.directory().by_node(&from) else {
             tracing::debug!(peer = %from.short(), "refused a letter of somebody who is no member");
             return Ok(());
@@ -327,29 +254,7 @@ impl DiscoveryClient {
         }
     }
 
-    pub(super) async fn tell(&self, command: Command) -> Result<(), ServerError> {
-        self.outlets
-            .commands
-            .send(command)
-            .await
-            .map_err(|_| ServerError::Unreachable("the data plane has ended".to_owned()))
+    pub(super) async fn tell(&self, command: Command) -> Result<(), Ended> {
+        self.outlets.commands.send(command).await
     }
-}
-
-/// Rounded up: "in 0 s" would be now.
-pub(crate) fn whole_seconds(pause: Duration) -> u64 {
-    pause
-        .as_millis()
-        .div_ceil(1000)
-        .try_into()
-        .unwrap_or(u64::MAX)
-}
-
-/// Half to one and a half of `pause`, so that a thousand clients do not come back in one instant.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [128];
-    if getrandom::fill(&mut byte).is_err() {
-        return pause;
-    }
-    pause.mul_f64(0.5 + f64::from(byte[0]) / 256.0)
 }

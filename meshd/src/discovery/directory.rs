@@ -1,5 +1,6 @@
-//! What do we believe of what the server says about members? Only what is signed, and never less than we knew: an older
+//! What do we believe of what the servers say about members? Only what is signed, and never less than we knew: an older
 //! record does not replace a newer one, neither an error nor an empty server empties the list, and who is revoked stays out.
+//! Whom one server lists is a member, whatever the others list, and online if one of them says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,11 @@ use mesh_wire::{
     trust::Revocation,
 };
 
-use super::scope::Scope;
+use super::{
+    connection::ServerId,
+    presence::{Presence, Seen},
+    scope::Scope,
+};
 use crate::trust::revoked::Revoked;
 
 /// How long a member is kept, as offline, that the server does not list any more: it may have lost its records, and whoever
@@ -31,7 +36,9 @@ pub struct Believed {
     scope: Scope,
     directory: Directory,
     revoked: Revoked,
-    /// Members that the server has ceased to list, and since when.
+    /// Whom each server lists.
+    presence: Presence,
+    /// Members that no server lists any more, and since when.
     unlisted: BTreeMap<NodeId, u64>,
     evicted: bool,
     rejected: u64,
@@ -44,6 +51,7 @@ impl Believed {
             revoked: Revoked::new(scope.root.clone(), &cached.revocations),
             scope,
             directory: Directory::default(),
+            presence: Presence::default(),
             unlisted: BTreeMap::new(),
             evicted: false,
             rejected: 0,
@@ -54,7 +62,7 @@ impl Believed {
                 online: false,
                 ..peer
             };
-            believed.put(peer, now);
+            believed.put(peer, now, Claim::Ours);
         }
         believed.directory.revision = cached.revision;
         believed.directory.revocations = believed.revoked.texts();
@@ -71,8 +79,8 @@ impl Believed {
         self.rejected
     }
 
-    /// Takes a message; returns whether it changed anything.
-    pub fn apply(&mut self, message: &ServerMessage, now: u64) -> bool {
+    /// Takes a message of a server; returns whether it changed anything.
+    pub fn apply(&mut self, server: ServerId, message: &ServerMessage, now: u64) -> bool {
         self.evicted = false;
         match message {
             ServerMessage::Snapshot {
@@ -85,9 +93,11 @@ impl Believed {
                     self.revoked.learn_text(text);
                 }
                 let now = self.latest_listed(peers, now);
-                self.set_listed(peers, now);
+                let before_that = self.presence.replace(server, peers);
+                self.note_listed(now);
                 for peer in peers {
-                    self.put(peer.clone(), now);
+                    let shown = before_that.get(&peer.record.node_id).copied();
+                    self.put(peer.clone(), now, Claim::Of(server, shown));
                 }
                 self.drop_the_revoked();
                 self.directory.revision = *revision;
@@ -96,10 +106,15 @@ impl Believed {
             ServerMessage::PeerJoined { revision, peer }
             | ServerMessage::PeerUpdated { revision, peer } => {
                 self.directory.revision = *revision;
-                self.put(PeerInfo::clone(peer), now)
+                let shown = self.presence.note(server, peer);
+                self.put(PeerInfo::clone(peer), now, Claim::Of(server, shown))
             }
             ServerMessage::PeerLeft { revision, node_id } => {
                 self.directory.revision = *revision;
+                self.presence.remove(server, node_id);
+                if self.presence.is_listed(node_id) {
+                    return self.refresh();
+                }
                 let members = (&mut self.directory, &mut self.unlisted);
                 remove(members, |peer| peer.record.node_id == *node_id)
             }
@@ -135,17 +150,55 @@ impl Believed {
         &self.revoked
     }
 
-    /// Notes who is in the list, and forgets who has not been for long.
-    fn set_listed(&mut self, peers: &[PeerInfo], now: u64) {
-        let listed: BTreeSet<_> = peers.iter().map(|peer| peer.record.node_id).collect();
-        self.unlisted.retain(|node, _| !listed.contains(node));
+    /// We hear nothing of this server at the moment: who is online is what the others say. Without any other, what was said
+    /// last stays. Whether anything changed.
+    pub fn lost(&mut self, server: ServerId) -> bool {
+        self.presence.lose(server);
+        self.refresh()
+    }
+
+    /// The server is used no more. Whether anything changed.
+    pub fn forget(&mut self, server: ServerId, now: u64) -> bool {
+        self.presence.forget(server);
+        // With the last one gone, who was listed there is not gone.
+        if self.presence.is_empty() {
+            return false;
+        }
+        let before = self.directory.clone();
+        self.note_listed(now);
+        self.directory != before
+    }
+
+    /// Whether this server says that the member is there.
+    pub fn is_online_at(&self, server: ServerId, node: &NodeId) -> bool {
+        self.presence.is_online_at(server, node)
+    }
+
+    /// Brings presence up to date; whether anything changed.
+    fn refresh(&mut self) -> bool {
+        let mut changed = false;
+        for known in &mut self.directory.peers {
+            if let Some((online, last_seen)) = self.presence.of(&known.record.node_id) {
+                changed |= known.online != online;
+                known.online = online;
+                known.last_seen = last_seen;
+            }
+        }
+        changed
+    }
+
+    /// Notes whom a server lists, and forgets who has not been listed for long.
+    fn note_listed(&mut self, now: u64) {
+        let presence = &self.presence;
+        self.unlisted.retain(|node, _| !presence.is_listed(node));
         for known in &mut self.directory.peers {
             let node = known.record.node_id;
-            if !listed.contains(&node) {
+            if !self.presence.is_listed(&node) {
                 known.online = false;
                 self.unlisted.entry(node).or_insert(now);
             }
         }
+        self.refresh();
         let gone: BTreeSet<NodeId> = self
             .unlisted
             .iter()
@@ -199,7 +252,8 @@ impl Believed {
     }
 
     /// Takes a member in, or what is new of it; whether anything changed.
-    fn put(&mut self, mut peer: PeerInfo, now: u64) -> bool {
+    fn put(&mut self, mut peer: PeerInfo, now: u64, claim: Claim) -> bool {
+        self.keep_agreed(&mut peer, claim);
         if !self.is_acceptable(&peer, now) {
             self.rejected += 1;
             return false;
@@ -207,7 +261,7 @@ impl Believed {
         let node = peer.record.node_id;
         let known = self.directory.by_node(&node);
         if known.is_some_and(|known| peer.record.seq < known.record.seq) {
-            self.rejected += 1;
+            self.rejected += u64::from(self.takes_back(&peer, claim));
         } else {
             self.make_room(&peer);
         }
@@ -235,6 +289,34 @@ impl Believed {
         let at = peers.partition_point(|known| known.name < peer.name);
         peers.insert(at, peer);
         true
+    }
+
+    /// Presence is what all servers say of it. So are, in a network without a key, name and address: they are nobody's word
+    /// but theirs, and what was agreed first stays while another server still says so.
+    fn keep_agreed(&self, peer: &mut PeerInfo, claim: Claim) {
+        let Claim::Of(server, _) = claim else {
+            return;
+        };
+        let node = peer.record.node_id;
+        if let Some((online, last_seen)) = self.presence.of(&node) {
+            (peer.online, peer.last_seen) = (online, last_seen);
+        }
+        if self.scope.root.is_none()
+            && self.presence.is_listed_beside(server, &node)
+            && let Some(known) = self.directory.by_node(&node)
+        {
+            peer.name.clone_from(&known.name);
+            peer.virtual_ips.clone_from(&known.virtual_ips);
+        }
+    }
+
+    /// Whether an older record than the known one is the server's fault. One of several may never have seen the newer one.
+    fn takes_back(&self, peer: &PeerInfo, claim: Claim) -> bool {
+        match claim {
+            Claim::Of(_, Some(shown)) if peer.record.seq < shown.seq => true,
+            Claim::Of(..) => self.presence.is_of_one(),
+            Claim::Ours => true,
+        }
     }
 
     /// Whether the member is one, and claims nothing that is another's. What has an owner stays with whom it was known
@@ -266,6 +348,15 @@ impl Believed {
                     || shares_address(known, peer))
         });
     }
+}
+
+/// Who says something of a member.
+#[derive(Debug, Clone, Copy)]
+enum Claim {
+    /// We, in an earlier run.
+    Ours,
+    /// This server, and what it said of the member before.
+    Of(ServerId, Option<Seen>),
 }
 
 /// Removes members; whether there were any such.

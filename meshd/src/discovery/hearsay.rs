@@ -11,8 +11,8 @@ use mesh_wire::{
 };
 use tokio::time::sleep;
 
-use super::{ServerError, client::DiscoveryClient};
-use crate::dataplane::Commands;
+use super::{client::DiscoveryClient, connection::Errand};
+use crate::dataplane::{Commands, Ended};
 
 /// Something that did not come from the server.
 #[derive(Debug)]
@@ -44,48 +44,46 @@ const AGAIN: [Duration; 3] = [
 ];
 
 impl DiscoveryClient {
-    /// Takes something in; returns what the server should hear from us.
-    pub(super) async fn hear(
-        &mut self,
-        hearsay: Hearsay,
-    ) -> Result<Option<Revocation>, ServerError> {
+    /// Takes something in.
+    pub(super) async fn hear(&mut self, hearsay: Hearsay) -> Result<(), Ended> {
         let is_ours = matches!(hearsay, Hearsay::Signed(_));
         let revocation = match hearsay {
             Hearsay::Met(node) => {
-                self.tell_all_to(node).await?;
-                return Ok(None);
+                return self.tell_all_to(node).await;
             }
             Hearsay::Signed(revocation) => revocation,
             Hearsay::Told { from, message } => match Gossip::read(&message) {
                 Ok(Gossip::Revocation(revocation)) => revocation,
                 Ok(Gossip::Letter(letter)) => {
-                    self.on_forwarded(letter).await?;
-                    return Ok(None);
+                    return self.on_forwarded(letter).await;
                 }
                 Err(error) => {
                     tracing::debug!(peer = %from.short(), %error, "refused gossip");
-                    return Ok(None);
+                    return Ok(());
                 }
             },
         };
         if !self.believed.revoke(&revocation) {
-            return Ok(None);
+            return Ok(());
         }
         tracing::info!(key = %revocation.key.short(), "a key is revoked");
-        let members = self.roster.command(self.believed.directory());
-        self.show_directory(Some(members)).await?;
+        self.show_all().await?;
         tell_everybody(self.outlets.commands.clone(), &revocation);
-        // What others signed, they tell the server.
-        Ok(is_ours.then_some(revocation))
+        // What others signed, they tell the servers.
+        if is_ours {
+            let errand = || Errand::Revocation(revocation.clone());
+            self.servers.ask_all(errand, |_| true);
+        }
+        Ok(())
     }
 
-    /// Writes to a member by way of others, because the server is away.
+    /// Writes to a member by way of others, because no server can.
     pub(super) async fn write_through_members(
         &mut self,
         to: NodeId,
         mut signal: Signal,
-    ) -> Result<(), ServerError> {
-        let seq = self.membership.network().seq;
+    ) -> Result<(), Ended> {
+        let seq = self.membership.seq();
         let Some(peer) = self.believed.directory().by_node(&to) else {
             return Ok(());
         };
@@ -112,7 +110,7 @@ impl DiscoveryClient {
     }
 
     /// A letter that a member brought.
-    async fn on_forwarded(&mut self, letter: Forwarded) -> Result<(), ServerError> {
+    async fn on_forwarded(&mut self, letter: Forwarded) -> Result<(), Ended> {
         let members = self.believed.directory();
         let (Some(from), Some(_)) = (members.by_node(&letter.from), members.by_node(&letter.to))
         else {
@@ -134,7 +132,7 @@ impl DiscoveryClient {
     }
 
     /// To its receiver, if a session with it stands; else to all with whom one does.
-    async fn pass_on(&self, letter: Forwarded) -> Result<(), ServerError> {
+    async fn pass_on(&self, letter: Forwarded) -> Result<(), Ended> {
         let is_reached = self
             .reached
             .borrow()
@@ -147,7 +145,7 @@ impl DiscoveryClient {
     }
 
     /// What we know, to a member that may have been away.
-    async fn tell_all_to(&self, node: NodeId) -> Result<(), ServerError> {
+    async fn tell_all_to(&self, node: NodeId) -> Result<(), Ended> {
         let mut known: Vec<&Revocation> = self.believed.revocations().iter().collect();
         known.sort_by_key(|revocation| std::cmp::Reverse(revocation.at));
         for revocation in known.into_iter().take(TOLD_AT_ONCE) {
@@ -156,20 +154,6 @@ impl DiscoveryClient {
             self.tell(Command::Gossip { to, message }).await?;
         }
         Ok(())
-    }
-
-    /// Lets the server know of a revocation, by a conversation of its own. Its refusal ends nothing: members tell each other
-    /// all the same.
-    pub(super) async fn publish(&self, revocation: &Revocation) -> Result<(), ServerError> {
-        let network = &self.membership.network().id;
-        let mut conversation = self.rest.converse().await?;
-        match conversation.revoke(network, revocation).await {
-            Err(ServerError::Refused(problem)) => {
-                tracing::warn!(server = %self.rest.server(), %problem, "the server does not take a revocation");
-                Ok(())
-            }
-            answer => answer,
-        }
     }
 }
 

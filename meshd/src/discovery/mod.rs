@@ -1,17 +1,21 @@
-//! How does the daemon talk to the discovery server?
+//! How does the daemon talk to the discovery servers?
 //!
-//! [`dial`] reaches it, [`rest`] makes requests, [`events`] holds one event connection, [`directory`] turns what the
-//! server says into what we believe, [`scope`] what it may decide at all, [`hearsay`] what we learn otherwise, [`renewal`] who gets a new certificate,
-//! [`client`] keeps it all going.
+//! [`dial`] reaches one, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
+//! [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
+//! [`hearsay`] what we learn otherwise, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
 
 pub mod client;
+pub mod connection;
 pub mod dial;
 pub mod directory;
 pub mod events;
 pub mod hearsay;
+pub mod post;
+pub mod presence;
 pub mod renewal;
 pub mod rest;
 pub mod scope;
+pub mod servers;
 
 /// Characters of a server's sentence that are kept.
 const MAX_WORDS: usize = 400;

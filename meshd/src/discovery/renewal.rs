@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use mesh_wire::{
     NodeId,
-    discovery::ClientMessage,
     letter::Content,
     peer_info::PeerInfo,
     trust::{Binding, Certificate, Issuer, MAX_LIFE, Span},
 };
 use tokio::time::Instant;
 
-use super::{ServerError, client::DiscoveryClient, events::Events};
+use super::{client::DiscoveryClient, post::Posted};
 use crate::trust::{authority::Authority, random_u64, unix_time};
 
 /// A member that got a certificate and does not show it is not written to again for so long.
@@ -24,9 +23,9 @@ const AT_ONCE: usize = 16;
 
 impl DiscoveryClient {
     /// Writes to those members that need a new certificate, if this node may vouch.
-    pub(super) async fn renew(&mut self, events: &mut Events) -> Result<(), ServerError> {
+    pub(super) fn renew(&mut self) {
         let Some(authority) = self.membership.authority() else {
-            return Ok(());
+            return;
         };
         let now = Instant::now();
         self.renewed.retain(|_, at| now < *at + PATIENCE);
@@ -45,65 +44,24 @@ impl DiscoveryClient {
         for (peer, better) in letters.take(AT_ONCE).collect::<Vec<_>>() {
             tracing::debug!(peer = %peer.name, "sends a new certificate");
             let content = Content::Certificate(better.to_text());
-            self.write(&peer.record.node_id, content, events).await?;
-            self.renewed.insert(peer.record.node_id, now);
-        }
-        Ok(())
-    }
-
-    /// Seals for a member and hands it to the server.
-    pub(super) async fn write(
-        &mut self,
-        to: &NodeId,
-        content: Content,
-        events: &mut Events,
-    ) -> Result<(), ServerError> {
-        let seq = self.membership.network().seq;
-        let sealed = self
-            .believed
-            .directory()
-            .by_node(to)
-            .and_then(|peer| self.correspondence.seal(&peer.record, seq, content));
-        match sealed {
-            Some(payload) => {
-                events
-                    .send(&ClientMessage::Signal { to: *to, payload })
-                    .await
-            }
-            None => {
-                tracing::debug!(peer = %to.short(), "a letter to somebody who is no member was not written");
-                Ok(())
+            let node = peer.record.node_id;
+            if matches!(self.hand_over(&node, content, &[]), Posted::By(_)) {
+                self.renewed.insert(node, now);
             }
         }
     }
 
     /// Takes a certificate that a member sent, if it is a better one, and registers with it.
-    pub(super) async fn adopt(&mut self, text: &str) -> Result<(), ServerError> {
+    pub(super) fn adopt(&self, text: &str) {
         let Ok(certificate) = Certificate::from_text(text) else {
-            return Ok(());
+            return;
         };
         let is_revoked = self.believed.revocations().covers(&certificate.keys());
         if is_revoked || !self.membership.is_better(&certificate) {
             tracing::debug!("refused a certificate that is no better");
-            return Ok(());
+            return;
         }
-        let mut conversation = self.rest.converse().await?;
-        let registered = self
-            .membership
-            .register_with(&mut conversation, certificate)
-            .await;
-        match registered.map_err(|problem| ServerError::Unreachable(problem.to_string()))? {
-            Ok(own) => {
-                tracing::info!("got a new certificate");
-                self.outlets.own.send_replace(Some(own));
-                Ok(())
-            }
-            Err(ServerError::Refused(problem)) => {
-                tracing::warn!(%problem, "the server does not take a new certificate");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        self.servers.register(&certificate);
     }
 
     fn is_own(&self, node: NodeId) -> bool {

@@ -2,52 +2,109 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{sync::watch, time::sleep};
 use url::Url;
 
 use super::{Established, Membership};
 use crate::{
-    discovery::{ServerError, client::whole_seconds, rest::Rest, scope::Scope},
+    discovery::{
+        ServerError,
+        rest::{Conversation, Rest},
+        scope::Scope,
+    },
     prepare::refuse_overlap,
     problem::{self, Problem},
     state::JoinedNetwork,
-    status::ServerStatus,
+    status::{ServerStatus, note},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// A server that has not answered by then gets company by the next one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Membership {
-    /// Sees to it that the network exists and that we have an address in it. Tries until it works; only a refusal
-    /// ends it. `server` is kept informed meanwhile.
+    /// Sees to it that the network exists and that we have an address in it. Tries one server after the other until it
+    /// works; only refusals of all of them end it. `statuses` are kept informed meanwhile, and a change of the list
+    /// counts at once.
     pub async fn establish(
-        &mut self,
-        rest: &Rest,
-        server: &watch::Sender<ServerStatus>,
+        &self,
+        statuses: &watch::Sender<Vec<ServerStatus>>,
+        mut wanted: watch::Receiver<Vec<Url>>,
         interface: &str,
     ) -> Result<Established, Problem> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.attempt(rest, interface).await {
-                Ok(Ok(established)) => return Ok(established),
-                Ok(Err(error)) => error,
-                Err(problem) => {
-                    self.undo()?;
-                    return Err(problem);
-                }
-            };
-            let refused = problem_of(&error, rest.server(), &self.network);
-            if error.is_final() {
-                self.undo()?;
-                return Err(refused);
+            wanted.mark_unchanged();
+            if let Some(established) = self.round(statuses, pause, interface).await? {
+                return Ok(established);
             }
-            tracing::warn!(server = %rest.server(), %error, "discovery server not reached; trying again in {pause:?}");
-            server.send_modify(|status| {
-                status.error = Some(error.to_string());
-                status.retry_in_s = Some(whole_seconds(pause));
-            });
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                Ok(()) = wanted.changed() => pause = FIRST_PAUSE,
+            }
+        }
+    }
+
+    /// Asks each server once, in order of preference; `None` if another round may succeed. Who creates the network is told
+    /// of the first refusal, because it names what to choose differently.
+    async fn round(
+        &self,
+        statuses: &watch::Sender<Vec<ServerStatus>>,
+        pause: Duration,
+        interface: &str,
+    ) -> Result<Option<Established>, Problem> {
+        let servers: Vec<Rest> = self
+            .servers()
+            .into_iter()
+            .map(|url| self.rest(url))
+            .collect();
+        let mut refusals = Vec::new();
+        let mut waiting = servers.iter();
+        let mut reaching = FuturesUnordered::new();
+        loop {
+            if let Some(rest) = waiting.next() {
+                reaching.push(async move { (rest, rest.converse().await) });
+            }
+            let (rest, reached) = tokio::select! {
+                Some(reached) = reaching.next() => reached,
+                () = sleep(PATIENCE), if waiting.len() > 0 => continue,
+                else => break,
+            };
+            let answer = match reached {
+                Ok(conversation) => self.attempt(rest, conversation, interface).await,
+                Err(error) => Ok(Err(error)),
+            };
+            let (problem, is_final) = match answer {
+                Ok(Ok(established)) => return Ok(Some(established)),
+                Ok(Err(error)) => {
+                    tracing::warn!(server = %rest.server(), %error, "discovery server not reached; trying again in {pause:?}");
+                    note(statuses, rest.server(), |status| {
+                        status.failed(&error, pause);
+                    });
+                    (
+                        problem_of(&error, rest.server(), &self.network()),
+                        error.is_final(),
+                    )
+                }
+                Err(problem) => (problem, true),
+            };
+            if is_final {
+                refusals.push(problem);
+            }
+            if is_final && self.is_creator() {
+                break;
+            }
+        }
+        let is_over = refusals.len() == servers.len() || self.is_creator();
+        match refusals.into_iter().next() {
+            Some(refusal) if is_over => {
+                self.undo()?;
+                Err(refusal)
+            }
+            Some(_) | None => Ok(None),
         }
     }
 
@@ -63,14 +120,11 @@ impl Membership {
     /// The outer error is ours and final, the inner one the server's. Nothing is registered before it is certain that
     /// this host can take part.
     async fn attempt(
-        &mut self,
+        &self,
         rest: &Rest,
+        mut conversation: Conversation<'_>,
         interface: &str,
     ) -> Result<Result<Established, ServerError>, Problem> {
-        let mut conversation = match rest.converse().await {
-            Ok(conversation) => conversation,
-            Err(error) => return Ok(Err(error)),
-        };
         let network = match self.find_or_create(&mut conversation).await {
             Ok(network) => network,
             Err(error) => return Ok(Err(error)),
@@ -83,7 +137,7 @@ impl Membership {
             return Err(problem::server_implausible(rest.server(), &why));
         }
         refuse_overlap(network.cidr, interface).await?;
-        self.network.cidr = network.cidr;
+        self.held().network.cidr = network.cidr;
         let own = match self.register(&mut conversation).await? {
             Ok(own) => own,
             Err(error) => return Ok(Err(error)),

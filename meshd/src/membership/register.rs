@@ -15,6 +15,7 @@ use crate::{
     trust::{
         anchor::{Anchor, OwnKeys},
         place::{Place, Wish},
+        unix_time,
     },
 };
 
@@ -22,21 +23,26 @@ use crate::{
 /// same one; then they choose at random, and in a range of a hundred addresses two meet again in half of the cases.
 const ATTEMPTS: u32 = 20;
 
+/// For how long the same record is shown again, in seconds: others read from it what time it is at least.
+const FRESH: u64 = 3600;
+
 impl Membership {
     /// Registers, with the certificate that we have, or one for a place that is free.
     ///
     /// # Errors
     /// The outer one if this node can do nothing about it.
     pub async fn register(
-        &mut self,
+        &self,
         conversation: &mut Conversation<'_>,
     ) -> Result<Result<PeerInfo, ServerError>, Problem> {
-        let id = self.network.id.clone();
-        let Some(anchor) = &self.network.anchor else {
+        let network = self.network();
+        let id = network.id;
+        let Some(anchor) = &network.anchor else {
             let registration = self.registration(None)?;
-            return Ok(conversation.register(&id, &registration).await);
+            let answer = conversation.register(&id, &registration).await;
+            return Ok(answer.inspect_err(|error| self.note_refusal(error)));
         };
-        let mut certificate = anchor.current(self.keys(), &self.network.name).cloned();
+        let mut certificate = anchor.current(self.keys(), &network.name).cloned();
         for attempt in 0..ATTEMPTS {
             let stored = certificate.is_some();
             let current = match certificate.take() {
@@ -60,15 +66,18 @@ impl Membership {
 
     /// Registers with this certificate, and keeps it if the server takes it.
     pub async fn register_with(
-        &mut self,
+        &self,
         conversation: &mut Conversation<'_>,
         certificate: Certificate,
     ) -> Result<Result<PeerInfo, ServerError>, Problem> {
         let registration = self.registration(Some(&certificate))?;
-        let id = self.network.id.clone();
+        let id = self.network().id;
         let own = match conversation.register(&id, &registration).await {
             Ok(own) => own,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                self.note_refusal(&error);
+                return Ok(Err(error));
+            }
         };
         let Binding {
             name, virtual_ips, ..
@@ -76,6 +85,7 @@ impl Membership {
         let is_ours = (&own.name, &own.virtual_ips) == (name, virtual_ips)
             && own.record == registration.record;
         if !is_ours {
+            self.sign_anew();
             return Ok(Err(ServerError::Unreachable(
                 "what it made of our registration is not what we signed".to_owned(),
             )));
@@ -86,18 +96,20 @@ impl Membership {
 
     /// As [`Anchor::is_better`].
     pub fn is_better(&self, certificate: &Certificate) -> bool {
-        let anchor = self.network.anchor.as_ref();
-        anchor.is_some_and(|anchor: &Anchor| anchor.is_better(&self.network.id, certificate))
+        let network = self.network();
+        let anchor = network.anchor.as_ref();
+        anchor.is_some_and(|anchor: &Anchor| anchor.is_better(&network.id, certificate))
     }
 
     /// Whether another certificate may be tried: for another place while we have none, or because the one that we had holds
     /// no more and there is another link.
     fn may_try_again(&self, refusal: &Problem, stored: bool) -> bool {
-        let Some(anchor) = &self.network.anchor else {
+        let network = self.network();
+        let Some(anchor) = &network.anchor else {
             return false;
         };
         let code = refusal.code.as_str();
-        let has_place = !self.network.virtual_ips.is_empty();
+        let has_place = !network.virtual_ips.is_empty();
         let is_taken = code == "name-taken" && !stored || code == "address-taken" && !has_place;
         let holds_no_more =
             ["certificate-expired", "invite-expired", "invite-used-up"].contains(&code);
@@ -105,57 +117,77 @@ impl Membership {
     }
 
     fn certify(&self, members: &Directory, attempt: u32) -> Result<Certificate, Problem> {
-        let anchor = self
-            .network
-            .anchor
-            .as_ref()
-            .ok_or_else(problem::cannot_certify)?;
+        let network = self.network();
+        let anchor = network.anchor.as_ref();
+        let anchor = anchor.ok_or_else(problem::cannot_certify)?;
         let wish = Wish {
             node_id: self.identity.node_id(),
-            cidr: self.network.cidr,
-            address: self.network.virtual_ips.first().copied(),
-            hostname: &self.network.name,
+            cidr: network.cidr,
+            address: network.virtual_ips.first().copied(),
+            hostname: &network.name,
             start: if attempt == 0 { 0 } else { random_u64()? },
         };
         let place = wish
             .choose(members)
-            .ok_or_else(|| problem::no_address_left(self.network.cidr))?;
+            .ok_or_else(|| problem::no_address_left(network.cidr))?;
         // The interface has it, and the others know it: nobody who lists it for another moves us.
-        let place = match self.network.virtual_ips.first() {
+        let place = match network.virtual_ips.first() {
             Some(IpAddr::V4(own)) => Place {
                 address: *own,
                 ..place
             },
             Some(IpAddr::V6(_)) | None => place,
         };
-        anchor.certify(&self.network.id, self.keys(), &place)
+        anchor.certify(&network.id, self.keys(), &place)
     }
 
-    fn keep(&mut self, certificate: Certificate) -> Result<(), Problem> {
-        if let Some(anchor) = &mut self.network.anchor
-            && anchor.certificate.as_ref() != Some(&certificate)
-        {
-            anchor.certificate = Some(certificate);
-            self.state.save_network(&self.network)?;
-        }
-        Ok(())
+    fn keep(&self, certificate: Certificate) -> Result<(), Problem> {
+        self.change(|network| {
+            if let Some(anchor) = &mut network.anchor {
+                anchor.certificate = Some(certificate);
+            }
+        })
     }
 
-    /// A record with the next sequence number, to be registered.
-    fn registration(&mut self, certificate: Option<&Certificate>) -> Result<RegisterPeer, Problem> {
-        let seq = self.state.next_seq(&mut self.network)?;
-        let record = PeerRecord::sign_with(
-            self.identity.signing_key(),
-            &self.network.id,
-            self.identity.wireguard_key(),
-            (&self.network.name, certificate),
-            (seq, self.instance),
-        )
-        .map_err(|error| problem::operation_failed("sign our peer record", &error))?;
+    /// The record to be registered: the one that other servers have while it is fresh, else one with the next sequence
+    /// number.
+    fn registration(&self, certificate: Option<&Certificate>) -> Result<RegisterPeer, Problem> {
+        let mut held = self.held();
+        let stated = certificate.map(Certificate::to_text);
+        let now = unix_time();
+        let signed = held.signed.take().filter(|record| {
+            record.certificate == stated && now < record.seq.saturating_add(FRESH)
+        });
+        let record = match signed {
+            Some(record) => record,
+            None => {
+                let seq = self.state.next_seq(&mut held.network)?;
+                PeerRecord::sign_with(
+                    self.identity.signing_key(),
+                    &held.network.id,
+                    self.identity.wireguard_key(),
+                    (&held.network.name, certificate),
+                    (seq, self.instance),
+                )
+                .map_err(|error| problem::operation_failed("sign our peer record", &error))?
+            }
+        };
+        held.signed = Some(record.clone());
         Ok(RegisterPeer {
             record,
-            requested_ip: self.network.virtual_ips.first().copied(),
+            requested_ip: held.network.virtual_ips.first().copied(),
         })
+    }
+
+    /// A server has a newer record than the one that it was shown: the next one is a new one.
+    fn note_refusal(&self, error: &ServerError) {
+        if matches!(error, ServerError::Refused(refusal) if refusal.code == "stale-record") {
+            self.sign_anew();
+        }
+    }
+
+    fn sign_anew(&self) {
+        self.held().signed = None;
     }
 
     fn keys(&self) -> OwnKeys {

@@ -44,6 +44,19 @@ pub fn server_embedded(network: &NetworkId, wanted: &url::Url, state_dir: &Path)
     .fix("to stay, start without --server and mesh.discovery.server; to create a network there, give it a directory of its own: --state-dir DIR")
 }
 
+/// The list of servers is to lose the one inside this daemon.
+pub fn server_embedded_first(server: &url::Url) -> Problem {
+    Problem::new(
+        409,
+        "server-embedded",
+        format!("the discovery server inside this daemon, {server}, stays the first of the list"),
+    )
+    .detail("the join links of this network name it, and members look for each other there")
+    .fix(format!(
+        "put others behind it: meshd servers set {server} URL..."
+    ))
+}
+
 /// The server does not answer. The daemon goes on trying; this stands in its health until it succeeds.
 pub fn server_unreachable(server: &url::Url, error: &dyn fmt::Display) -> Problem {
     Problem::new(

@@ -29,6 +29,7 @@ fn one_of_each() -> Vec<Problem> {
         already_joined(&id, &"work".parse().unwrap(), path),
         server_unreachable(&server, &"connection refused"),
         server_embedded(&id, &server, path),
+        server_embedded_first(&server),
         network_exists(&id, &server),
         network_key_differs(&id, &server),
         address_changed(&[[10, 100, 0, 1].into()], &[[10, 100, 0, 2].into()]),

@@ -8,7 +8,6 @@ use ipnet::Ipv4Net;
 use mesh_wire::{
     NetworkId, NodeId,
     id::check_dns_label,
-    join_link::parse_server,
     psk::NetworkPsk,
     trust::{Capability, Certificate},
 };
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     problem::Problem,
+    server_list,
     trust::{anchor::Anchor, unix_time},
 };
 
@@ -35,7 +35,9 @@ pub struct JoinedNetwork {
     pub cidr: Ipv4Net,
     /// The discovery server, our own embedded one included.
     pub server: Url,
-    /// Whether that server is the one embedded in this daemon.
+    /// Further servers, in order of preference.
+    pub others: Vec<Url>,
+    /// Whether `server` is the one embedded in this daemon.
     pub embedded_server: bool,
     /// Whether this node created it.
     pub created: bool,
@@ -51,6 +53,23 @@ pub struct JoinedNetwork {
     pub seq: u64,
 }
 
+impl JoinedNetwork {
+    /// All servers, in order of preference.
+    pub fn servers(&self) -> Vec<Url> {
+        let all = std::iter::once(&self.server).chain(&self.others);
+        all.cloned().collect()
+    }
+
+    /// Replaces the servers; an empty list changes nothing.
+    pub fn set_servers(&mut self, servers: Vec<Url>) {
+        let mut servers = servers.into_iter();
+        if let Some(first) = servers.next() {
+            self.server = first;
+            self.others = servers.collect();
+        }
+    }
+}
+
 /// `network.json`
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +78,8 @@ struct NetworkFile {
     id: NetworkId,
     cidr: Ipv4Net,
     server: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    further_servers: Vec<String>,
     embedded_server: bool,
     created: bool,
     psk: SecretString,
@@ -122,6 +143,7 @@ impl NetworkFile {
             id: network.id.clone(),
             cidr: network.cidr,
             server: network.server.to_string(),
+            further_servers: network.others.iter().map(Url::to_string).collect(),
             embedded_server: network.embedded_server,
             created: network.created,
             psk: SecretString(network.psk.to_text()),
@@ -138,8 +160,13 @@ impl NetworkFile {
             return Err("another version of meshd wrote it");
         }
         check_dns_label("host name", &self.name).map_err(|_| "its name is no host name")?;
-        let server =
-            parse_server(&self.server).map_err(|_| "its server is no http or https URL")?;
+        let named: Vec<String> = std::iter::once(self.server)
+            .chain(self.further_servers)
+            .collect();
+        let mut servers = server_list::parse(&named)
+            .map_err(|_| "its servers are no list of http or https URLs")?;
+        let others = servers.split_off(1);
+        let server = servers.pop().ok_or("it names no server")?;
         let psk = NetworkPsk::from_text(&self.psk.0)
             .map_err(|_| "its psk is cut short or altered (checksum differs)")?;
         let anchor = self.trust.map(AnchorFile::into_anchor).transpose()?;
@@ -147,6 +174,7 @@ impl NetworkFile {
             id: self.id,
             cidr: self.cidr,
             server,
+            others,
             embedded_server: self.embedded_server,
             created: self.created,
             anchor,

@@ -25,6 +25,7 @@ fn joined() -> JoinedNetwork {
         id: "home".parse().unwrap(),
         cidr: "10.100.0.0/16".parse().unwrap(),
         server: "http://198.51.100.2:7080/".parse().unwrap(),
+        others: vec!["https://b.example/".parse().unwrap()],
         embedded_server: false,
         created: true,
         anchor: Some(Anchor {

@@ -21,7 +21,6 @@ pub struct Invitation {
     network: NetworkId,
     psk: NetworkPsk,
     vouching: Vouching,
-    server: Url,
     /// Port of our embedded server, and the interface that does not lead to it.
     embedded: Option<(u16, String)>,
 }
@@ -42,7 +41,6 @@ impl Invitation {
     pub fn new(
         network: &JoinedNetwork,
         authority: Option<Authority>,
-        server: Url,
         embedded: Option<(u16, String)>,
     ) -> Self {
         let vouching = match (&network.anchor, authority) {
@@ -54,14 +52,14 @@ impl Invitation {
             network: network.id.clone(),
             psk: network.psk.clone(),
             vouching,
-            server,
             embedded,
         }
     }
 
-    /// A new link. This host's address may have changed since the start, so it is looked up again.
-    pub async fn link(&self, offer: &Offer) -> Result<JoinLink, Problem> {
-        let mut link = self.link_to(self.server.clone(), offer)?;
+    /// A new link to these servers, as this daemon reaches them. This host's address may have changed since the start, so it
+    /// is looked up again.
+    pub async fn link(&self, servers: Vec<Url>, offer: &Offer) -> Result<JoinLink, Problem> {
+        let mut link = self.link_to(servers, offer)?;
         if let Some((port, interface)) = &self.embedded {
             link.server = embedded::current_url(*port, interface).await?;
         }
@@ -77,8 +75,11 @@ impl Invitation {
         }
     }
 
-    /// A new link to that server.
-    pub fn link_to(&self, server: Url, offer: &Offer) -> Result<JoinLink, Problem> {
+    /// A new link to those servers.
+    pub fn link_to(&self, servers: Vec<Url>, offer: &Offer) -> Result<JoinLink, Problem> {
+        let mut servers = servers.into_iter();
+        let server = servers.next();
+        let server = server.ok_or_else(|| problem::operation_failed("invite", &"no server"))?;
         let admission = match &self.vouching {
             Vouching::Secret if *offer == Offer::default() => None,
             Vouching::Secret => return Err(problem::network_without_key("limit a join link")),
@@ -93,7 +94,7 @@ impl Invitation {
         };
         Ok(JoinLink {
             server,
-            others: Vec::new(),
+            others: servers.collect(),
             network: self.network.clone(),
             admission,
             psk: self.psk.clone(),

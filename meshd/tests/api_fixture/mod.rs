@@ -235,6 +235,9 @@ async fn daemon(
             Control::Revoke { reply, .. } => {
                 let _unheard = reply.send(Ok(()));
             }
+            Control::Servers { reply, .. } => {
+                let _unheard = reply.send(Ok(false));
+            }
             Control::Invite { reply, .. } => {
                 let _ = reply.send(Ok(example_link()));
             }
@@ -352,6 +355,14 @@ pub(crate) fn example_status() -> Status {
             error: None,
             retry_in_s: None,
         },
+        servers: ["http://198.51.100.2:7080/", "https://b.example/"]
+            .map(|url| ServerStatus {
+                url: url.into(),
+                connected: true,
+                error: None,
+                retry_in_s: None,
+            })
+            .to_vec(),
         nat: NatStatus {
             mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
             behind_nat: Some(true),

@@ -302,7 +302,8 @@ fn yaml_with(path: &str, value: &str) -> String {
         indent += if item { 4 } else { 2 };
     }
     let text = text.trim_end();
-    if matches!(path, "mesh.stun.servers" | "shares[].to") {
+    let lists = ["mesh.discovery.servers", "mesh.stun.servers", "shares[].to"];
+    if lists.contains(&path) {
         format!("{text} [{value}]\n")
     } else {
         format!("{text} {value}\n")

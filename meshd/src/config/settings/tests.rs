@@ -22,7 +22,7 @@ fn an_empty_file_means_the_documented_defaults() {
     assert_eq!(settings.network.id.as_str(), "my-network");
     assert_eq!(settings.network.cidr, "10.100.0.0/16".parse().unwrap());
     assert_eq!(settings.name, "box");
-    assert_eq!(settings.server, None);
+    assert_eq!(settings.servers, []);
     assert_eq!((settings.listen_port, settings.device.threads), (7081, 1));
     assert_eq!(
         (settings.device.name.as_str(), settings.device.mtu),
@@ -73,7 +73,7 @@ fn the_printed_example_shows_every_key_of_this_version() {
 fn every_value_reaches_the_settings() {
     let settings = settings(
         "mesh:\n  enabled: false\n  network_id: home\n  network_cidr: 10.7.0.0/24\n  trust: psk\n  name: ann\n  listen_port: 0\n  \
-         device: {name: lan0, mtu: 1280, offload: false, threads: 2, realtime: false}\n  discovery: {server: 'https://d.example:8443', heartbeat_interval: 5s}\n  \
+         device: {name: lan0, mtu: 1280, offload: false, threads: 2, realtime: false}\n  discovery: {server: 'https://d.example:8443', servers: [b], heartbeat_interval: 5s}\n  \
          stun: {servers: ['stun:a.example:1']}\n  connection: {connect_timeout: 1m, keepalive_interval: 10s, cipher: auto}\n\
          shares:\n  - {name: docs, path: /srv, to: [bob, 10.7.0.2], rw: false}\n\
          api: {listen: '[::1]:1'}\nlog: {level: debug, format: json}\n",
@@ -83,7 +83,9 @@ fn every_value_reaches_the_settings() {
     assert_eq!(settings.network.cidr, "10.7.0.0/24".parse().unwrap());
     assert_eq!(settings.network.trust, Trust::Psk);
     assert_eq!(settings.name, "ann");
-    assert_eq!(settings.server.unwrap().as_str(), "https://d.example:8443/");
+    let servers = settings.servers.iter().map(Url::as_str);
+    let servers: Vec<_> = servers.collect();
+    assert_eq!(servers, ["https://d.example:8443/", "http://b:7080/"]);
     assert_eq!((settings.listen_port, settings.device.threads), (0, 2));
     assert_eq!(
         (settings.device.name.as_str(), settings.device.mtu),
@@ -155,6 +157,18 @@ fn every_key_judges_its_value() {
         (
             "mesh: {discovery: {heartbeat_interval: 500ms}}",
             "mesh.discovery.heartbeat_interval",
+        ),
+        (
+            "mesh: {discovery: {server: a, servers: [b, 'http://A:7080']}}",
+            "mesh.discovery.servers[1]",
+        ),
+        (
+            "mesh: {discovery: {servers: ['http://ann:secret@b']}}",
+            "mesh.discovery.servers[0]",
+        ),
+        (
+            "mesh: {discovery: {server: a, servers: [b, c, d, e, f, g, h, i]}}",
+            "mesh.discovery.servers[7]",
         ),
         (
             "mesh: {stun: {servers: ['turn:a']}}",

@@ -1,0 +1,265 @@
+//! What keeps us known to one discovery server? Register, listen, and whenever that ends, begin again with growing pauses.
+//!
+//! Each server has a task of its own: one that is slow, dead or hostile holds up nothing but itself.
+
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use mesh_wire::{
+    NodeId,
+    discovery::{ClientMessage, Network, ServerMessage},
+    peer_info::PeerInfo,
+    trust::{Certificate, Revocation},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{ServerError, events::Events, rest::Rest};
+use crate::{membership::Membership, problem::Problem};
+
+/// The first pause after a failure. A server that is being restarted is back within a second or two.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that held for this long proves that the server is well: the next pause is short again.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// How long a connection that is no longer wanted may take to end.
+const GOODBYE: Duration = Duration::from_millis(600);
+
+/// Tells one server from another for as long as the daemon runs, also from one that was at the same URL before.
+pub type ServerId = u64;
+
+/// What a connection needs of us.
+#[derive(Clone)]
+pub struct Ourselves {
+    /// Signs what is registered.
+    pub membership: Membership,
+    /// Our identity.
+    pub key: SigningKey,
+    /// How often the connection is proven to be alive.
+    pub heartbeat: Duration,
+    /// Rises when the host's addresses change: connections from the old ones are dead then, though nobody says so.
+    pub moved: watch::Receiver<u64>,
+}
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub enum News {
+    /// It stands; the server describes the network so, and us.
+    Connected(Network, Box<PeerInfo>),
+    /// The server registered us anew.
+    Registered(Box<PeerInfo>),
+    /// The server said something.
+    Said(ServerMessage),
+    /// It ended for this reason; the next attempt is after the pause.
+    Lost(ServerError, Duration),
+}
+
+/// What a connection is asked to do.
+#[derive(Debug)]
+pub enum Errand {
+    /// To hand a sealed letter to the server.
+    Letter(NodeId, String),
+    /// To let the server know of a revocation.
+    Revocation(Revocation),
+    /// To register with another certificate.
+    Certificate(Certificate),
+}
+
+/// The connection to one server.
+pub struct Connection {
+    /// Which.
+    pub id: ServerId,
+    /// The server.
+    pub rest: Rest,
+    /// We.
+    pub ourselves: Ourselves,
+    /// What is to be done.
+    pub errands: mpsc::Receiver<Errand>,
+    /// Where everything is told.
+    pub news: mpsc::Sender<(ServerId, News)>,
+}
+
+impl Connection {
+    /// Runs until `until`, or until nobody listens to the news.
+    pub async fn run(mut self, until: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        self.ourselves.moved.mark_unchanged();
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.converse(&until) => ended,
+                () = given_up(&until) => return,
+            };
+            let Err(error) = ended else { return };
+            if began.elapsed() > HEALTHY {
+                pause = FIRST_PAUSE;
+            }
+            tracing::warn!(server = %self.rest.server(), %error, "discovery server lost; trying again in {pause:?}");
+            if self.tell(News::Lost(error, pause)).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(jittered(pause)) => {}
+                Ok(()) = self.ourselves.moved.changed() => {}
+                () = until.cancelled() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Registers and listens, until something fails or `until`.
+    async fn converse(&mut self, until: &CancellationToken) -> Result<(), ServerError> {
+        // What was asked of the last connection has found another way, or its letters are old.
+        while self.errands.try_recv().is_ok() {}
+        let mut events = self.enter().await?;
+        loop {
+            tokio::select! {
+                message = events.next() => self.on_message(message?).await?,
+                errand = self.errands.recv() => match errand {
+                    Some(errand) => self.run_errand(errand, &mut events).await?,
+                    None => return Ok(()),
+                },
+                Ok(()) = self.ourselves.moved.changed() => {
+                    return Err(ServerError::Unreachable("this host's addresses have changed".to_owned()));
+                }
+                () = until.cancelled() => {
+                    events.close().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Registers, and begins to listen.
+    async fn enter(&self) -> Result<Events, ServerError> {
+        let membership = &self.ourselves.membership;
+        let network = membership.network();
+        let mut conversation = self.rest.converse().await?;
+        let registered = membership.register(&mut conversation).await;
+        let own = match registered.map_err(own_trouble)? {
+            // The server has lost the network, or never had it. Whoever made it can make it again.
+            Err(ServerError::Refused(refusal))
+                if refusal.status == 401 && membership.is_creator() =>
+            {
+                membership.find_or_create(&mut conversation).await?;
+                let registered = membership.register(&mut conversation).await;
+                registered.map_err(own_trouble)??
+            }
+            answer => answer?,
+        };
+        let described = conversation.network(&network.id).await?;
+        let scope = membership.scope();
+        let objection = scope
+            .object_to_network(&described, true)
+            .or_else(|| scope.object_to_own(&own))
+            .or_else(|| self.object_to_move(&own));
+        if let Some(why) = objection {
+            return Err(ServerError::Unreachable(format!(
+                "what the server says cannot be true: {why}"
+            )));
+        }
+        membership.registered(&own).map_err(own_trouble)?;
+        let (key, heartbeat) = (&self.ourselves.key, self.ourselves.heartbeat);
+        let events = Events::open(conversation, &network.id, key, heartbeat).await?;
+        tracing::info!(server = %self.rest.server(), "connected to the discovery server");
+        self.tell(News::Connected(described, Box::new(own))).await?;
+        Ok(events)
+    }
+
+    /// Why we cannot have the address that this server gives us, if so. One of several does not move us: the others and
+    /// the interface have the old one.
+    fn object_to_move(&self, own: &PeerInfo) -> Option<String> {
+        let network = self.ourselves.membership.network();
+        let is_moved = !network.virtual_ips.is_empty() && network.virtual_ips != own.virtual_ips;
+        (is_moved && !network.others.is_empty()).then(|| {
+            format!(
+                "it gives this node the address {:?}, which has {:?} on the other servers",
+                own.virtual_ips, network.virtual_ips
+            )
+        })
+    }
+
+    async fn on_message(&self, message: ServerMessage) -> Result<(), ServerError> {
+        match message {
+            ServerMessage::Error { problem } if problem.status == 429 => {
+                tracing::debug!(%problem, "the server did not forward a letter");
+                Ok(())
+            }
+            ServerMessage::Error { problem } => Err(ServerError::refused(problem)),
+            ServerMessage::Challenge { .. }
+            | ServerMessage::Snapshot { .. }
+            | ServerMessage::PeerJoined { .. }
+            | ServerMessage::PeerUpdated { .. }
+            | ServerMessage::PeerLeft { .. }
+            | ServerMessage::Revoked { .. }
+            | ServerMessage::Signal { .. }
+            | ServerMessage::Undeliverable { .. } => self.tell(News::Said(message)).await,
+        }
+    }
+
+    /// A refusal ends nothing: members tell each other of revocations, and an old certificate still holds.
+    async fn run_errand(&self, errand: Errand, events: &mut Events) -> Result<(), ServerError> {
+        let server = self.rest.server();
+        match errand {
+            Errand::Letter(to, payload) => {
+                events.send(&ClientMessage::Signal { to, payload }).await
+            }
+            Errand::Revocation(revocation) => {
+                let network = self.ourselves.membership.network().id;
+                let mut conversation = self.rest.converse().await?;
+                match conversation.revoke(&network, &revocation).await {
+                    Err(ServerError::Refused(problem)) => {
+                        tracing::warn!(%server, %problem, "the server does not take a revocation");
+                        Ok(())
+                    }
+                    answer => answer,
+                }
+            }
+            Errand::Certificate(certificate) => {
+                let mut conversation = self.rest.converse().await?;
+                let membership = &self.ourselves.membership;
+                let registered = membership.register_with(&mut conversation, certificate);
+                match registered.await.map_err(own_trouble)? {
+                    Ok(own) => {
+                        tracing::info!(%server, "got a new certificate");
+                        self.tell(News::Registered(Box::new(own))).await
+                    }
+                    Err(ServerError::Refused(problem)) => {
+                        tracing::warn!(%server, %problem, "the server does not take a new certificate");
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, news: News) -> Result<(), ServerError> {
+        let told = self.news.send((self.id, news)).await;
+        told.map_err(|_| ServerError::Unreachable("the daemon is stopping".to_owned()))
+    }
+}
+
+/// A goodbye gets its time; who is still being reached hears none.
+async fn given_up(until: &CancellationToken) {
+    until.cancelled().await;
+    sleep(GOODBYE).await;
+}
+
+fn own_trouble(problem: Problem) -> ServerError {
+    ServerError::Unreachable(problem.to_string())
+}
+
+/// Half to one and a half of `pause`, so that a thousand clients do not come back in one instant.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [128];
+    if getrandom::fill(&mut byte).is_err() {
+        return pause;
+    }
+    pause.mul_f64(0.5 + f64::from(byte[0]) / 256.0)
+}

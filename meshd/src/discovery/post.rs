@@ -1,0 +1,102 @@
+//! How does a letter reach a member? Over the server that is said to reach it, then over the others, and by way of members
+//! where a server is missing.
+
+use mesh_core::Command;
+use mesh_wire::{NodeId, letter::Content, signal::Signal};
+
+use super::{client::DiscoveryClient, connection::ServerId};
+use crate::dataplane::Ended;
+
+/// Signals whose fate is not known; the oldest is given up for a new one.
+const MAX_UNDER_WAY: usize = 256;
+
+/// A signal on its way.
+#[derive(Debug)]
+pub struct UnderWay {
+    to: NodeId,
+    signal: Signal,
+    /// The servers that were asked to carry it, the last one last.
+    tried: Vec<ServerId>,
+}
+
+impl DiscoveryClient {
+    /// Sends a signal; what becomes of an older one to the same member does not matter any more.
+    pub(super) async fn post(&mut self, to: NodeId, signal: Signal) -> Result<(), Ended> {
+        self.under_way.retain(|other| other.to != to);
+        if self.under_way.len() >= MAX_UNDER_WAY {
+            self.under_way.remove(0);
+        }
+        let tried = Vec::new();
+        self.forward(UnderWay { to, signal, tried }).await
+    }
+
+    /// A server could not deliver the last letter for this member.
+    pub(super) async fn on_undeliverable(
+        &mut self,
+        server: ServerId,
+        to: NodeId,
+    ) -> Result<(), Ended> {
+        // One that speaks of an older letter, or of none, changes nothing.
+        let is_asked = |letter: &UnderWay| letter.to == to && letter.tried.last() == Some(&server);
+        match self.under_way.iter().position(is_asked) {
+            Some(at) => {
+                let letter = self.under_way.remove(at);
+                self.forward(letter).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Hands it to the next server; after the last one to members, if somebody may be where we are not.
+    async fn forward(&mut self, mut letter: UnderWay) -> Result<(), Ended> {
+        let to = letter.to;
+        let content = Content::Signal(letter.signal.clone());
+        match self.hand_over(&to, content, &letter.tried) {
+            Posted::Unknown => Ok(()),
+            Posted::By(server) => {
+                letter.tried.push(server);
+                self.under_way.push(letter);
+                Ok(())
+            }
+            Posted::Nowhere if self.servers.any_missing() => {
+                self.write_through_members(to, letter.signal).await
+            }
+            Posted::Nowhere => self.tell(Command::Undeliverable { to }).await,
+        }
+    }
+
+    /// Seals for a member and hands it to a server that was not tried.
+    pub(super) fn hand_over(
+        &mut self,
+        to: &NodeId,
+        content: Content,
+        tried: &[ServerId],
+    ) -> Posted {
+        let seq = self.membership.seq();
+        let sealed = self
+            .believed
+            .directory()
+            .by_node(to)
+            .and_then(|peer| self.correspondence.seal(&peer.record, seq, content));
+        let Some(sealed) = sealed else {
+            tracing::debug!(peer = %to.short(), "a letter to somebody who is no member was not written");
+            return Posted::Unknown;
+        };
+        let is_online = |server| self.believed.is_online_at(server, to);
+        match self.servers.send(*to, &sealed, (is_online, tried)) {
+            Some(server) => Posted::By(server),
+            None => Posted::Nowhere,
+        }
+    }
+}
+
+/// What became of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Posted {
+    /// This server has it.
+    By(ServerId),
+    /// No server takes it.
+    Nowhere,
+    /// Nobody can be written to by that name.
+    Unknown,
+}

@@ -1,0 +1,125 @@
+//! Whom does each server list, and whom do they say to be online?
+
+use std::collections::BTreeMap;
+
+use mesh_wire::{NodeId, peer_info::PeerInfo};
+
+use super::connection::ServerId;
+
+/// The most members of one server's list that are kept; an honest one has half as many.
+const MAX_LISTED: usize = 2_000;
+
+/// What one server says of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The sequence number of the record that it shows.
+    pub seq: u64,
+    online: bool,
+    last_seen: u64,
+}
+
+/// The list of one server.
+#[derive(Debug, Default)]
+struct List {
+    members: BTreeMap<NodeId, Seen>,
+    /// Whether the server would tell us of changes.
+    live: bool,
+}
+
+/// The lists of all servers.
+#[derive(Debug, Default)]
+pub struct Presence {
+    lists: BTreeMap<ServerId, List>,
+}
+
+impl Presence {
+    /// Takes a whole list; returns the one that the server had before.
+    pub fn replace(&mut self, server: ServerId, peers: &[PeerInfo]) -> BTreeMap<NodeId, Seen> {
+        let peers = peers.iter().take(MAX_LISTED);
+        let members = peers.map(|peer| (peer.record.node_id, seen(peer)));
+        let list = List {
+            members: members.collect(),
+            live: true,
+        };
+        let before = self.lists.insert(server, list);
+        before.map(|list| list.members).unwrap_or_default()
+    }
+
+    /// Takes one member; returns what the server said of it before.
+    pub fn note(&mut self, server: ServerId, peer: &PeerInfo) -> Option<Seen> {
+        let list = self.lists.entry(server).or_default();
+        let node = peer.record.node_id;
+        if list.members.len() >= MAX_LISTED && !list.members.contains_key(&node) {
+            return None;
+        }
+        list.members.insert(node, seen(peer))
+    }
+
+    /// The server does not list the member any more.
+    pub fn remove(&mut self, server: ServerId, node: &NodeId) {
+        if let Some(list) = self.lists.get_mut(&server) {
+            list.members.remove(node);
+        }
+    }
+
+    /// The connection to the server is lost: its list says who is a member, but not who is there.
+    pub fn lose(&mut self, server: ServerId) {
+        if let Some(list) = self.lists.get_mut(&server) {
+            list.live = false;
+        }
+    }
+
+    /// The server's list counts no more.
+    pub fn forget(&mut self, server: ServerId) {
+        self.lists.remove(&server);
+    }
+
+    /// Whether there is no list.
+    pub fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    /// Whether only one server has given a list.
+    pub fn is_of_one(&self) -> bool {
+        self.lists.len() == 1
+    }
+
+    /// Whether some server lists the member.
+    pub fn is_listed(&self, node: &NodeId) -> bool {
+        self.lists
+            .values()
+            .any(|list| list.members.contains_key(node))
+    }
+
+    /// Whether a server other than this one lists the member.
+    pub fn is_listed_beside(&self, server: ServerId, node: &NodeId) -> bool {
+        let mut others = self.lists.iter().filter(|(other, _)| **other != server);
+        others.any(|(_, list)| list.members.contains_key(node))
+    }
+
+    /// Whether this server says that the member is there.
+    pub fn is_online_at(&self, server: ServerId, node: &NodeId) -> bool {
+        let list = self.lists.get(&server);
+        let seen = list.and_then(|list| list.members.get(node));
+        seen.is_some_and(|seen| seen.online)
+    }
+
+    /// Whether the member is there, and when it was last; `None` if no server lists it. Servers that are lost are asked only
+    /// if all are.
+    pub fn of(&self, node: &NodeId) -> Option<(bool, u64)> {
+        let any_live = self.lists.values().any(|list| list.live);
+        let listed = self.lists.values();
+        let listed = listed.filter_map(|list| Some((list.live, list.members.get(node)?)));
+        listed
+            .map(|(live, seen)| (seen.online && (live || !any_live), seen.last_seen))
+            .reduce(|a, b| (a.0 || b.0, a.1.max(b.1)))
+    }
+}
+
+fn seen(peer: &PeerInfo) -> Seen {
+    Seen {
+        seq: peer.record.seq,
+        online: peer.online,
+        last_seen: peer.last_seen,
+    }
+}
