@@ -384,3 +384,31 @@ fn a_join_link_may_come_from_standard_input() {
         .unwrap();
     assert_failed(&child.wait_with_output().unwrap(), "join link");
 }
+
+#[tokio::test]
+async fn the_discovery_servers_are_shown_and_changed() {
+    let api = TestApi::start().await;
+    let shown = assert_done(&ask(&api, &["servers"]).await);
+    assert!(shown.starts_with("SERVER "), "{shown}");
+    assert!(shown.contains("https://b.example/"), "{shown}");
+    let urls = |output: &Output| -> Vec<String> {
+        let answer: Value = serde_json::from_str(&assert_done(output)).unwrap();
+        let servers = answer["servers"].as_array().unwrap().iter();
+        servers
+            .map(|server| server["url"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (a, b) = ("http://198.51.100.2:7080/", "https://b.example/");
+    assert_eq!(urls(&ask(&api, &["servers", "--json"]).await), [a, b]);
+    let shown = assert_done(&ask(&api, &["servers", "add", "c"]).await);
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+    let shown = assert_done(&ask(&api, &["servers", "rm", "198.51.100.2"]).await);
+    assert!(!shown.contains(a) && shown.contains(b), "{shown}");
+    let shown = assert_done(&ask(&api, &["servers", "set", "d", "e"]).await);
+    assert!(shown.contains("http://e:7080/  not asked yet"), "{shown}");
+    assert_failed(&ask(&api, &["servers", "rm", "f"]).await, "is not used");
+    assert_failed(
+        &ask(&api, &["servers", "add", b]).await,
+        "no list of discovery servers",
+    );
+}

@@ -11,6 +11,7 @@ mod mesh;
 mod metrics;
 mod ping;
 mod server;
+mod servers;
 mod shares;
 mod status;
 
@@ -32,6 +33,7 @@ pub use control::{InviteAnswer, InviteRequest, RevokeAnswer, RevokeRequest};
 pub use error::CODES;
 pub use ping::{PingAnswer, PingRequest};
 pub use server::{ApiListeners, check_address, serve};
+pub use servers::{ServersAnswer, SetServers};
 pub use shares::{AddShare, ShareEntry, ShareList};
 
 /// The greatest request body, in bytes. The greatest honest one is a share with a long path and many peers.
@@ -79,6 +81,7 @@ fn router(api: Api) -> Router {
             "/api/v1/shares/{name}/grants/{peer}",
             put(shares::grant).delete(shares::revoke),
         )
+        .route("/api/v1/servers", get(servers::list).post(servers::replace))
         .route("/api/v1/ping", post(ping::ping))
         .route("/api/v1/down", post(control::down))
         .route("/api/v1/invite", post(control::invite))

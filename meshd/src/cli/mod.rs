@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod output;
 mod ping;
+mod servers;
 mod share;
 mod status;
 mod unbuilt;
@@ -40,6 +41,10 @@ pub const CODES: &[(&str, &str)] = &[
         "meshd ping --until-direct saw only relayed answers",
     ),
     ("no-pong", "no ping of meshd ping was answered"),
+    (
+        "server-not-used",
+        "meshd servers rm was given a server that is not in the list",
+    ),
     (
         "option-not-built",
         "an option or a command that this version lacks",
@@ -98,6 +103,8 @@ enum AskCommand {
     /// Share directories with other members
     #[command(subcommand)]
     Share(share::ShareCommand),
+    /// Show or change the discovery servers, while the daemon runs
+    Servers(servers::ServersArguments),
     /// Print a join link for another machine; keep it secret
     Invite(control::InviteArguments),
     /// Put a member out for good, or end a join link; only the creator of the network and its admins can
@@ -167,6 +174,7 @@ async fn ask(state_dir: &Path, output: &mut Output, command: AskCommand) -> Resu
         AskCommand::Peers { json } => status::peers(&client, output, json).await,
         AskCommand::Ping(arguments) => ping::run(&client, output, &arguments).await,
         AskCommand::Share(command) => share::run(&client, output, command).await,
+        AskCommand::Servers(arguments) => servers::run(&client, output, arguments).await,
         AskCommand::Revoke { peer } => control::revoke(&client, output, &peer).await,
         AskCommand::Invite(arguments) => control::invite(&client, output, &arguments).await,
     }
