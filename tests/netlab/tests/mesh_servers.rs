@@ -1,0 +1,436 @@
+//! Do two discovery servers make one network, whichever of them answers, and can they be changed under a running mesh?
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use netlab::{Daemon, Discovery, Host, Lab, Nat};
+use serde_json::{Value, json};
+
+/// What an echo between two who never spoke may take.
+const ECHO: Duration = Duration::from_secs(10);
+/// What a daemon may take until it asks a server again that was away for a short while.
+const BACK: Duration = Duration::from_secs(60);
+
+fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
+}
+
+/// Public hosts for servers.
+fn public(lab: &Lab, names: [&str; 2]) -> [Host; 2] {
+    names.map(|name| lab.internet().public_host(name).unwrap())
+}
+
+/// A machine behind a router of its own.
+fn machine(lab: &Lab, name: &str) -> Host {
+    let home = lab
+        .internet()
+        .home(&format!("h{name}"), Nat::PortRestricted);
+    home.unwrap().host(name).unwrap()
+}
+
+fn url(host: &Host) -> String {
+    format!("http://{}:7080/", host.address())
+}
+
+fn up(host: &Host, how: &[&str], name: &str) -> Daemon {
+    Daemon::up(host, &[how, &["--name", name]].concat()).unwrap()
+}
+
+fn servers(daemon: &Daemon) -> Vec<Value> {
+    let status = daemon.status().unwrap();
+    status["servers"].as_array().unwrap().clone()
+}
+
+fn is_connected(daemon: &Daemon, to: &Host) -> bool {
+    let to = url(to);
+    servers(daemon)
+        .iter()
+        .any(|server| server["url"] == to.as_str() && server["connected"] == true)
+}
+
+fn wait_connected(daemons: &[&Daemon], to: &[&Host]) {
+    wait_until("all are connected", BACK, || {
+        let mut pairs = daemons
+            .iter()
+            .flat_map(|daemon| to.iter().map(move |to| (daemon, to)));
+        pairs.all(|(daemon, to)| is_connected(daemon, to))
+    });
+}
+
+fn wait_lost(daemons: &[&Daemon], to: &Host) {
+    wait_until("all notice", Duration::from_secs(10), || {
+        daemons.iter().all(|daemon| !is_connected(daemon, to))
+    });
+}
+
+/// Everything that arrives at this host is dropped, if it is for this port.
+fn drop_all(host: &Host, from: &str) {
+    let table = format!(
+        "table ip hole {{ chain input {{ type filter hook input priority 0; {from} tcp dport 7080 drop; }}; }}"
+    );
+    host.namespace().nft(&table).unwrap();
+}
+
+/// `curl` on the daemon's machine: the answer's status and body.
+fn curl(daemon: &Daemon, args: &[&str]) -> (u16, Value) {
+    let form = [
+        "-sS",
+        "-w",
+        "\n%{http_code}",
+        "-H",
+        "Content-Type: application/json",
+    ];
+    let output = daemon
+        .host()
+        .run("curl", [&form[..], args].concat())
+        .unwrap();
+    let (body, code) = output.stdout.trim().rsplit_once('\n').unwrap();
+    (code.parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+/// `POST /api/v1/servers` over the Unix socket.
+fn post(daemon: &Daemon, list: &[&str]) -> (u16, Value) {
+    let socket = daemon.state_dir().join("meshd.sock");
+    let body = json!({ "servers": list }).to_string();
+    let at = ["--unix-socket", socket.to_str().unwrap()];
+    let what = ["-d", &body, "http://localhost/api/v1/servers"];
+    curl(
+        daemon,
+        &[at, ["-X", "POST"]]
+            .concat()
+            .into_iter()
+            .chain(what)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// The same over TCP, with a token or without.
+fn post_tcp(daemon: &Daemon, token: Option<&str>, list: &[&str]) -> (u16, Value) {
+    let bearer = format!("Authorization: Bearer {}", token.unwrap_or_default());
+    let body = json!({ "servers": list }).to_string();
+    let mut args = vec!["-d", &body, "http://127.0.0.1:7082/api/v1/servers"];
+    if token.is_some() {
+        args.extend(["-H", &bearer]);
+    }
+    curl(daemon, &args)
+}
+
+fn write(path: &Path, text: &str) -> String {
+    fs::write(path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn with_the_first_server_dead_all_meet_on_the_second_and_the_first_is_used_again_when_it_is_back() {
+    let lab = Lab::new("second").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let (first, second) = (
+        Discovery::start(&one).unwrap(),
+        Discovery::start(&two).unwrap(),
+    );
+    let both = ["--server", &first.url(), "--server", &second.url()];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    let link = alice.join_link().unwrap();
+    let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
+    wait_connected(&[&alice, &bob], &[&one, &two]);
+    let status = bob.status().unwrap();
+    assert_eq!(status["server"]["url"], url(&one).as_str());
+    assert_eq!(status["health"], json!([]));
+
+    first.process.kill().unwrap();
+    wait_lost(&[&alice, &bob], &one);
+    alice.first_echo(&bob, ECHO).unwrap();
+    let start = Instant::now();
+    let carol = up(&machine(&lab, "c"), &["--join", &link], "carol");
+    println!("joined past a dead server in {:?}", start.elapsed());
+    carol.first_echo(&bob, ECHO).unwrap();
+    let status = alice.status().unwrap();
+    assert_eq!(status["server"]["url"], url(&two).as_str());
+    assert_eq!(status["server"]["connected"], true);
+    assert_eq!(status["health"][0]["code"], "server-unreachable");
+    assert_eq!(status["health"].as_array().unwrap().len(), 1);
+
+    // Back with what it had: it hears of carol for the first time.
+    let _first = first.restart().unwrap();
+    wait_connected(&[&alice, &bob, &carol], &[&one, &two]);
+    assert_eq!(alice.status().unwrap()["server"]["url"], url(&one).as_str());
+    second.process.kill().unwrap();
+    wait_lost(&[&alice, &bob, &carol], &two);
+    alice.first_echo(&carol, ECHO).unwrap();
+    let dave = up(&machine(&lab, "d"), &["--join", &link], "dave");
+    dave.first_echo(&carol, ECHO).unwrap();
+}
+
+#[test]
+fn a_first_server_that_never_answers_delays_a_start_by_a_second_or_two() {
+    for (kind, is_silent) in [("refuses", false), ("silent", true)] {
+        let lab = Lab::new(kind).unwrap();
+        let [one, two] = public(&lab, ["one", "two"]);
+        if is_silent {
+            drop_all(&one, "");
+        }
+        let second = Discovery::start(&two).unwrap();
+        let (a, b) = (machine(&lab, "a"), machine(&lab, "b"));
+        let start = Instant::now();
+        let alice = up(
+            &a,
+            &["--server", &url(&one), "--server", &second.url()],
+            "alice",
+        );
+        let created = start.elapsed();
+        let link = alice.join_link().unwrap();
+        let start = Instant::now();
+        let bob = up(&b, &["--join", &link], "bob");
+        let joined = start.elapsed();
+        println!("{kind}: created in {created:?}, joined in {joined:?}");
+        // Reaching one server may take 10 s; the second is asked long before.
+        let limit = Duration::from_secs(9);
+        assert!(created < limit && joined < limit, "{created:?}, {joined:?}");
+        alice.first_echo(&bob, ECHO).unwrap();
+        let later = bob.status().unwrap();
+        assert_eq!(later["server"]["url"], url(&two).as_str());
+    }
+}
+
+#[test]
+fn who_reaches_only_the_second_server_is_found_by_all() {
+    let lab = Lab::new("halves").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let (first, second) = (
+        Discovery::start(&one).unwrap(),
+        Discovery::start(&two).unwrap(),
+    );
+    let both = ["--server", &first.url(), "--server", &second.url()];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    let link = alice.join_link().unwrap();
+    let home = lab.internet().home("hb", Nat::PortRestricted).unwrap();
+    drop_all(&one, &format!("ip saddr {}", home.outermost().address()));
+    let bob = up(&home.host("b").unwrap(), &["--join", &link], "bob");
+    wait_connected(&[&bob], &[&two]);
+    alice.first_echo(&bob, ECHO).unwrap();
+    assert!(!is_connected(&bob, &one));
+    wait_until("it is told", Duration::from_secs(3), || {
+        alice.peer("bob").unwrap()["path"] == "direct"
+    });
+    // Both ways, and with somebody who never spoke to him.
+    let carol = up(&machine(&lab, "c"), &["--join", &link], "carol");
+    bob.first_echo(&carol, ECHO).unwrap();
+}
+
+#[test]
+fn the_list_is_changed_while_a_ping_goes_on_and_survives_a_restart() {
+    let lab = Lab::new("live").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let (first, second) = (
+        Discovery::start(&one).unwrap(),
+        Discovery::start(&two).unwrap(),
+    );
+    let a = machine(&lab, "a");
+    let alice = up(&a, &["--server", &first.url()], "alice");
+    let link = alice.join_link().unwrap();
+    let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
+    alice.first_echo(&bob, ECHO).unwrap();
+    let (target, from) = (bob.ip().unwrap(), a);
+    let gap = Duration::from_millis(20);
+    let pinging = thread::spawn(move || from.ping_each(gap, target, 500).unwrap());
+
+    let (one_url, two_url) = (url(&one), url(&two));
+    let (code, answer) = post(&alice, &[&one_url, &two_url]);
+    assert_eq!(code, 200, "{answer:#}");
+    assert_eq!(answer["servers"][1]["url"], two_url.as_str());
+    // She was started with --server, which wins at the next start.
+    assert!(answer["note"].is_string(), "{answer:#}");
+    wait_connected(&[&alice], &[&one, &two]);
+    assert_eq!(post_tcp(&bob, None, &[&two_url]).0, 401);
+    let token = fs::read_to_string(bob.state_dir().join("api-token")).unwrap();
+    let token = token.trim();
+    let (code, answer) = post_tcp(&bob, Some(token), &[&one_url, &two_url]);
+    assert_eq!((code, &answer["note"]), (200, &Value::Null), "{answer:#}");
+    wait_connected(&[&bob], &[&one, &two]);
+    let (code, _) = post(&alice, &[&two_url]);
+    assert_eq!(code, 200);
+    assert_eq!(post(&bob, &[&two_url]).0, 200);
+    assert_eq!(servers(&bob).len(), 1);
+    let report = pinging.join().unwrap();
+    assert_eq!(report.received(), 500, "no session noticed");
+
+    // Nobody needs the first one any more, and links name the second.
+    first.process.kill().unwrap();
+    let link = alice.ask(&["invite"]).unwrap();
+    assert!(link.starts_with(&two_url), "{link}");
+    let carol = up(&machine(&lab, "c"), &["--join", link.trim()], "carol");
+    carol.first_echo(&bob, ECHO).unwrap();
+    bob.ask(&["down"]).unwrap();
+    let bob = Daemon::up(bob.host(), &[]).unwrap();
+    wait_connected(&[&bob], &[&two]);
+    assert_eq!(servers(&bob).len(), 1);
+    bob.first_echo(&alice, ECHO).unwrap();
+    drop(second);
+}
+
+#[test]
+fn a_wrong_list_is_refused_and_changes_nothing() {
+    let lab = Lab::new("wrong").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    let alice = up(
+        &machine(&lab, "a"),
+        &["--server", &discovery.url()],
+        "alice",
+    );
+    wait_connected(&[&alice], &[&server]);
+    let before = fs::read_to_string(alice.state_dir().join("network.json")).unwrap();
+    for (list, why) in [
+        (&["ftp://x"][..], "must be an http or https URL"),
+        (&["http://ann:secret@x"], "user name or a password"),
+        (&["x", "http://x:7080"], "named twice"),
+        (&[], "names no server"),
+    ] {
+        let (code, problem) = post(&alice, list);
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!((code, detail.contains(why)), (422, true), "{problem:#}");
+        let refused = alice.cli(&[&["servers", "set"], list].concat()).unwrap();
+        assert_ne!(refused.status.code(), Some(0), "{list:?}");
+    }
+    let refused = alice.cli(&["servers", "rm", "http://x"]).unwrap();
+    assert!(refused.stderr.contains("is not used"), "{}", refused.stderr);
+    let after = fs::read_to_string(alice.state_dir().join("network.json")).unwrap();
+    assert_eq!(after, before);
+    assert!(is_connected(&alice, &server));
+}
+
+#[test]
+fn an_empty_server_loses_nobody_and_only_the_creator_can_fill_it() {
+    let lab = Lab::new("empty").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let (first, second) = (
+        Discovery::start(&one).unwrap(),
+        Discovery::start(&two).unwrap(),
+    );
+    let alice = up(&machine(&lab, "a"), &["--server", &first.url()], "alice");
+    let link = alice.join_link().unwrap();
+    let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
+    let carol = up(&machine(&lab, "c"), &["--join", &link], "carol");
+    bob.ask(&["servers", "add", &second.url()]).unwrap();
+    wait_until("bob says what is missing", Duration::from_secs(10), || {
+        let health = bob.status().unwrap()["health"].to_string();
+        health.contains("server-unreachable") && health.contains(&url(&two))
+    });
+    assert!(is_connected(&bob, &one));
+    bob.first_echo(&alice, ECHO).unwrap();
+    alice.ask(&["servers", "add", &second.url()]).unwrap();
+    wait_connected(&[&alice, &bob], &[&one, &two]);
+    assert_eq!(bob.status().unwrap()["health"], json!([]));
+
+    // It loses all that it had.
+    second.process.kill().unwrap();
+    fs::remove_dir_all(second.data_dir()).unwrap();
+    wait_lost(&[&alice, &bob], &two);
+    let _second = Discovery::start(&two).unwrap();
+    wait_connected(&[&alice, &bob], &[&one, &two]);
+    // Carol does not use that server, and it does not list her.
+    for (daemon, others) in [(&alice, ["bob", "carol"]), (&bob, ["alice", "carol"])] {
+        for other in others {
+            assert_eq!(daemon.peer(other).unwrap()["online"], true, "{other}");
+        }
+    }
+    carol.first_echo(&bob, ECHO).unwrap();
+}
+
+#[test]
+fn without_a_key_addresses_are_the_same_on_both_servers_and_the_file_wins_at_a_start() {
+    let lab = Lab::new("nokey").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let _servers = [&one, &two].map(|host| Discovery::start(host).unwrap());
+    let a = machine(&lab, "a");
+    let (one_url, two_url) = (url(&one), url(&two));
+    let text = format!(
+        "mesh:\n  trust: psk\n  discovery:\n    server: {one_url}\n    servers: ['{two_url}']\n"
+    );
+    let file = write(&a.dir().join("mesh.yaml"), &text);
+    let alice = up(&a, &["--config", &file], "alice");
+    let link = alice.join_link().unwrap();
+    let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
+    wait_connected(&[&alice, &bob], &[&one, &two]);
+    alice.first_echo(&bob, ECHO).unwrap();
+    assert_eq!(
+        bob.peer("alice").unwrap()["virtual_ips"][0],
+        alice.virtual_ip.as_str()
+    );
+    assert_eq!(bob.status().unwrap()["health"], json!([]));
+
+    let shown = alice.ask(&["servers", "rm", &one_url]).unwrap();
+    assert!(shown.contains("wins at the next start"), "{shown}");
+    wait_until("one is left", ECHO, || servers(&alice).len() == 1);
+    alice.ask(&["down"]).unwrap();
+    let alice = Daemon::up(&a, &["--config", &file]).unwrap();
+    assert_eq!(servers(&alice).len(), 2);
+    bob.first_echo(&alice, ECHO).unwrap();
+}
+
+#[test]
+fn a_network_whose_server_is_inside_a_daemon_gets_a_second_one_beside_it() {
+    let lab = Lab::new("beside").unwrap();
+    let [a, two] = public(&lab, ["a", "two"]);
+    let second = Discovery::start(&two).unwrap();
+    let alice = up(&a, &[], "alice");
+    let refused = alice.cli(&["servers", "set", &second.url()]).unwrap();
+    assert!(
+        refused.stderr.contains("stays the first"),
+        "{}",
+        refused.stderr
+    );
+    alice.ask(&["servers", "add", &second.url()]).unwrap();
+    wait_connected(&[&alice], &[&two]);
+    let link = alice.ask(&["invite"]).unwrap();
+    assert!(link.starts_with(&url(&a)), "{link}");
+    let bob = up(&machine(&lab, "b"), &["--join", link.trim()], "bob");
+    wait_connected(&[&bob], &[&a, &two]);
+    // With the daemon goes its server.
+    alice.kill().unwrap();
+    wait_lost(&[&bob], &a);
+    let carol = up(&machine(&lab, "c"), &["--join", link.trim()], "carol");
+    carol.first_echo(&bob, ECHO).unwrap();
+    let alice = Daemon::up(&a, &[]).unwrap();
+    wait_connected(&[&alice], &[&two]);
+    alice.first_echo(&carol, ECHO).unwrap();
+}
+
+#[test]
+fn who_is_revoked_while_a_server_is_away_is_not_let_in_there_later() {
+    let lab = Lab::new("revoked").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let (first, second) = (
+        Discovery::start(&one).unwrap(),
+        Discovery::start(&two).unwrap(),
+    );
+    let both = ["--server", &first.url(), "--server", &second.url()];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    let link = alice.join_link().unwrap();
+    let b = machine(&lab, "b");
+    let bob = up(&b, &["--join", &link], "bob");
+    wait_connected(&[&alice, &bob], &[&one, &two]);
+    second.process.kill().unwrap();
+    wait_lost(&[&alice, &bob], &two);
+    bob.kill().unwrap();
+    alice.ask(&["revoke", "bob"]).unwrap();
+    let _second = second.restart().unwrap();
+    wait_connected(&[&alice], &[&two]);
+    first.process.kill().unwrap();
+    let bob = Daemon::launch(&b, &[]).unwrap();
+    wait_until(
+        "the second one refuses him",
+        Duration::from_secs(20),
+        || {
+            let output = bob.cli(&["status"]).unwrap();
+            output.stdout.contains(&url(&two)) && output.stdout.contains("revoked")
+        },
+    );
+    assert!(!is_connected(&bob, &two));
+}
