@@ -434,3 +434,24 @@ fn who_is_revoked_while_a_server_is_away_is_not_let_in_there_later() {
     );
     assert!(!is_connected(&bob, &two));
 }
+
+#[test]
+fn who_waits_for_a_dead_server_at_a_first_start_can_be_given_another() {
+    let lab = Lab::new("waits").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let second = Discovery::start(&two).unwrap();
+    let (dead, alive) = (url(&one), second.url());
+    let args = ["--server", &dead, "--name", "alice"];
+    let mut alice = Daemon::launch(&machine(&lab, "a"), &args).unwrap();
+    wait_until("she waits", ECHO, || {
+        let output = alice.cli(&["status"]).unwrap();
+        output.stdout.contains("server-unreachable") || output.stdout.contains("not connected: ")
+    });
+    assert!(!alice.process.log().contains("ready"));
+    alice.ask(&["servers", "set", &alive]).unwrap();
+    alice.wait_ready().unwrap();
+    wait_connected(&[&alice], &[&two]);
+    let link = alice.ask(&["invite"]).unwrap();
+    let bob = up(&machine(&lab, "b"), &["--join", link.trim()], "bob");
+    bob.first_echo(&alice, ECHO).unwrap();
+}
