@@ -29,6 +29,11 @@ pub async fn local_addresses(ignore_interface: &str) -> Result<Vec<LocalAddress>
     Ok(addresses)
 }
 
+/// All addresses of this host, whatever they are good for.
+pub async fn own_addresses() -> Result<Vec<IpAddr>, NetError> {
+    system::all().await
+}
+
 /// The address that this host would use as source towards `destination` (the port is of no
 /// account). No packet is sent. `NetworkUnreachable` or similar when there is no route.
 pub fn source_towards(destination: IpAddr) -> io::Result<IpAddr> {
@@ -95,6 +100,13 @@ mod system {
         Ok(addresses.collect())
     }
 
+    pub(super) async fn all() -> Result<Vec<IpAddr>, NetError> {
+        let handle = netlink::connect()?;
+        let request = handle.address().get().execute();
+        let messages = netlink::collect("list addresses", request).await?;
+        Ok(messages.iter().filter_map(own_address).collect())
+    }
+
     /// On a point-to-point interface `Address` is the other end and `Local` is ours; IPv6 mostly
     /// has `Address` only.
     fn own_address(message: &AddressMessage) -> Option<IpAddr> {
@@ -125,6 +137,7 @@ mod system {
 #[cfg(any(target_os = "macos", windows))]
 mod system {
     use super::{LocalAddress, NetError};
+    use std::net::IpAddr;
 
     #[allow(clippy::unused_async, reason = "the same signature on all systems")]
     pub(super) async fn addresses() -> Result<Vec<LocalAddress>, NetError> {
@@ -149,6 +162,17 @@ mod system {
         });
         Ok(addresses.collect())
     }
+
+    #[allow(clippy::unused_async, reason = "the same signature on all systems")]
+    pub(super) async fn all() -> Result<Vec<IpAddr>, NetError> {
+        let interfaces = netdev::get_interfaces();
+        let addresses = interfaces.iter().flat_map(|interface| {
+            let v4 = interface.ipv4.iter().map(|net| net.addr().into());
+            let v6 = interface.ipv6.iter().map(|net| net.addr().into());
+            v4.chain(v6)
+        });
+        Ok(addresses.collect())
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
@@ -162,6 +186,14 @@ mod system {
             system: std::env::consts::OS,
         })
     }
+
+    #[allow(clippy::unused_async, reason = "the same signature on all systems")]
+    pub(super) async fn all() -> Result<Vec<std::net::IpAddr>, NetError> {
+        Err(NetError::Unsupported {
+            operation: "list addresses",
+            system: std::env::consts::OS,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +202,14 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    #[tokio::test]
+    async fn the_hosts_own_addresses_are_all_there_loopback_among_them() {
+        let own = own_addresses().await.expect("a list");
+        assert!(own.contains(&ip("127.0.0.1")), "{own:?}");
+        let candidates = local_addresses("").await.expect("a list");
+        assert!(candidates.iter().all(|local| own.contains(&local.address)));
     }
 
     #[test]
