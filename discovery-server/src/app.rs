@@ -14,6 +14,7 @@ use crate::{
     membership::Networks,
     metrics::Metrics,
     rate::{Rate, Sources},
+    turn::Turn,
 };
 
 /// People create networks by hand, a few at a time; a whole office may share one address.
@@ -36,6 +37,8 @@ pub(crate) struct App {
     pub(crate) stun_port: Option<u16>,
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) metrics: Metrics,
+    /// Unless the operator wants none.
+    pub(crate) turn: Option<Arc<Turn>>,
     /// Cancelled when the server shall end.
     pub(crate) shutdown: CancellationToken,
     /// Event connections and changes under way: the database stays open until they are done.
@@ -51,6 +54,7 @@ impl App {
         admin: TokenHash,
         stun_port: Option<u16>,
         public_ip: Option<IpAddr>,
+        turn: Option<Arc<Turn>>,
     ) -> Self {
         Self {
             networks: Arc::new(networks),
@@ -58,6 +62,7 @@ impl App {
             stun_port,
             public_ip,
             metrics: Metrics::new(),
+            turn,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             created: Mutex::new(Sources::new(CREATE_RATE)),

@@ -1,4 +1,4 @@
-//! Registry of networks and peers, signalling between peers, and STUN.
+//! Registry of networks and peers, signalling between peers, STUN and TURN.
 //!
 //! [`start`] binds everything, [`Running::run_until`] serves. The `discovery-server` program is this library with a
 //! command line; `meshd` embeds the same library. The bodies and messages are those of [`mesh_wire::discovery`].
@@ -20,6 +20,7 @@ mod server;
 mod slots;
 mod store;
 pub mod stun;
+pub mod turn;
 
 pub use auth::{
     AdminTokenError, AdminTokenSource, MAX_CLOCK_SKEW, SIGNATURE_HEADER, TIMESTAMP_HEADER,
@@ -28,11 +29,11 @@ pub use auth::{
 pub use database::{Database, DatabaseUrlError, PostgresUrl};
 pub use listen::any_address;
 pub use registry::{MAX_MEMBERS, MAX_NETWORKS};
-pub use server::{Running, ServeConfig, ServeError, start};
+pub use server::{Running, ServeConfig, ServeError, TurnConfig, start};
 pub use store::StoreError;
 
 /// The HTTP port unless another is given.
 pub const DEFAULT_HTTP_PORT: u16 = mesh_wire::join_link::DEFAULT_SERVER_PORT;
 
-/// The STUN port unless another is given (RFC 8489 section 18.6).
+/// The port of STUN and TURN unless another is given (RFC 8489 section 18.6).
 pub const DEFAULT_STUN_PORT: u16 = 3478;

@@ -22,7 +22,7 @@ use crate::slots::{self, Slot, Slots};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the kernel holds for a client that does not read. Linux doubles it. Enough for 5 Mbit/s over 200 ms.
-const SEND_BUFFER: usize = 64 * 1024;
+pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 
 /// Who floods the server shall not flood its log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -74,15 +74,37 @@ fn bind_exactly(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Resu
     Ok(socket)
 }
 
-/// Serves HTTP/1.1 until `shutdown`; then requests under way get `grace` to finish.
+/// How often another port is tried when any will do.
+const ATTEMPTS: usize = 16;
+
+/// Binds UDP and TCP at the same port, whichever is free if it is 0.
+pub(crate) fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut attempts = 1..ATTEMPTS;
+    loop {
+        let udp = bind_udp(address)?;
+        let port = udp.local_addr()?.port();
+        match bind_tcp(SocketAddr::new(address.ip(), port)) {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error)
+                if address.port() == 0
+                    && error.kind() == io::ErrorKind::AddrInUse
+                    && attempts.next().is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 until `shutdown`; then requests under way get `grace` to finish. The connections have `open_files`
+/// for themselves and the rest of the program.
 pub(crate) async fn serve_http(
     listener: TcpListener,
     router: Router,
     shutdown: CancellationToken,
     grace: Duration,
+    open_files: u64,
 ) {
     let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
-    let slots = Slots::new(slots::limit(platform::limits::open_files()));
+    let slots = Slots::new(slots::limit(open_files));
     let mut warned = None;
     loop {
         let accepted = tokio::select! {
@@ -133,7 +155,7 @@ pub(crate) async fn serve_http(
 }
 
 /// Whether a warning is due again; if so, it counts as given.
-fn is_due(warned: &mut Option<Instant>, now: Instant) -> bool {
+pub(crate) fn is_due(warned: &mut Option<Instant>, now: Instant) -> bool {
     let due = warned.is_none_or(|at| now.saturating_duration_since(at) >= WARNING_INTERVAL);
     if due {
         *warned = Some(now);

@@ -134,6 +134,11 @@ impl Hub {
         self.seen.get(node).map(|seen| seen.at)
     }
 
+    /// The members that are connected here.
+    pub(crate) fn connected(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
     /// Connections and online members.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.connections.len(), self.members.len())

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use discovery_server::{
     AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
-    ServeConfig, any_address, start,
+    ServeConfig, TurnConfig, any_address, start,
 };
 use mesh_wire::problem::Problem;
 use platform::signals;
@@ -21,7 +21,7 @@ use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-/// Registry of mesh networks and peers, signalling between peers, and STUN.
+/// Registry of mesh networks and peers, signalling between peers, STUN and TURN.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -49,18 +49,22 @@ struct Serve {
         hide_env_values = true
     )]
     database: Option<String>,
-    /// Where to serve STUN over UDP [default: port 3478 of all addresses, IPv6 and IPv4].
+    /// Where to serve STUN and TURN over UDP and TCP [default: port 3478 of all addresses, IPv6 and IPv4].
     #[arg(long, value_name = "ADDR:PORT")]
     stun_listen: Option<SocketAddr>,
-    /// The address that clients reach STUN at, if it is not the host that they reach HTTP at.
+    /// The address that clients reach STUN at and are relayed from, if it is not the host's own or not the one they
+    /// reach HTTP at.
     #[arg(long, value_name = "IP")]
     public_ip: Option<IpAddr>,
     /// The administrator's token [default: the file admin-token in the data directory, made on the first start].
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
-    /// Serve no TURN. This version has none, so it serves none with or without this.
+    /// Serve no TURN: members without a direct path are not relayed.
     #[arg(long)]
     no_turn: bool,
+    /// Let members have TURN send into private networks, this host's among them. For laboratories.
+    #[arg(long, conflicts_with = "no_turn")]
+    allow_private_peers: bool,
     /// Where to keep the database and the admin token.
     #[arg(
         long,
@@ -131,6 +135,9 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
         listen: serve.listen.unwrap_or(any_address(DEFAULT_HTTP_PORT)),
         database,
         stun_listen: Some(serve.stun_listen.unwrap_or(any_address(DEFAULT_STUN_PORT))),
+        turn: (!serve.no_turn).then_some(TurnConfig {
+            allow_private_peers: serve.allow_private_peers,
+        }),
         public_ip: serve.public_ip,
         admin_token: match serve.admin_token_file {
             Some(file) => AdminTokenSource::File(file),

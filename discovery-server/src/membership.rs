@@ -25,6 +25,7 @@ use crate::{
     mailbox::{Attachment, Ending, Hub},
     registry::Member,
     store::{Applicant, NetworkRow, Registered, Revoked, Store, StoreError},
+    turn::credential::Issuer,
 };
 
 /// Members that one answer lists: some 1.2 MB of JSON.
@@ -56,6 +57,8 @@ pub(crate) enum Attached {
 pub(crate) struct Networks {
     pub(crate) store: Store,
     begin_anew: AtomicBool,
+    /// Hears who is put out.
+    issuer: Arc<Issuer>,
     live: Mutex<BTreeMap<NetworkId, Arc<LiveNetwork>>>,
 }
 
@@ -81,10 +84,11 @@ impl LiveNetwork {
 
 impl Networks {
     /// The networks of an opened store.
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, issuer: Arc<Issuer>) -> Self {
         Self {
             store,
             begin_anew: AtomicBool::new(false),
+            issuer,
             live: Mutex::default(),
         }
     }
@@ -160,7 +164,7 @@ impl Networks {
             revision,
             node_id: *node,
         });
-        hub.forget(node);
+        self.put_out(&mut hub, node);
         Ok(Deregistered::Done)
     }
 
@@ -187,17 +191,27 @@ impl Networks {
                 revision,
                 node_id: *node,
             });
-            hub.forget(node);
+            self.put_out(&mut hub, node);
         }
         Ok(revoked)
+    }
+
+    /// Ends what a former member has: its connection first, so that it is handed nothing more, then what it was handed.
+    fn put_out(&self, hub: &mut Hub, node: &NodeId) {
+        hub.forget(node);
+        self.issuer.put_out(*node, now());
     }
 
     /// Deletes a network and ends its connections; whether it was there.
     pub(crate) async fn delete(&self, network: &NetworkId) -> Result<bool, StoreError> {
         let live = self.live(network);
         let _order = live.changes.lock().await;
+        let members = self.store.members(network, ("", usize::MAX)).await?;
         let deleted = self.store.delete_network(network).await?;
         live.hub().end_all(Ending::NetworkDeleted);
+        for member in members {
+            self.issuer.put_out(member.record.node_id, now());
+        }
         Ok(deleted)
     }
 

@@ -1,5 +1,7 @@
 //! What is counted, and how is it told to Prometheus?
 
+pub(crate) mod turn;
+
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use crate::{
     membership::Networks,
     replica,
     store::{Listener, Store, StoreError},
-    stun::{self, Answer},
+    turn::{self, Turn, credential::Issuer, limits::Limits},
 };
 
 /// Requests and event connections that are under way when the server shall end get this long.
@@ -35,12 +35,21 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Where everything is stored.
     pub database: Database,
-    /// Where STUN is served over UDP, if at all.
+    /// Where STUN and TURN are served over UDP and TCP, if at all.
     pub stun_listen: Option<SocketAddr>,
-    /// The address that clients are told to reach STUN at, when it is not the host of the server's URL.
+    /// How TURN is served beside STUN, if at all.
+    pub turn: Option<TurnConfig>,
+    /// The address that clients are told to reach STUN at and to be relayed from, when it is not the host of the server's URL.
     pub public_ip: Option<IpAddr>,
     /// Where the administrator's token is.
     pub admin_token: AdminTokenSource,
+}
+
+/// What the relay may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TurnConfig {
+    /// Whether members may have it send into private networks, those that the server is in among them.
+    pub allow_private_peers: bool,
 }
 
 /// Why the server does not start.
@@ -67,6 +76,9 @@ pub enum ServeError {
     /// There is no admin token.
     #[error(transparent)]
     AdminToken(#[from] AdminTokenError),
+    /// TURN lacks random numbers, or does not know which addresses are the host's own and must not be relayed to.
+    #[error("prepare TURN: {0}")]
+    Turn(io::Error),
 }
 
 impl ServeError {
@@ -82,6 +94,11 @@ impl ServeError {
             Self::AdminToken(_) => "give a file that this user can read, with a token of at \
                  least 16 characters; or a data directory that can be written"
                 .to_owned(),
+            Self::Turn(_) => {
+                "let the program list the addresses of this host (netlink), or serve no TURN \
+                 with --no-turn"
+                    .to_owned()
+            }
         }
     }
 }
@@ -99,7 +116,8 @@ pub struct Running {
     pub admin_token_made: bool,
     app: Arc<App>,
     http: TcpListener,
-    stun: Option<UdpSocket>,
+    stun: Option<(Arc<UdpSocket>, TcpListener)>,
+    limits: Limits,
     /// Hears the other servers of a shared database, from this news on.
     others: Option<(Listener, u64)>,
 }
@@ -118,9 +136,9 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let http_addr = http.local_addr().map_err(failed("HTTP", config.listen))?;
     let (mut stun, mut stun_addr) = (None, None);
     if let Some(address) = config.stun_listen {
-        let socket = listen::bind_udp(address).map_err(failed("STUN", address))?;
-        stun_addr = Some(socket.local_addr().map_err(failed("STUN", address))?);
-        stun = Some(socket);
+        let (udp, tcp) = listen::bind_both(address).map_err(failed("STUN", address))?;
+        stun_addr = Some(udp.local_addr().map_err(failed("STUN", address))?);
+        stun = Some((Arc::new(udp), tcp));
     }
     let unusable = |source| ServeError::Database {
         database: config.database.clone(),
@@ -130,18 +148,42 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let listener = store.listener().await.map_err(unusable)?;
     let token = auth::load_admin_token(&config.admin_token)?;
     let stun_port = stun_addr.map(|address| address.port());
-    let networks = Networks::new(store);
+    let limits = Limits::new(platform::limits::open_files());
+    let issuer = Arc::new(issuer()?);
+    let relay = match (config.turn, stun_addr) {
+        (Some(turn), Some(address)) => {
+            let allow = turn.allow_private_peers;
+            let issuer = Arc::clone(&issuer);
+            let turn = Turn::new(issuer, allow, address, config.public_ip, limits).await;
+            Some(Arc::new(turn.map_err(ServeError::Turn)?))
+        }
+        (None, _) | (_, None) => None,
+    };
+    let networks = Networks::new(store, issuer);
     let seq = networks.begin_among_servers().await.map_err(unusable)?;
     Ok(Running {
         http_addr,
         stun_addr,
         admin_token_file: token.path,
         admin_token_made: token.made,
-        app: Arc::new(App::new(networks, token.hash, stun_port, config.public_ip)),
+        app: Arc::new(App::new(
+            networks,
+            token.hash,
+            stun_port,
+            config.public_ip,
+            relay,
+        )),
         http,
         stun,
+        limits,
         others: listener.map(|listener| (listener, seq)),
     })
+}
+
+fn issuer() -> Result<Issuer, ServeError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| ServeError::Turn(io::Error::other(error)))?;
+    Ok(Issuer::new(secret))
 }
 
 fn listen_fix(service: &str, address: &SocketAddr, kind: io::ErrorKind) -> String {
@@ -180,6 +222,7 @@ impl Running {
             app,
             http,
             stun,
+            limits,
             others,
             ..
         } = self;
@@ -187,12 +230,6 @@ impl Running {
         let ended = app.shutdown.clone();
         let _end_with_us = ended.clone().drop_guard();
         let background = async {
-            let stun = async {
-                match &stun {
-                    Some(socket) => serve_stun(socket, &app).await,
-                    None => std::future::pending().await,
-                }
-            };
             let others = async {
                 match others {
                     Some((listener, seq)) => replica::run(&app.networks, listener, seq).await,
@@ -200,15 +237,16 @@ impl Running {
                 }
             };
             tokio::select! {
-                () = stun => {}
+                () = serve_stun(stun, &app, limits) => {}
                 () = others => {}
                 () = save_last_seen(&app) => {}
                 () = shutdown.cancelled() => {}
             }
             ended.cancel();
         };
+        let open_files = platform::limits::open_files().saturating_sub(limits.files());
         let router = http::router(Arc::clone(&app));
-        let serving = listen::serve_http(http, router, ended.clone(), GRACE);
+        let serving = listen::serve_http(http, router, ended.clone(), GRACE, open_files);
         tokio::join!(background, serving);
         app.tasks.close();
         if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
@@ -221,32 +259,37 @@ impl Running {
     }
 }
 
-/// Answers STUN datagrams for ever.
-async fn serve_stun(socket: &UdpSocket, app: &App) {
-    // One byte more than the longest request, so that longer ones are noticed as such.
-    let mut buffer = [0_u8; stun::MAX_REQUEST + 1];
-    loop {
-        let (length, source) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
-            Err(error) => {
-                // An ICMP error for an earlier answer, mostly; it must not end the service.
-                tracing::debug!(%error, "STUN receive failed");
-                tokio::task::yield_now().await;
-                continue;
+/// Serves STUN and TURN for ever, if they have sockets. When it is given up, all relaying ends.
+async fn serve_stun(
+    sockets: Option<(Arc<UdpSocket>, TcpListener)>,
+    app: &Arc<App>,
+    limits: Limits,
+) {
+    let Some((udp, tcp)) = sockets else {
+        return std::future::pending().await;
+    };
+    let sweep = async {
+        match &app.turn {
+            Some(turn) => {
+                let _end_with_us = EndAll(turn);
+                turn.sweep().await;
             }
-        };
-        match stun::answer(&buffer[..length], source) {
-            Answer::Reply(reply) => {
-                app.metrics.stun_requests.fetch_add(1, Relaxed);
-                if let Err(error) = socket.send_to(&reply, source).await {
-                    tracing::debug!(%error, "STUN send failed");
-                }
-            }
-            Answer::Garbage => {
-                app.metrics.stun_garbage.fetch_add(1, Relaxed);
-            }
-            Answer::Silent => {}
+            None => std::future::pending().await,
         }
+    };
+    tokio::join!(
+        turn::udp::serve(&udp, app),
+        turn::tcp::serve(tcp, Arc::clone(app), limits.connections),
+        sweep,
+    );
+}
+
+/// Ends all allocations when it is dropped.
+struct EndAll<'a>(&'a Turn);
+
+impl Drop for EndAll<'_> {
+    fn drop(&mut self) {
+        self.0.end_all();
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use discovery_server::{
     AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, Running, ServeConfig,
-    ServeError,
+    ServeError, TurnConfig,
 };
 use platform::net::addresses;
 use url::Url;
@@ -20,6 +20,10 @@ pub async fn start(dir: &Path) -> Result<Running, Problem> {
         listen: discovery_server::any_address(DEFAULT_HTTP_PORT),
         database: Database::Sqlite(dir.join("discovery.db")),
         stun_listen: Some(discovery_server::any_address(DEFAULT_STUN_PORT)),
+        // Not into private networks: this host is in one, and who joins the mesh shall not get into it by that.
+        turn: Some(TurnConfig {
+            allow_private_peers: false,
+        }),
         public_ip: None,
         admin_token: AdminTokenSource::MadeIn(dir.to_owned()),
     };
@@ -38,7 +42,10 @@ pub async fn start(dir: &Path) -> Result<Running, Problem> {
                 };
                 problem::port_in_use(listener, *address)
             }
-            ServeError::Listen { .. } | ServeError::Database { .. } | ServeError::AdminToken(_) => {
+            ServeError::Listen { .. }
+            | ServeError::Database { .. }
+            | ServeError::AdminToken(_)
+            | ServeError::Turn(_) => {
                 problem::operation_failed("start the embedded discovery server", &error)
                     .fix(error.fix())
             }

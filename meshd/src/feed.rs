@@ -69,6 +69,7 @@ impl Roster {
             },
             ServerMessage::Challenge { .. }
             | ServerMessage::Signal { .. }
+            | ServerMessage::Turn(_)
             | ServerMessage::Undeliverable { .. }
             | ServerMessage::Error { .. } => None,
         }

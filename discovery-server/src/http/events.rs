@@ -1,6 +1,7 @@
 //! Who may listen to a network's events, and how does that begin?
 
 mod connection;
+mod end;
 
 use std::{sync::Arc, time::Duration};
 

@@ -45,12 +45,15 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> Result<Json<Value>, 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let (networks, peers) = app.networks.store.counts().await?;
     let (connections, online) = app.networks.live_counts();
-    let text = app.metrics.render(&Gauges {
+    let mut text = app.metrics.render(&Gauges {
         networks,
         peers,
         online: online as u64,
         connections: connections as u64,
     });
+    if let Some(turn) = &app.turn {
+        turn.metrics.render(&mut text, turn.allocations());
+    }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -54,7 +54,7 @@ impl Networks {
                     revision,
                     node_id: node,
                 });
-                hub.forget(&node);
+                self.put_out(&mut hub, &node);
             }
             Change::Revoked { revocation } => {
                 live.hub().publish(None, |revision| ServerMessage::Revoked {
@@ -62,7 +62,13 @@ impl Networks {
                     revocation,
                 })
             }
-            Change::Deleted => live.hub().end_all(Ending::NetworkDeleted),
+            Change::Deleted => {
+                let mut hub = live.hub();
+                hub.end_all(Ending::NetworkDeleted);
+                for node in hub.connected() {
+                    self.put_out(&mut hub, &node);
+                }
+            }
             Change::Online { node } => {
                 let changed = live.hub().set_elsewhere(node, (news.replica, true));
                 if changed {

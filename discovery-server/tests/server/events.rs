@@ -296,6 +296,7 @@ fn error_code(message: ServerMessage) -> String {
         | ServerMessage::PeerLeft { .. }
         | ServerMessage::Revoked { .. }
         | ServerMessage::Signal { .. }
-        | ServerMessage::Undeliverable { .. }) => panic!("no error but {other:?}"),
+        | ServerMessage::Undeliverable { .. }
+        | ServerMessage::Turn(_)) => panic!("no error but {other:?}"),
     }
 }

@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use futures::{SinkExt as _, StreamExt as _};
 use mesh_wire::{
     NetworkId, NodeId, WireGuardKey,
-    discovery::{ClientMessage, CreateNetwork, RegisterPeer, ServerMessage, hello},
+    discovery::{ClientMessage, CreateNetwork, RegisterPeer, ServerMessage, TurnAccess, hello},
     peer_info::{Directory, PeerInfo, PeerRecord},
     problem::{MEDIA_TYPE, Problem},
     psk::NetworkPsk,
@@ -44,22 +44,27 @@ pub(crate) struct Server {
 impl Server {
     /// A new server with an empty data directory.
     pub(crate) fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), database)
+        Self::start_in(tempfile::tempdir().unwrap(), database, &[])
     }
 
     /// The same with its database in that directory, whatever the suite runs on.
     pub(crate) fn start_on_file() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), |_| Vec::new())
+        Self::start_in(tempfile::tempdir().unwrap(), |_| Vec::new(), &[])
+    }
+
+    /// As [`Self::start`], with more arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), database, arguments)
     }
 
     /// Kills the server without warning and starts it again with the same data.
     pub(crate) fn kill_and_restart(mut self) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        Self::start_in(self.directory.take().unwrap(), database)
+        Self::start_in(self.directory.take().unwrap(), database, &[])
     }
 
-    fn start_in(directory: TempDir, database: fn(&Path) -> Vec<String>) -> Self {
+    fn start_in(directory: TempDir, database: fn(&Path) -> Vec<String>, more: &[&str]) -> Self {
         let data = directory.path().join("data");
         fs::create_dir_all(&data).unwrap();
         let log = File::options()
@@ -78,6 +83,7 @@ impl Server {
             .arg("--data-dir")
             .arg(&data)
             .args(database(&data))
+            .args(more)
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -309,6 +315,8 @@ pub(crate) struct Events {
     pub(crate) nonce: String,
     pub(crate) complete: bool,
     pub(crate) list: Directory,
+    /// What it was handed for TURN last; not among the messages that [`Self::next`] gives.
+    pub(crate) turn: Option<TurnAccess>,
 }
 
 impl Events {
@@ -334,6 +342,7 @@ impl Events {
             nonce: String::new(),
             complete: true,
             list: Directory::default(),
+            turn: None,
         };
         let ServerMessage::Challenge { nonce } = events.next().await else {
             panic!("the first message is no challenge");
@@ -410,7 +419,13 @@ impl Events {
     pub(crate) async fn next_or_close(&mut self) -> Result<ServerMessage, Option<CloseFrame>> {
         loop {
             match within(self.stream.next()).await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    let message = serde_json::from_str(&text).unwrap();
+                    let ServerMessage::Turn(access) = message else {
+                        return Ok(message);
+                    };
+                    self.turn = Some(access);
+                }
                 Some(Ok(Message::Close(frame))) => return Err(frame),
                 Some(Ok(_)) => {}
                 None | Some(Err(Error::ConnectionClosed | Error::Protocol(_) | Error::Io(_))) => {
@@ -445,6 +460,7 @@ pub(crate) fn updated(message: &ServerMessage) -> Option<&PeerInfo> {
         | ServerMessage::Revoked { .. }
         | ServerMessage::Signal { .. }
         | ServerMessage::Undeliverable { .. }
+        | ServerMessage::Turn(_)
         | ServerMessage::Error { .. } => None,
     }
 }

@@ -12,3 +12,4 @@ mod slow;
 mod starting;
 mod stun;
 mod trust;
+mod turn;

@@ -189,6 +189,7 @@ impl DiscoveryClient {
             | ServerMessage::PeerUpdated { .. }
             | ServerMessage::PeerLeft { .. }
             | ServerMessage::Revoked { .. }
+            | ServerMessage::Turn(_)
             | ServerMessage::Error { .. } => Ok(()),
         }
     }

@@ -131,6 +131,7 @@ impl Believed {
             }
             ServerMessage::Challenge { .. }
             | ServerMessage::Signal { .. }
+            | ServerMessage::Turn(_)
             | ServerMessage::Undeliverable { .. }
             | ServerMessage::Error { .. } => false,
         }

@@ -84,6 +84,7 @@ impl Events {
             | ServerMessage::PeerLeft { .. }
             | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
+            | ServerMessage::Turn(_)
             | ServerMessage::Undeliverable { .. } => {
                 return Err(ServerError::Unreachable(
                     "the server did not begin with a challenge".to_owned(),

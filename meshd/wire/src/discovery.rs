@@ -3,11 +3,12 @@
 //! REST bodies first, then the messages of the event WebSocket. Field names are the API's: they may be added to,
 //! never renamed.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use ed25519_dalek::SigningKey;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     NetworkId, NodeId,
@@ -189,11 +190,53 @@ pub enum ServerMessage {
         /// Who could not be reached.
         to: NodeId,
     },
+    /// How this member, and nobody else, may use the server's TURN; sent after its hello and again before that expires.
+    Turn(TurnAccess),
     /// The server refuses something, or is about to close.
     Error {
         /// Why, and what helps.
         problem: Problem,
     },
+}
+
+/// What a member needs to be relayed by the server's TURN (RFC 8656).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnAccess {
+    /// Names the member and when it expires; to be taken as it is.
+    pub username: String,
+    /// Belongs to this user name only.
+    pub password: TurnPassword,
+    /// The realm that the server will name.
+    pub realm: String,
+    /// Seconds since the Unix epoch, by the server's clock.
+    pub expires_at: u64,
+    /// Where TURN is served over UDP, on the host that STUN is reached at.
+    pub udp_port: Option<u16>,
+    /// Where TURN is served over TCP, on the same host.
+    pub tcp_port: Option<u16>,
+}
+
+/// A password for TURN. It is not shown, and wiped when dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct TurnPassword(String);
+
+impl TurnPassword {
+    /// Wraps the text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TurnPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TurnPassword")
+    }
 }
 
 fn yes() -> bool {
@@ -226,6 +269,28 @@ mod tests {
         })
         .unwrap();
         assert_eq!(json["type"], "undeliverable");
+    }
+
+    #[test]
+    fn turn_access_is_one_flat_message_and_its_password_is_not_shown() {
+        let message = ServerMessage::Turn(TurnAccess {
+            username: "1800000000:node".to_owned(),
+            password: TurnPassword::new("hunter2".to_owned()),
+            realm: "mesh".to_owned(),
+            expires_at: 1_800_000_000,
+            udp_port: Some(3478),
+            tcp_port: None,
+        });
+        let json = serde_json::to_value(&message).unwrap();
+        assert_eq!(
+            (&json["type"], &json["password"]),
+            (&"turn".into(), &"hunter2".into())
+        );
+        assert_eq!(
+            serde_json::from_value::<ServerMessage>(json).unwrap(),
+            message
+        );
+        assert!(!format!("{message:?}").contains("hunter2"));
     }
 
     #[test]

@@ -19,12 +19,14 @@ use mesh_wire::{
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::end::{End, ended, failed, going_away, hello_expected};
 use crate::{
     app::App,
-    mailbox::{Attachment, ConnectionId, Ending, encode},
+    mailbox::{Attachment, ConnectionId, encode},
     rate::{Bucket, Rate},
     slots::Slot,
-    store::{StoreError, Wanted},
+    store::Wanted,
+    turn::credential::RENEWAL,
 };
 
 /// Keeps NAT mappings alive, whose shortest usual lifetime for TCP is some minutes, and shows who is gone.
@@ -50,14 +52,6 @@ const FOLLOW_RATE: Rate = Rate {
     burst: 32,
     refill: Duration::from_millis(250),
 };
-
-/// Why the loop of a connection ends.
-pub(super) enum End {
-    /// The client left, or its connection broke: nothing more can be said.
-    Gone,
-    /// The server closes, with the reason that its client is told.
-    Closed(u16, Option<Problem>),
-}
 
 /// One event connection.
 pub(super) struct Connection {
@@ -170,6 +164,7 @@ impl Connection {
     async fn serve(&mut self, mut attachment: Attachment, hello_within: Option<Duration>) -> End {
         let shutdown = self.app.shutdown.clone();
         let mut hello_missing = pin!(sleep(hello_within.unwrap_or_default()));
+        let mut turn_due = pin!(sleep(Duration::ZERO));
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -182,6 +177,10 @@ impl Connection {
                 }
                 Some(text) = attachment.queue.recv() => {
                     self.send_unless_ended(Message::Text(text), &mut attachment).await
+                }
+                () = &mut turn_due, if self.node.is_some() && self.app.turn.is_some() => {
+                    turn_due.as_mut().reset(tokio::time::Instant::now() + RENEWAL);
+                    self.hand_out_turn(&mut attachment).await
                 }
                 received = self.socket.recv() => self.receive(received).await,
                 _ = ping.tick() => match is_silent(self.heard, Instant::now()) {
@@ -214,6 +213,22 @@ impl Connection {
             _ = attachment.ending.changed() => Err(ended(attachment)),
             () = shutdown.cancelled() => Err(going_away()),
         }
+    }
+
+    /// Tells the member how it may use TURN.
+    async fn hand_out_turn(&mut self, attachment: &mut Attachment) -> Result<(), End> {
+        let Some((turn, node)) = self.app.turn.as_ref().zip(self.node) else {
+            return Ok(());
+        };
+        let text = encode(&ServerMessage::Turn(turn.access(node)));
+        // Asked after it was made: a member that is put out first loses its connection, then what it was handed. So it
+        // is either seen here, or what was made is among the latter.
+        let is_over = attachment.ending.borrow().is_some();
+        if is_over {
+            return Err(ended(attachment));
+        }
+        self.send_unless_ended(Message::Text(text), attachment)
+            .await
     }
 
     async fn send(&mut self, message: ServerMessage) -> Result<(), End> {
@@ -382,56 +397,6 @@ impl Connection {
 /// Whether nothing was heard for so long that the client must be gone.
 fn is_silent(heard: Instant, now: Instant) -> bool {
     now.saturating_duration_since(heard) >= MAX_SILENCE
-}
-
-fn failed(error: StoreError) -> End {
-    tracing::error!(%error, "an event connection failed");
-    let problem = Problem::new(500, "database", "the server could not read its database")
-        .fix("connect again in a few seconds");
-    End::Closed(close_code::ERROR, Some(problem))
-}
-
-fn hello_expected() -> End {
-    let problem = Problem::new(408, "hello-expected", "no hello came in time")
-        .detail("members show who they are; only the administrator may just watch")
-        .fix("connect again and answer the challenge with a hello at once");
-    End::Closed(close_code::POLICY, Some(problem))
-}
-
-fn going_away() -> End {
-    End::Closed(close_code::AWAY, None)
-}
-
-fn ended(attachment: &Attachment) -> End {
-    let reason = *attachment.ending.borrow();
-    // The sender is dropped only after it gave a reason, or with the whole hub when the server ends.
-    reason.map_or_else(going_away, ending)
-}
-
-fn ending(reason: Ending) -> End {
-    let (code, problem) = match reason {
-        Ending::Resync => (
-            close_code::AGAIN,
-            Problem::new(503, "resync-required", "messages were lost because they were read too slowly")
-                .fix("connect again; the new snapshot has everything"),
-        ),
-        Ending::Replaced => (
-            close_code::POLICY,
-            Problem::new(409, "replaced", "a newer connection of this node took the place of this one")
-                .fix("if no second daemon was started on purpose, a copy of the node's key is in use elsewhere"),
-        ),
-        Ending::Deregistered => (
-            close_code::POLICY,
-            Problem::new(403, "deregistered", "this node was deregistered")
-                .fix("register it again to come back"),
-        ),
-        Ending::NetworkDeleted => (
-            close_code::POLICY,
-            Problem::new(404, "network-deleted", "this network was deleted on the server")
-                .fix("create it again or ask the server's administrator"),
-        ),
-    };
-    End::Closed(code, Some(problem))
 }
 
 #[cfg(test)]

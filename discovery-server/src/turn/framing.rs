@@ -1,0 +1,98 @@
+//! Where does a message end in a TCP stream? (RFC 8489 section 6.2.2, RFC 8656 section 12.5)
+//!
+//! Pure. STUN messages and ChannelData say their length; ChannelData is padded to four bytes on TCP.
+
+use super::MAX_DATA;
+
+/// The longest message that is taken: data, and a Send indication around it with more than it needs.
+pub const MAX_FRAME: usize = MAX_DATA + 512;
+
+/// What a stream begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framed {
+    /// A message of this length; with its padding it takes up `total` bytes.
+    Message {
+        /// Without padding.
+        length: usize,
+        /// With padding, so at most 3 more.
+        total: usize,
+    },
+    /// The rest has not arrived yet.
+    Incomplete,
+    /// Neither, or too long: the stream cannot be read any further.
+    Garbage,
+}
+
+/// Looks at the beginning of what arrived.
+pub fn next(stream: &[u8]) -> Framed {
+    let Some((&[a, _, c, d], _)) = stream.split_first_chunk::<4>() else {
+        return match stream.first() {
+            Some(first) if *first >= 0x80 => Framed::Garbage,
+            Some(_) | None => Framed::Incomplete,
+        };
+    };
+    let said = usize::from(u16::from_be_bytes([c, d]));
+    let (length, total) = match a {
+        0x00..=0x3F => (20 + said, 20 + said),
+        0x40..=0x7F => (4 + said, 4 + said.next_multiple_of(4)),
+        0x80..=0xFF => return Framed::Garbage,
+    };
+    let stun = a < 0x40;
+    let cookie = [0x21, 0x12, 0xA4, 0x42];
+    let seen = &stream[4..stream.len().min(8)];
+    if total > MAX_FRAME || (stun && (said % 4 != 0 || *seen != cookie[..seen.len()])) {
+        return Framed::Garbage;
+    }
+    if stream.len() < total {
+        return Framed::Incomplete;
+    }
+    Framed::Message { length, total }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BINDING: [u8; 20] = [
+        0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    ];
+
+    #[test]
+    fn messages_are_found_however_the_stream_is_cut() {
+        let channel = [0x40, 1, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0];
+        for cut in 0..BINDING.len() {
+            assert_eq!(next(&BINDING[..cut]), Framed::Incomplete, "{cut}");
+        }
+        for cut in 0..channel.len() {
+            assert_eq!(next(&channel[..cut]), Framed::Incomplete, "{cut}");
+        }
+        let stream = [&channel[..], &BINDING].concat();
+        let found = Framed::Message {
+            length: 9,
+            total: 12,
+        };
+        assert_eq!(next(&stream), found);
+        let found = Framed::Message {
+            length: 20,
+            total: 20,
+        };
+        assert_eq!(next(&stream[12..]), found);
+    }
+
+    #[test]
+    fn what_is_neither_is_known_at_once() {
+        for garbage in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            &[0x80],
+            &[0x16, 3, 1, 0, 5],
+            &[0x80, 0, 0, 0],
+            &[0x40, 0, 0xFF, 0xFF],
+            // Not the cookie, and not a multiple of four.
+            &[0, 1, 0, 0, 0x21, 0x13],
+            &[0, 1, 0, 1, 0x21, 0x12],
+            &[0, 1, 0xFF, 0xFC, 0x21, 0x12, 0xA4, 0x42],
+        ] {
+            assert_eq!(next(garbage), Framed::Garbage, "{garbage:?}");
+        }
+    }
+}
