@@ -31,19 +31,25 @@ struct Replica {
 impl Discovery {
     /// Starts it with its default ports and waits until it serves.
     pub fn start(host: &Host) -> Result<Self> {
-        Self::start_as(host, None)
+        Self::start_as(host, None, &[])
+    }
+
+    /// As [`Self::start`], with more arguments.
+    pub fn start_with(host: &Host, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(host, None, arguments)
     }
 
     /// Starts the one with this number, from 0 on, of several that share a database.
     pub fn start_replica(host: &Host, number: u16, database: &str) -> Result<Self> {
         let database = database.to_owned();
-        Self::start_as(host, Some(Replica { number, database }))
+        Self::start_as(host, Some(Replica { number, database }), &[])
     }
 
-    fn start_as(host: &Host, replica: Option<Replica>) -> Result<Self> {
+    fn start_as(host: &Host, replica: Option<Replica>, arguments: &[&str]) -> Result<Self> {
         let mut command = host.command(binary("discovery-server")?);
         command
             .arg("serve")
+            .args(arguments)
             .arg("--data-dir")
             .arg(host.dir().join("discovery"));
         if let Some(Replica { number, database }) = &replica {
@@ -74,7 +80,7 @@ impl Discovery {
     /// Kills it, if it still runs, and starts it again with the same data.
     pub fn restart(&self) -> Result<Self> {
         self.process.kill()?;
-        Self::start_as(&self.host, self.replica.clone())
+        Self::start_as(&self.host, self.replica.clone(), &[])
     }
 
     /// What `--server` takes.
