@@ -5,13 +5,14 @@
 
 pub mod mutate;
 pub mod node;
+pub mod turn;
 pub mod wire;
 
 /// A function that takes any bytes. It panics when something that must hold does not.
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("certificate", wire::certificate),
     ("revocation", wire::revocation),
     ("gossip", wire::gossip),
+    ("turn", turn::stream),
 ];
 
 /// Runs the target of this name.

@@ -96,6 +96,7 @@ fn the_corpus_holds_what_is_accepted() {
     });
     accepted("certificate", |b| Certificate::read(b).is_ok());
     accepted("gossip", |b| Gossip::read(b).is_ok());
+    accepted("turn", fuzz::turn::accepts);
     accepted("revocation", |b| Revocation::read(b).is_ok());
     accepted("carrier", |b| Carrier::decode(b).is_ok());
     accepted("relay", |b| RelayFrame::parse(b).is_some());
@@ -107,7 +108,7 @@ fn the_corpus_holds_what_is_accepted() {
     accepted("peer_record", |b| {
         serde_json::from_slice::<PeerRecord>(b).is_ok()
     });
-    for (count, target) in [(8, "server_message"), (2, "client_message")] {
+    for (count, target) in [(9, "server_message"), (2, "client_message")] {
         let corpus = corpus(target);
         let read = corpus.iter().filter(|b| {
             serde_json::from_slice::<ServerMessage>(b).is_ok()
@@ -169,4 +170,5 @@ replayed! {
     any_certificate_is_read_or_refused: "certificate",
     any_revocation_is_read_or_refused: "revocation",
     any_gossip_is_read_or_refused: "gossip",
+    any_message_to_the_relay_is_read_or_refused: "turn",
 }
