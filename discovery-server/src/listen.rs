@@ -69,6 +69,10 @@ fn bind_exactly(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Resu
         // A restarted server takes its port again although old connections linger in TIME_WAIT.
         socket.set_reuse_address(true)?;
     }
+    if kind == Type::DGRAM {
+        // It only tunes: relayed packets of all members wait here while the program is busy for a moment.
+        let _ = platform::udp::enlarge_buffers(&socket);
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

@@ -3,6 +3,7 @@
 
 mod bind;
 
+pub use bind::enlarge_buffers;
 use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
 use std::{
     io::{self, IoSliceMut},

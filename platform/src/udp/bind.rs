@@ -73,8 +73,8 @@ fn bind_error(address: SocketAddr, source: io::Error) -> UdpError {
     }
 }
 
-/// Asks for large buffers, beyond the administrator's limit where we have the right to.
-fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
+/// Asks for buffers of 4 MiB, beyond the administrator's limit where we have the right to; the system may grant less.
+pub fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         let receive = set_option(socket, libc::SO_RCVBUFFORCE, BUFFER as libc::c_int);
