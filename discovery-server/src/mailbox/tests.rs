@@ -127,7 +127,7 @@ fn who_follows_hears_of_those_only() {
     assert_eq!(hub.follow(all.id, node(1)), Some(false));
     hub.publish(Some(&node(1)), change);
     hub.publish(Some(&node(2)), change);
-    let mut count = |attachment: &mut Attachment| {
+    let count = |attachment: &mut Attachment| {
         std::iter::from_fn(|| attachment.queue.try_recv().ok()).count()
     };
     assert_eq!((count(&mut all), count(&mut some)), (2, 1));

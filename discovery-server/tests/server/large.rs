@@ -3,11 +3,11 @@
 use mesh_wire::{
     NodeId,
     discovery::{ClientMessage, MAX_FOLLOW, MAX_WHOLE_LIST, ServerMessage},
-    peer_info::{Directory, PeerInfo},
+    peer_info::Directory,
 };
 use reqwest::{Method, StatusCode};
 
-use crate::harness::{Events, Net, Node, Server, problem};
+use crate::harness::{Events, Net, Node, Server, problem, updated};
 
 /// A network with one member more than fits a whole list.
 async fn large(server: &Server) -> (Net, Vec<Node>) {
@@ -40,20 +40,6 @@ async fn connect(server: &Server, net: &Net, node: &Node) -> Events {
     events
 }
 
-fn shown(message: &ServerMessage) -> Option<&PeerInfo> {
-    match message {
-        ServerMessage::PeerUpdated { peer, .. } => Some(peer),
-        ServerMessage::PeerJoined { .. }
-        | ServerMessage::Challenge { .. }
-        | ServerMessage::Snapshot { .. }
-        | ServerMessage::PeerLeft { .. }
-        | ServerMessage::Revoked { .. }
-        | ServerMessage::Signal { .. }
-        | ServerMessage::Undeliverable { .. }
-        | ServerMessage::Error { .. } => None,
-    }
-}
-
 fn follow(nodes: &[NodeId]) -> ClientMessage {
     ClientMessage::Follow {
         nodes: nodes.to_vec(),
@@ -77,20 +63,20 @@ async fn a_member_of_a_large_network_hears_of_those_that_it_follows() {
     ann.send(&ask).await;
     for number in [1, 2, 3] {
         let message = ann.next().await;
-        let node = shown(&message).map(|peer| peer.record.node_id);
+        let node = updated(&message).map(|peer| peer.record.node_id);
         assert_eq!(node, Some(nodes[number].id()), "{message:?}");
     }
     // What the others do is not told, what these do is.
     nodes[4].join(&server, &net, 2).await;
     nodes[3].join(&server, &net, 2).await;
     let message = ann.next().await;
-    assert_eq!(shown(&message).unwrap().record, nodes[3].record(&net, 2));
+    assert_eq!(updated(&message).unwrap().record, nodes[3].record(&net, 2));
     // Also of somebody who is no member yet.
     let newcomer = Node::new(999, "newcomer");
     ann.send(&follow(&[newcomer.id()])).await;
     // An answer to this one shows that the other was taken.
     ann.send(&follow(&[nodes[5].id()])).await;
-    assert!(shown(&ann.next().await).is_some());
+    assert!(updated(&ann.next().await).is_some());
     newcomer.join(&server, &net, 1).await;
     let ServerMessage::PeerJoined { peer, .. } = ann.next().await else {
         panic!("the newcomer was not told");
@@ -108,7 +94,7 @@ async fn whoever_gets_a_letter_is_shown_its_sender_before() {
         bob.signal(&nodes[0], letter).await;
     }
     let message = ann.next().await;
-    assert_eq!(shown(&message).unwrap().record.node_id, nodes[1].id());
+    assert_eq!(updated(&message).unwrap().record.node_id, nodes[1].id());
     for letter in ["one", "two"] {
         let ServerMessage::Signal { from, payload } = ann.next().await else {
             panic!("no letter");
@@ -117,7 +103,7 @@ async fn whoever_gets_a_letter_is_shown_its_sender_before() {
     }
     // From then on it hears of it.
     drop(bob);
-    assert!(!shown(&ann.next().await).unwrap().online);
+    assert!(!updated(&ann.next().await).unwrap().online);
 }
 
 #[tokio::test]

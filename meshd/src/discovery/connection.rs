@@ -191,6 +191,8 @@ impl Connection {
                 Ok(())
             }
             ServerMessage::Error { problem } => Err(ServerError::refused(problem)),
+            // What it relays is not used yet.
+            ServerMessage::Turn(_) => Ok(()),
             ServerMessage::Challenge { .. }
             | ServerMessage::Snapshot { .. }
             | ServerMessage::PeerJoined { .. }

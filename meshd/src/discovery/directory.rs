@@ -85,12 +85,18 @@ impl Believed {
         match message {
             ServerMessage::Snapshot {
                 revision,
+                complete,
                 peers,
                 revocations,
             } => {
                 let before = self.directory.clone();
                 for text in revocations {
                     self.revoked.learn_text(text);
+                }
+                if !complete {
+                    // Who is not in it may be a member all the same.
+                    self.drop_the_revoked();
+                    return self.directory != before;
                 }
                 let now = self.latest_listed(peers, now);
                 let before_that = self.presence.replace(server, peers);
