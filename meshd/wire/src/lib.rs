@@ -4,6 +4,7 @@
 //! * [`peer_info`]: what members know of each other. [`place`]: which addresses and names are free. [`discovery`]: the JSON that the discovery server speaks.
 //! * [`trust`]: certificates, invites and revocations.
 //! * [`letter`]: what daemons write to each other by way of the server, such as a [`signal`], ICE credentials and candidates. [`join_link`]: the invitation.
+//! * [`lan`]: what daemons say of themselves to their LAN.
 //! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
 //! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry.
 //! * [`problem`]: errors over HTTP (RFC 9457).
@@ -16,6 +17,7 @@ pub mod error;
 pub mod frame;
 pub mod id;
 pub mod join_link;
+pub mod lan;
 pub mod letter;
 pub mod peer_info;
 pub mod place;

@@ -12,7 +12,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -32,6 +32,8 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("revocation", wire::revocation),
     ("gossip", wire::gossip),
     ("turn", turn::stream),
+    ("lan_packet", wire::lan_packet),
+    ("lan_announcement", wire::lan_announcement),
 ];
 
 /// Runs the target of this name.

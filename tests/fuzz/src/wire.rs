@@ -9,6 +9,11 @@ use mesh_wire::{
     discovery::{ClientMessage, MAX_SIGNAL, ServerMessage},
     frame::{Frame, classify},
     join_link::{JoinLink, parse_server},
+    lan::{
+        Announcement, LanKey,
+        announcement::MAX_ADDRESSES,
+        dns::{self, Heard, Service},
+    },
     letter::{Content, Letter},
     peer_info::{PeerInfo, PeerRecord},
     psk::NetworkPsk,
@@ -188,6 +193,41 @@ pub fn revocation(bytes: &[u8]) {
 pub fn gossip(bytes: &[u8]) {
     if let Ok(gossip) = Gossip::read(bytes) {
         assert_eq!(*gossip.to_bytes(), *bytes);
+    }
+}
+
+/// `lan::dns::read`, and the seal of what it finds: an instance that was heard is heard again as it was said.
+pub fn lan_packet(bytes: &[u8]) {
+    let Heard::Answer(found) = dns::read(bytes, "own") else {
+        return;
+    };
+    assert!(found.len() <= 128);
+    let key = LanKey::of(&NetworkPsk::from_bytes([42; 32]));
+    for (instance, sealed) in found {
+        if let Ok(announcement) = key.open(&instance, &sealed) {
+            assert!(announcement.addresses.len() <= MAX_ADDRESSES);
+        }
+        if instance.len() > 63 || instance.is_empty() {
+            continue;
+        }
+        let service = Service {
+            instance,
+            port: 1,
+            addresses: Vec::new(),
+            sealed,
+        };
+        let again = dns::read(&service.answer(), "own");
+        assert_eq!(
+            again,
+            Heard::Answer(vec![(service.instance, service.sealed)])
+        );
+    }
+}
+
+/// `lan::Announcement`, as it stands in the seal: what it reads is written again as it was.
+pub fn lan_announcement(bytes: &[u8]) {
+    if let Ok(announcement) = Announcement::read(bytes) {
+        assert_eq!(announcement.to_bytes().as_deref(), Ok(bytes));
     }
 }
 

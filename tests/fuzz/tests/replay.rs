@@ -14,6 +14,7 @@ use mesh_wire::{
     carrier::Carrier,
     discovery::{ClientMessage, ServerMessage},
     join_link::JoinLink,
+    lan::{Announcement, dns},
     letter::Letter,
     peer_info::PeerRecord,
     psk::NetworkPsk,
@@ -97,6 +98,10 @@ fn the_corpus_holds_what_is_accepted() {
     accepted("certificate", |b| Certificate::read(b).is_ok());
     accepted("gossip", |b| Gossip::read(b).is_ok());
     accepted("turn", fuzz::turn::accepts);
+    accepted("lan_announcement", |b| Announcement::read(b).is_ok());
+    accepted("lan_packet", |b| {
+        matches!(dns::read(b, "own"), dns::Heard::Answer(_))
+    });
     accepted("revocation", |b| Revocation::read(b).is_ok());
     accepted("carrier", |b| Carrier::decode(b).is_ok());
     accepted("relay", |b| RelayFrame::parse(b).is_some());
@@ -171,4 +176,6 @@ replayed! {
     any_revocation_is_read_or_refused: "revocation",
     any_gossip_is_read_or_refused: "gossip",
     any_message_to_the_relay_is_read_or_refused: "turn",
+    any_packet_of_the_lan_is_read_or_skipped: "lan_packet",
+    any_announcement_is_read_or_refused: "lan_announcement",
 }

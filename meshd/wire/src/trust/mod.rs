@@ -9,7 +9,7 @@ mod capability;
 mod certificate;
 mod gossip;
 mod invite;
-mod reader;
+pub(crate) mod reader;
 mod revocation;
 mod role;
 mod signer;

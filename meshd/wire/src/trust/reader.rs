@@ -7,39 +7,39 @@ use ipnet::IpNet;
 use crate::DecodeError;
 
 /// What is left of the bytes of a `kind`.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     kind: &'static str,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(kind: &'static str, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(kind: &'static str, bytes: &'a [u8]) -> Self {
         Self { kind, rest: bytes }
     }
 
-    pub(super) fn error(&self, why: &'static str) -> DecodeError {
+    pub(crate) fn error(&self, why: &'static str) -> DecodeError {
         DecodeError::new(self.kind, why)
     }
 
     /// What is left.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// What was read since `begin` was left.
-    pub(super) fn since(&self, begin: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn since(&self, begin: &'a [u8]) -> &'a [u8] {
         let len = begin.len() - self.rest.len();
         begin.get(..len).unwrap_or_default()
     }
 
-    pub(super) fn end(&self) -> Result<(), DecodeError> {
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
         match self.rest {
             [] => Ok(()),
             [..] => Err(self.error("has something behind its end")),
         }
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (array, rest) = self
             .rest
             .split_first_chunk::<N>()
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         Ok(*array)
     }
 
-    pub(super) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (bytes, rest) = self
             .rest
             .split_at_checked(len)
@@ -57,22 +57,22 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_be_bytes)
     }
 
     /// Bytes with their length before them.
-    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, DecodeError> {
         let len = usize::from(self.byte()?);
         let bytes = self.bytes(len)?;
         std::str::from_utf8(bytes).map_err(|_| self.error("has a name that is not UTF-8"))
     }
 
-    pub(super) fn address(&mut self) -> Result<IpAddr, DecodeError> {
+    pub(crate) fn address(&mut self) -> Result<IpAddr, DecodeError> {
         match self.byte()? {
             4 => self.array::<4>().map(IpAddr::from),
             6 => self.array::<16>().map(IpAddr::from),
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn range(&mut self) -> Result<IpNet, DecodeError> {
+    pub(crate) fn range(&mut self) -> Result<IpNet, DecodeError> {
         let address = self.address()?;
         let prefix = self.byte()?;
         IpNet::new(address, prefix)
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The inverse of [`Reader::address`].
-pub(super) fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
+pub(crate) fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
             bytes.push(4);

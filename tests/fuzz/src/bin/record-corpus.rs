@@ -17,7 +17,12 @@ use mesh_wire::{
     NodeId, WireGuardKey,
     carrier::Carrier,
     join_link::{Admission, JoinLink, parse_server},
+    lan::{
+        Announcement, LanKey,
+        dns::{Service, question},
+    },
     letter::{Content, Letter},
+    peer_info::PeerRecord,
     psk::NetworkPsk,
     relay::{Path as RelayPath, RelayHeader},
     trust::{
@@ -170,8 +175,41 @@ fn statements() -> io::Result<()> {
         };
         write("letter", &format!("certificate-{name}"), &letter.to_bytes())?;
         write("certificate", "cut", &made.as_bytes()[..80])?;
+        on_the_lan(&root, name, &made)?;
     }
     gossip(&root, &admin)
+}
+
+/// What the member with this certificate, whose key is number 2, says on its LAN.
+fn on_the_lan(root: &Root, name: &str, certificate: &Certificate) -> io::Result<()> {
+    let wrong = io::Error::other;
+    let key = LanKey::of(&NetworkPsk::from_bytes([42; 32]));
+    let signer = SigningKey::from_bytes(&[2; 32]);
+    let words = ("alice", Some(certificate));
+    let wireguard_key = certificate.binding.wireguard_key;
+    let record = PeerRecord::sign_with(&signer, &root.network, wireguard_key, words, (7, 8));
+    let announcement = Announcement {
+        count: 1,
+        ports: vec![7081, 7082],
+        addresses: vec![
+            [192, 168, 1, 2].into(),
+            [0xfd00_u16, 0, 0, 0, 0, 0, 0, 2].into(),
+        ],
+        record: record.map_err(wrong)?,
+    };
+    let plain = announcement.to_bytes().map_err(wrong)?;
+    write("lan_announcement", name, &plain)?;
+    write("lan_announcement", "cut", &plain[..60])?;
+    let instance = key.instance(&announcement.record.node_id, 20_000);
+    let service = Service {
+        sealed: key.seal(&instance, &announcement, [9; 24]).map_err(wrong)?,
+        instance: instance.clone(),
+        port: 7081,
+        addresses: announcement.addresses,
+    };
+    write("lan_packet", name, &service.answer())?;
+    write("lan_packet", "goodbye", &service.goodbye())?;
+    write("lan_packet", "question", &question(&[instance]))
 }
 
 /// Revocations and a letter, alone and as members pass them on.
