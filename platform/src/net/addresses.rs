@@ -15,6 +15,8 @@ pub struct LocalAddress {
     pub prefix_len: u8,
     /// The interface that has it.
     pub interface: String,
+    /// The system's number of that interface.
+    pub index: u32,
 }
 
 /// Addresses of the interfaces that are up, sorted, without duplicates. Left out: loopback,
@@ -95,6 +97,7 @@ mod system {
                 address,
                 prefix_len: message.header.prefix_len,
                 interface: link.name.clone(),
+                index: message.header.index,
             })
         });
         Ok(addresses.collect())
@@ -158,6 +161,7 @@ mod system {
                 address,
                 prefix_len,
                 interface: interface.name.clone(),
+                index: interface.index,
             })
         });
         Ok(addresses.collect())
@@ -284,10 +288,12 @@ mod tests {
                 add_address(interface, address, prefix).await;
             }
             let found = local_addresses("mesh0").await.expect("list");
+            assert!(found.iter().all(|found| found.index > 0));
             let expected = LocalAddress {
                 address: ip("192.168.7.2"),
                 prefix_len: 24,
                 interface: "lan0".to_owned(),
+                index: found[0].index,
             };
             assert_eq!(found, [expected]);
             assert_eq!(local_addresses("").await.expect("list").len(), 2);

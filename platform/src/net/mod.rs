@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod monitor;
+pub mod multicast;
 pub mod routes;
 
 #[cfg(target_os = "linux")]
