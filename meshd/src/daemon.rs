@@ -27,12 +27,13 @@ use crate::{
     config::Cipher,
     dataplane::{self, Commands, DataPlane, DataPlaneConfig},
     discovery::{
-        client::{DiscoveryClient, Inlets},
+        client::{DiscoveryClient, Inlets, Outlets},
         directory::Believed,
         hearsay::{Hearsay, Passed},
         servers::Servers,
     },
     feed,
+    lan::Surroundings,
     lobby::{self, Meeting},
     news::Switchboard,
     prepare::{Prepared, prepare, refuse_overlap},
@@ -244,7 +245,7 @@ fn announce(prepared: &Prepared, meeting: &Meeting) -> Result<(), Problem> {
 
 /// Starts what keeps us connected, and waits for the end.
 async fn connect(
-    prepared: Prepared,
+    mut prepared: Prepared,
     meeting: Meeting,
     plane: DataPlane,
     tasks: &TaskTracker,
@@ -263,17 +264,25 @@ async fn connect(
         ..
     } = plane;
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
-    let noting = whereabouts(&prepared, &meeting, (reached.clone(), commands.clone()));
+    let noting = Whereabouts::of(&prepared, &meeting, (reached.clone(), commands.clone()));
     tasks.spawn(noting.run(shutdown.clone()));
     let (moving, moved) = watch::channel(0);
     let hosts = feed::hosts(
-        (interface, port),
+        (interface.clone(), port),
         commands.clone(),
         moving,
         shutdown.clone(),
     );
     tasks.spawn(hosts);
     let (signals, hearsay, inlets) = Inlets::open();
+    let around = Surroundings {
+        interface,
+        node: reached.clone(),
+        moved: moved.clone(),
+        hearsay: hearsay.clone(),
+        commands: commands.clone(),
+    };
+    around.watch(&mut prepared, &meeting, tasks, shutdown)?;
     let told = (signals, hearsay, commands.clone());
     let switchboard = switchboard(&prepared, &meeting, told, shutdown);
     let cached = Directory::clone(&meeting.directory.borrow());
@@ -281,7 +290,30 @@ async fn connect(
     let servers = Servers::new(prepared.ourselves(moved), meeting.statuses.clone());
     let (outlets, control) = meeting.part(commands);
     tasks.spawn(switchboard.run(events, control));
-    let client = DiscoveryClient {
+    let client = discovery_client(
+        prepared,
+        cached,
+        reached,
+        (roster, servers, wanted),
+        outlets,
+    );
+    tasks.spawn(client.run(inlets, shutdown.clone()));
+    tokio::select! {
+        ended = finished.recv() => ended.unwrap_or_else(|| {
+            Err(problem::operation_failed("run the data plane", &"its threads are gone"))
+        }),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+fn discovery_client(
+    prepared: Prepared,
+    cached: Directory,
+    reached: watch::Receiver<Arc<NodeStatus>>,
+    (roster, servers, wanted): (feed::Roster, Servers, watch::Receiver<Vec<url::Url>>),
+    outlets: Outlets,
+) -> DiscoveryClient {
+    DiscoveryClient {
         servers,
         wanted,
         believed: Believed::new(prepared.membership.scope(), cached, unix_time()),
@@ -293,13 +325,6 @@ async fn connect(
         membership: prepared.membership,
         roster,
         outlets,
-    };
-    tasks.spawn(client.run(inlets, shutdown.clone()));
-    tokio::select! {
-        ended = finished.recv() => ended.unwrap_or_else(|| {
-            Err(problem::operation_failed("run the data plane", &"its threads are gone"))
-        }),
-        () = shutdown.cancelled() => Ok(()),
     }
 }
 
@@ -321,21 +346,6 @@ fn switchboard(
         servers: meeting.servers.clone(),
         invite: prepared.invitation(),
         shutdown: shutdown.clone(),
-    }
-}
-
-fn whereabouts(
-    prepared: &Prepared,
-    meeting: &Meeting,
-    (node, commands): (watch::Receiver<Arc<NodeStatus>>, Commands),
-) -> Whereabouts {
-    Whereabouts {
-        state: Arc::clone(&prepared.state),
-        network: prepared.membership.network().id,
-        directory: meeting.directory.subscribe(),
-        node,
-        servers: meeting.statuses.subscribe(),
-        commands,
     }
 }
 

@@ -25,9 +25,10 @@ pub use self::{
         port_in_use, socket_path_too_long,
     },
     network::{
-        address_changed, already_joined, cidr_fixed, daemon_not_running, join_link_invalid,
-        network_exists, network_key_differs, not_joined, peer_not_found, server_embedded,
-        server_embedded_first, server_implausible, server_refused, server_unreachable,
+        LAN_DISCOVERY_OFF, address_changed, already_joined, cidr_fixed, daemon_not_running,
+        join_link_invalid, lan_discovery_off, network_exists, network_key_differs, not_joined,
+        peer_not_found, server_embedded, server_embedded_first, server_implausible, server_refused,
+        server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
@@ -105,6 +106,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "not-joined",
         "membership is asked for before the server has answered",
+    ),
+    (
+        LAN_DISCOVERY_OFF,
+        "multicast DNS cannot be used on any interface",
     ),
     ("daemon-not-running", "a command found no daemon to talk to"),
     (

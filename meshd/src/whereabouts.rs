@@ -10,7 +10,9 @@ use mesh_wire::{NetworkId, NodeId, peer_info::Directory};
 use tokio::{sync::watch, time::interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{dataplane::Commands, state::StateDir, status::ServerStatus};
+use crate::{
+    dataplane::Commands, lobby::Meeting, prepare::Prepared, state::StateDir, status::ServerStatus,
+};
 
 /// How often it is looked at; a member is knocked at as often at first.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,6 +43,22 @@ pub struct Whereabouts {
 }
 
 impl Whereabouts {
+    /// Of the network that was prepared.
+    pub fn of(
+        prepared: &Prepared,
+        meeting: &Meeting,
+        (node, commands): (watch::Receiver<Arc<NodeStatus>>, Commands),
+    ) -> Self {
+        Self {
+            state: Arc::clone(&prepared.state),
+            network: prepared.membership.network().id,
+            directory: meeting.directory.subscribe(),
+            node,
+            servers: meeting.statuses.subscribe(),
+            commands,
+        }
+    }
+
     /// Runs until `shutdown`, and notes a last time then.
     pub async fn run(self, shutdown: CancellationToken) {
         let known = self.state.endpoints(&self.network);

@@ -121,6 +121,13 @@ pub const KEYS: &[Key] = &[
         "How often this node shows the discovery server that it is there.",
     ),
     key(
+        "mesh.discovery.lan",
+        "`true` or `false`",
+        "true",
+        "Whether members on the same LAN find each other by multicast DNS, also while no server answers. Others on the LAN see \
+         that a meshd runs here, and nothing of whose it is.",
+    ),
+    key(
         "mesh.stun.servers",
         "list of `stun:HOST:PORT`",
         "",

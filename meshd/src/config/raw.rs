@@ -73,6 +73,7 @@ pub struct RawDiscovery {
     #[serde(deserialize_with = "section")]
     pub servers: Vec<Text>,
     pub heartbeat_interval: Option<Text>,
+    pub lan: Option<Text>,
 }
 
 /// `mesh.stun`
@@ -213,6 +214,7 @@ impl RawMesh {
             .chain([&mut device.mtu, &mut device.offload])
             .chain([&mut device.realtime, &mut device.mac_address])
             .chain([&mut discovery.server, &mut discovery.heartbeat_interval])
+            .chain([&mut discovery.lan])
             .chain([&mut connection.direct_connect])
             .chain([&mut connection.prefer_direct])
             .chain([&mut connection.relay_enabled])

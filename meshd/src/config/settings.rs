@@ -85,6 +85,8 @@ pub struct ConnectionSettings {
     pub keepalive_interval: Duration,
     /// What packets are sealed with.
     pub cipher: Cipher,
+    /// Whether members on the same LAN find each other by multicast DNS.
+    pub lan: bool,
 }
 
 /// What makes the members of a network.
@@ -257,6 +259,11 @@ impl Reader {
                 up_to(MAX_KEEPALIVE),
             ),
             cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
+            lan: self.value(
+                "mesh.discovery.lan",
+                &raw.mesh.discovery.lan,
+                values::boolean,
+            ),
         }
     }
 

@@ -57,6 +57,11 @@ impl Commands {
         Self::new(vec![Inbox::new(bell, 0).0], watch::Sender::default())
     }
 
+    /// The UDP ports of the threads, in their order.
+    pub fn ports(&self) -> Vec<u16> {
+        self.threads.iter().map(|inbox| inbox.port).collect()
+    }
+
     /// Hands a command over; waits while the queue is full.
     pub async fn send(&self, command: Command) -> Result<(), Ended> {
         match command {

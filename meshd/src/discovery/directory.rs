@@ -11,6 +11,8 @@ use mesh_wire::{
     trust::Revocation,
 };
 
+mod met;
+
 use super::{
     connection::ServerId,
     presence::{Presence, Seen},
@@ -360,7 +362,7 @@ impl Believed {
 /// Who says something of a member.
 #[derive(Debug, Clone, Copy)]
 enum Claim {
-    /// We, in an earlier run.
+    /// No server: we in an earlier run, or the member itself on our LAN.
     Ours,
     /// This server, and what it said of the member before.
     Of(ServerId, Option<Seen>),

@@ -6,13 +6,17 @@ use mesh_core::Command;
 use mesh_wire::{
     NodeId,
     letter::Content,
+    peer_info::PeerRecord,
     signal::Signal,
     trust::{Forwarded, Gossip, Revocation},
 };
 use tokio::time::sleep;
 
 use super::{client::DiscoveryClient, connection::Errand};
-use crate::dataplane::{Commands, Ended};
+use crate::{
+    dataplane::{Commands, Ended},
+    trust::unix_time,
+};
 
 /// Something that did not come from the server.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub enum Hearsay {
     },
     /// We have signed this ourselves.
     Signed(Revocation),
+    /// Somebody announced this record on the LAN.
+    Seen(Box<PeerRecord>),
 }
 
 /// The newest revocations that a member we meet is told of.
@@ -52,6 +58,9 @@ impl DiscoveryClient {
                 return self.tell_all_to(node).await;
             }
             Hearsay::Signed(revocation) => revocation,
+            Hearsay::Seen(record) => {
+                return self.meet(&record).await;
+            }
             Hearsay::Told { from, message } => match Gossip::read(&message) {
                 Ok(Gossip::Revocation(revocation)) => revocation,
                 Ok(Gossip::Letter(letter)) => {
@@ -75,6 +84,21 @@ impl DiscoveryClient {
             self.servers.ask_all(errand, |_| true);
         }
         Ok(())
+    }
+
+    /// Takes in a member that no server has told of.
+    async fn meet(&mut self, record: &PeerRecord) -> Result<(), Ended> {
+        match self.believed.meet(record, unix_time()) {
+            Ok(true) => {
+                tracing::info!(peer = %record.node_id.short(), "met a member on the LAN");
+                self.show_all().await
+            }
+            Ok(false) => Ok(()),
+            Err(why) => {
+                tracing::debug!(peer = %record.node_id.short(), why, "is not taken for a member");
+                Ok(())
+            }
+        }
     }
 
     /// Writes to a member by way of others, because no server can.

@@ -94,6 +94,20 @@ impl Membership {
         Ok(Ok(own))
     }
 
+    /// What we sign of ourselves in this run: `own` if it is that, else a new record, with the certificate that we have.
+    ///
+    /// # Errors
+    /// If it cannot be signed, or its number not stored.
+    pub fn own_record(&self, own: Option<&PeerInfo>) -> Result<PeerRecord, Problem> {
+        if let Some(own) = own.filter(|own| own.record.instance == self.instance) {
+            return Ok(own.record.clone());
+        }
+        let anchor = self.network().anchor;
+        let certificate = anchor.and_then(|anchor| anchor.certificate);
+        let registration = self.registration(certificate.as_ref())?;
+        Ok(registration.record)
+    }
+
     /// As [`Anchor::is_better`].
     pub fn is_better(&self, certificate: &Certificate) -> bool {
         let network = self.network();

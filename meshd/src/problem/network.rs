@@ -159,6 +159,22 @@ pub fn not_joined() -> Problem {
     .fix("see `meshd status`")
 }
 
+/// The code of [`lan_discovery_off`].
+pub const LAN_DISCOVERY_OFF: &str = "lan-discovery-off";
+
+/// No interface could be used for multicast DNS. The mesh works; this stands in its health until it can.
+pub fn lan_discovery_off(error: &dyn fmt::Display) -> Problem {
+    Problem::new(
+        0,
+        LAN_DISCOVERY_OFF,
+        "members on the same LAN are not found without a discovery server",
+    )
+    .detail(format!("udp port 5353 (multicast DNS) cannot be used: {error}"))
+    .fix(
+        "ss -Hlnpu 'sport = :5353' shows a program that has the port for itself: let it share the port, or stop it; or do          without: mesh.discovery.lan: false",
+    )
+}
+
 /// A command found no daemon on the state directory's socket.
 pub fn daemon_not_running(state_dir: &Path) -> Problem {
     Problem::new(503, "daemon-not-running", "no meshd runs here")

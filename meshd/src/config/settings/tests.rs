@@ -39,6 +39,7 @@ fn an_empty_file_means_the_documented_defaults() {
         Duration::from_secs(25)
     );
     assert_eq!(settings.connection.cipher, Cipher::ChaCha20Poly1305);
+    assert!(settings.connection.lan);
     assert!(settings.stun_servers.is_empty() && settings.shares.is_empty());
     assert_eq!(settings.api_listen, "127.0.0.1:7082".parse().unwrap());
     assert_eq!(settings.log.level, Level::INFO);
@@ -73,7 +74,7 @@ fn the_printed_example_shows_every_key_of_this_version() {
 fn every_value_reaches_the_settings() {
     let settings = settings(
         "mesh:\n  enabled: false\n  network_id: home\n  network_cidr: 10.7.0.0/24\n  trust: psk\n  name: ann\n  listen_port: 0\n  \
-         device: {name: lan0, mtu: 1280, offload: false, threads: 2, realtime: false}\n  discovery: {server: 'https://d.example:8443', servers: [b], heartbeat_interval: 5s}\n  \
+         device: {name: lan0, mtu: 1280, offload: false, threads: 2, realtime: false}\n  discovery: {server: 'https://d.example:8443', servers: [b], heartbeat_interval: 5s, lan: false}\n  \
          stun: {servers: ['stun:a.example:1']}\n  connection: {connect_timeout: 1m, keepalive_interval: 10s, cipher: auto}\n\
          shares:\n  - {name: docs, path: /srv, to: [bob, 10.7.0.2], rw: false}\n\
          api: {listen: '[::1]:1'}\nlog: {level: debug, format: json}\n",
@@ -102,6 +103,7 @@ fn every_value_reaches_the_settings() {
         Duration::from_secs(10)
     );
     assert_eq!(settings.connection.cipher, Cipher::Auto);
+    assert!(!settings.connection.lan);
     assert_eq!(settings.stun_servers[0].port, 1);
     assert_eq!(settings.shares[0].path, Path::new("/srv"));
     assert_eq!(settings.shares[0].to, ["bob", "10.7.0.2"]);
