@@ -15,6 +15,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 TOOLS=(
   cc:build-essential ip:iproute2 nft:nftables ping:iputils-ping iperf3:iperf3 turnserver:coturn
   conntrack:conntrack tcpdump:tcpdump ethtool:ethtool strace:strace curl:curl nc:netcat-openbsd sqlite3:sqlite3 chromium:chromium
+  avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus-daemon python3:python3
 )
 FAILED=()
 
@@ -89,11 +90,12 @@ install_tools() {
     echo "Install them with this system's package manager (the names are Debian's), or use './test.sh fast'." >&2
     return 1
   fi
-  # On a booted system these packages would start servers, coturn's one open to the network; the tests run their own.
-  for tool in coturn postgresql; do
-    if [[ " ${packages[*]} " == *" $tool "* && -d /run/systemd/system ]]; then
-      echo "masking $tool.service, undo with: systemctl unmask $tool"
-      as_root systemctl mask --quiet "$tool.service" || return 1
+  # On a booted system these packages would start servers open to the network; the tests run their own.
+  local service
+  for service in coturn avahi-daemon postgresql; do
+    if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+      echo "masking $service.service, undo with: systemctl unmask $service"
+      as_root systemctl mask --quiet "$service.service" || return 1
     fi
   done
   as_root apt-get update -q &&
