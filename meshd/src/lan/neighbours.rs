@@ -50,6 +50,8 @@ struct Neighbour {
     silent: u32,
     /// Ticks in which we might have knocked since there was a reason to be eager.
     age: u32,
+    /// How often it was knocked at: each time at its next address, since one handshake is under way at a time.
+    knocks: usize,
 }
 
 impl Neighbours {
@@ -81,6 +83,7 @@ impl Neighbours {
             Some(known) if version > known.version && known.age >= CALM => 0,
             Some(known) => known.age,
         };
+        let knocks = known.map_or(0, |known| known.knocks);
         let is_news = known.is_none_or(|known| version > known.version);
         if known.is_none() && !self.make_room(is_member) {
             return false;
@@ -91,6 +94,7 @@ impl Neighbours {
             at: self.places(said, link),
             silent: 0,
             age,
+            knocks,
         };
         self.known.insert(node, heard);
         is_news
@@ -113,8 +117,12 @@ impl Neighbours {
                 continue;
             }
             neighbour.age = neighbour.age.saturating_add(1);
-            if is_time {
-                due.extend(neighbour.at.iter().map(|at| (*node, *at)));
+            let next = neighbour.knocks.checked_rem(neighbour.at.len());
+            if let Some(at) = next.and_then(|next| neighbour.at.get(next))
+                && is_time
+            {
+                neighbour.knocks = neighbour.knocks.wrapping_add(1);
+                due.push((*node, *at));
             }
         }
         due
@@ -231,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn one_address_after_the_other_is_tried() {
+        let mut neighbours = neighbours();
+        let all = [
+            "192.168.1.7",
+            "192.168.1.8",
+            "fd00::7",
+            "fd00::8",
+            "fd00::9",
+        ];
+        hear(&mut neighbours, &said(1, (1, 0), &all));
+        let tried: Vec<_> = (0..100).flat_map(|_| knocked(&mut neighbours)).collect();
+        let first = all[..4]
+            .iter()
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 7081).to_string());
+        let first: Vec<_> = first.collect();
+        assert_eq!(tried[..4], first);
+        assert_eq!(tried[4..8], first);
+    }
+
+    #[test]
     fn only_addresses_on_the_link_itself_are_knocked_at() {
         let mut neighbours = neighbours();
         let places = [
@@ -247,10 +275,9 @@ mod tests {
             "fd00::7",
         ];
         hear(&mut neighbours, &said(1, (1, 0), &places));
-        assert_eq!(
-            knocked(&mut neighbours),
-            ["192.168.1.7:7081", "[fd00::7]:7081"]
-        );
+        let tried = [knocked(&mut neighbours), knocked(&mut neighbours)].concat();
+        assert_eq!(tried, ["192.168.1.7:7081", "[fd00::7]:7081"]);
+        assert_eq!(knocked(&mut neighbours), ["192.168.1.7:7081"]);
         // A mesh whose range is that of the link has no neighbours in it.
         neighbours.here.cidr = "192.168.1.0/24".parse().unwrap();
         hear(&mut neighbours, &said(2, (1, 0), &["192.168.1.8"]));

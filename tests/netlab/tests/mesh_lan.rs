@@ -134,6 +134,24 @@ fn two_that_restart_in_another_place_without_a_server_find_each_other() {
 }
 
 #[test]
+fn a_segment_with_ipv6_alone_is_enough() {
+    let scene = scene("lansix", ["alice", "bob"], true);
+    kill_all(&scene);
+    for (number, host) in (1..).zip(&scene.hosts) {
+        let lines = format!("addr flush dev eth0\naddr add fd00:7::{number}/64 dev eth0\n");
+        host.namespace().ip(&lines).unwrap();
+    }
+    forget_each_other(&scene.hosts);
+    let [alice, bob] = restart(&scene.hosts, &[]);
+    alice.first_echo(&bob, MEETING).unwrap();
+    bob.first_echo(&alice, MEETING).unwrap();
+    // The status is made once a second.
+    wait_until("the path is told", MEETING, || {
+        alice.peer("bob").unwrap()["path"] == "direct"
+    });
+}
+
+#[test]
 fn two_members_who_never_heard_of_each_other_meet_without_a_server() {
     let scene = scene("lannever", ["alice", "bob", "carol"], true);
     kill_all(&scene);
