@@ -47,6 +47,9 @@ const ASK_AT: [u32; 4] = [1, 3, 8, 30];
 const ASK_EVERY: u32 = 120;
 /// Whoever was heard in so many ticks need not answer.
 const RECENT: u32 = 60;
+/// After our addresses have changed, in so many ticks those who seem to be reached are knocked at too: the data plane knows which
+/// of them were reached from an address that is gone.
+const MOVING: u32 = 10;
 /// An answer that all may have waits a moment, so that not all speak at once (RFC 6762, 6)...
 const ANSWER_WAIT: (u64, u64) = (20, 100);
 /// ...and the same is not said twice within a second.
@@ -106,6 +109,7 @@ struct Running {
     /// Ticks without a server.
     alone: u32,
     since_look: u32,
+    since_move: u32,
     /// Ticks in which we still speak unasked.
     to_say: u32,
     answer_at: Option<Instant>,
@@ -129,6 +133,7 @@ impl Lan {
             addresses: Vec::new(),
             alone: 0,
             since_look: LOOK_EVERY,
+            since_move: MOVING,
             to_say: 0,
             answer_at: None,
             said_at: None,
@@ -155,6 +160,7 @@ impl Running {
         (self.opened, self.told) = (0, 0);
         self.neighbours.tick();
         self.since_look += 1;
+        self.since_move = self.since_move.saturating_add(1);
         if self.since_look >= LOOK_EVERY {
             self.look().await;
         }
@@ -200,6 +206,7 @@ impl Running {
         }
         self.addresses = found;
         self.neighbours.forget();
+        self.since_move = 0;
         self.say_news().await;
         // Whoever is here may be all that we can reach.
         self.ask().await;
@@ -317,6 +324,7 @@ impl Running {
     }
 
     async fn knock(&mut self) -> Result<(), Ended> {
+        let is_moving = self.since_move < MOVING;
         let due: Vec<(NodeId, SocketAddr)> = {
             let directory = self.lan.sight.directory.borrow();
             let node = self.lan.sight.node.borrow();
@@ -328,7 +336,7 @@ impl Running {
                 .collect();
             self.neighbours.due(
                 |node| directory.by_node(node).is_some(),
-                |node| reached.contains(node),
+                |node| !is_moving && reached.contains(node),
             )
         };
         for (node, at) in due {

@@ -134,6 +134,24 @@ fn two_that_restart_in_another_place_without_a_server_find_each_other() {
 }
 
 #[test]
+fn two_that_are_carried_to_another_place_while_they_run_find_each_other() {
+    let scene = scene("lancarried", ["alice", "bob"], false);
+    let [alice, bob] = &scene.daemons;
+    alice.first_echo(bob, MEETING).unwrap();
+    scene.discovery.process.kill().unwrap();
+    wait_until("both notice", MEETING, || {
+        let is_alone = |daemon: &Daemon| daemon.status().unwrap()["server"]["connected"] == false;
+        scene.daemons.iter().all(is_alone)
+    });
+    for host in &scene.hosts {
+        scene.office.connect(host).unwrap();
+    }
+    // Without the LAN it takes until the keys of the session are too old: three minutes.
+    alice.first_echo(bob, 2 * MEETING).unwrap();
+    bob.first_echo(alice, MEETING).unwrap();
+}
+
+#[test]
 fn a_segment_with_ipv6_alone_is_enough() {
     let scene = scene("lansix", ["alice", "bob"], true);
     kill_all(&scene);

@@ -48,7 +48,7 @@ pub enum Command {
         id: u64,
     },
     /// Try a handshake with a peer where it was before, without signals: nobody can carry them. Does nothing while a
-    /// session stands.
+    /// session stands, unless the address that we reached the peer from is ours no more.
     Knock {
         /// The peer.
         node: NodeId,
@@ -210,11 +210,16 @@ impl Node {
         if is_never_a_peer(at.ip()) || self.local.cidr.contains(&at.ip()) {
             return self.counters.count(DropReason::RefusedCandidate, 1);
         }
+        let hosts = self.gatherer.hosts();
+        let is_ours = |ip| hosts.iter().any(|host| host.ip() == ip);
         let peer = self
             .peers
             .by_node(node)
             .and_then(|index| self.peers.get_mut(index))
-            .filter(|peer| !peer.session.is_established(now));
+            .filter(|peer| {
+                let source = peer.link.and_then(|link| link.src);
+                !peer.session.is_established(now) || source.is_some_and(|ip| !is_ours(ip))
+            });
         let initiation = peer.and_then(|peer| peer.session.initiate(&mut self.keys, now));
         if let Some(initiation) = initiation {
             transmit.push(Route { dst: at, src: None }, &initiation);

@@ -370,6 +370,15 @@ fn a_node_that_comes_back_knocks_where_its_peer_was_and_needs_no_signal() {
         pair.a.tell(knock(node_id(node), at), pair.now);
     }
     assert!(pair.a.sent().is_empty());
+    // It stands, but from an address that is gone.
+    pair.a.tell(Command::SetHosts(vec![address(7)]), pair.now);
+    pair.a.sent();
+    pair.a.tell(knock(node_id(2), address(8)), pair.now);
+    let sent = pair.a.sent();
+    assert!(
+        sent.iter()
+            .any(|(to, bytes)| *to == address(8) && bytes[0] == 1)
+    );
 }
 
 #[test]
