@@ -4,7 +4,7 @@ use super::addresses::LocalAddress;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::{
     io,
-    net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
 };
 
 /// As far as one segment: who receives less knows that a router was in between (RFC 6762, 11).
@@ -55,7 +55,7 @@ pub fn join(link: &LocalAddress, group: IpAddr, port: u16) -> io::Result<UdpSock
 fn bound_address(link: &LocalAddress, group: IpAddr, port: u16) -> SocketAddr {
     match group {
         IpAddr::V4(_) => SocketAddr::new(group, port),
-        IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, link.index).into(),
+        IpAddr::V6(group) => std::net::SocketAddrV6::new(group, port, 0, link.index).into(),
     }
 }
 
