@@ -12,6 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     NetworkId, NodeId,
+    flat::FlatMessage,
     id::sign,
     peer_info::{PeerInfo, PeerRecord},
     problem::Problem,
@@ -130,7 +131,7 @@ pub enum ClientMessage {
 
 /// What the server says on the event WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", try_from = "FlatMessage")]
 pub enum ServerMessage {
     /// The first message: random text to be signed by whoever wants to be a member on this connection.
     Challenge {

@@ -14,6 +14,7 @@
 pub mod carrier;
 pub mod discovery;
 pub mod error;
+mod flat;
 pub mod frame;
 pub mod id;
 pub mod join_link;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DecodeError, NetworkId, NodeId, WireGuardKey,
+    flat::{FlatPeer, bounded},
     id::{check_host_name, sign},
     trust::{Certificate, MAX_CERTIFICATE, Root},
 };
@@ -153,6 +154,7 @@ const SHORTEST_PREFIX: usize = 8;
 
 /// A member as the discovery server lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlatPeer")]
 pub struct PeerInfo {
     /// The name in this network: the wished host name, with `-2`, `-3`, ... behind it where it was taken.
     pub name: String,
@@ -175,7 +177,7 @@ pub struct Directory {
     /// The members, ourselves included, in order of name.
     pub peers: Vec<PeerInfo>,
     /// The keys that are out for good, each a [`crate::trust::Revocation`] in its text form.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded")]
     pub revocations: Vec<String>,
 }
 
