@@ -9,7 +9,10 @@ use super::{
     event::{DropReason, Event},
 };
 use crate::{
-    path::agent::{Agent, AgentEvent, is_never_a_peer},
+    path::{
+        agent::{Agent, AgentEvent, is_never_a_peer},
+        stun_index::is_check,
+    },
     peer::{
         Peer,
         session::{Session, SessionDue},
@@ -207,6 +210,10 @@ impl Node {
             return;
         };
         while let Some((route, message)) = agent.poll_transmit() {
+            if is_check(&message) && !peer.knocks.may_knock(route.dst.ip(), now) {
+                self.counters.count(DropReason::UnansweredCheck, 1);
+                continue;
+            }
             // A response carries the id of the peer's request; remembering it as well does no harm.
             self.stun.sent(&message, index);
             transmit.push(route, &message);

@@ -69,6 +69,8 @@ pub enum DropReason {
     UnknownPeer,
     /// A candidate that points where no peer can be.
     RefusedCandidate,
+    /// A connectivity check to an address that has not answered enough of them.
+    UnansweredCheck,
     /// A datagram from or to an address of the virtual LAN: a tunnel inside the tunnel.
     InsideTunnel,
     /// A message between daemons that this version does not know.
@@ -87,7 +89,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
@@ -98,6 +100,7 @@ impl DropReason {
         Self::WrongDestination,
         Self::UnknownPeer,
         Self::RefusedCandidate,
+        Self::UnansweredCheck,
         Self::InsideTunnel,
         Self::UnknownCarrier,
         Self::TooMuchGossip,
@@ -120,6 +123,7 @@ impl DropReason {
             Self::WrongDestination => "wrong_destination",
             Self::UnknownPeer => "unknown_peer",
             Self::RefusedCandidate => "refused_candidate",
+            Self::UnansweredCheck => "unanswered_check",
             Self::InsideTunnel => "inside_tunnel",
             Self::UnknownCarrier => "unknown_carrier",
             Self::TooMuchGossip => "too_much_gossip",

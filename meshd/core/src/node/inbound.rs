@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     lan::{congestion, ip::IpHeader},
+    path::stun_index::{is_check, transaction_id},
     peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
     queue::{
         ecn::Ecn,
@@ -113,15 +114,20 @@ impl Node {
         };
         let peer = match message.split_username() {
             Some((local, _)) => self.stun.by_ufrag(local),
-            None => crate::path::stun_index::transaction_id(datagram)
-                .and_then(|id| self.stun.by_transaction(&id)),
+            None => transaction_id(datagram).and_then(|id| self.stun.by_transaction(&id)),
         };
-        let agent =
-            peer.and_then(|index| Some((index, self.peers.get_mut(index)?.agent.as_mut()?)));
-        let Some((index, agent)) = agent else {
+        let peer = peer.and_then(|index| Some((index, self.peers.get_mut(index)?)));
+        let Some((index, peer)) = peer else {
+            return self.counters.count(DropReason::RefusedStun, 1);
+        };
+        let Some(agent) = peer.agent.as_mut() else {
             return self.counters.count(DropReason::RefusedStun, 1);
         };
         if agent.handle_stun((arrival.from, arrival.to), message, now) {
+            // The source of a request may be anybody's; whoever answers one of ours has heard it.
+            if !is_check(datagram) {
+                peer.knocks.answered(arrival.from.ip());
+            }
             self.drive_agent(index, now, transmit);
             self.schedule(index);
         } else {

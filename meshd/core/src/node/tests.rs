@@ -12,6 +12,7 @@ use crate::{
 
 mod checksums;
 mod forward;
+mod knocks;
 
 const PSK: [u8; 32] = [9; 32];
 /// `virtio_net_hdr`, all zero.

@@ -2,5 +2,6 @@
 
 pub mod agent;
 pub mod gather;
+pub mod knocks;
 pub mod stun_index;
 pub mod vigil;

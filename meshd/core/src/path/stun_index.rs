@@ -61,6 +61,11 @@ pub fn transaction_id(message: &[u8]) -> Option<TransactionId> {
     message.get(8..20)?.try_into().ok()
 }
 
+/// Whether a STUN message is a Binding request, and no answer to one.
+pub fn is_check(message: &[u8]) -> bool {
+    message.starts_with(&[0, 1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use mesh_wire::NodeId;
 
 use crate::{
     node::command::PeerEntry,
-    path::{agent::Agent, vigil::PATIENCE},
+    path::{agent::Agent, knocks::Knocks, vigil::PATIENCE},
     peer::{ear::Ear, pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
@@ -44,6 +44,8 @@ pub struct Peer {
     pub state: State,
     /// The ICE agent, from the first dial on.
     pub agent: Option<Agent>,
+    /// What its agents, past ones included, have sent to where nobody answered.
+    pub knocks: Knocks,
     /// Where sealed messages go: the nominated pair, or wherever the peer last proved to be.
     pub link: Option<Route>,
     /// Packets that wait for the session.
@@ -65,6 +67,7 @@ impl Peer {
             session,
             state: State::Idle,
             agent: None,
+            knocks: Knocks::default(),
             link: None,
             pending: Pending::default(),
             traffic: Traffic::default(),
