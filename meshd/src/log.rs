@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogSettings};
@@ -11,13 +12,16 @@ use crate::config::{LogFormat, LogSettings};
 pub fn init(settings: &LogSettings) {
     let level = settings.level.to_string().to_lowercase();
     // Libraries speak when something is wrong, or not at all.
-    let default = format!("{level},sqlx=warn,hyper=warn,tungstenite=warn,is=warn");
+    let default = format!("{level},sqlx=warn");
     let wanted = std::env::var("MESHD_LOG").unwrap_or_default();
     let parsed = wanted
         .parse::<Targets>()
         .ok()
         .filter(|_| !wanted.is_empty());
     let filter = parsed.unwrap_or_else(|| default.parse().expect("our own levels are well-formed"));
+    // These would log ICE passwords, and requests with their tokens.
+    let secretive = ["is", "hyper", "tungstenite", "tokio_tungstenite"];
+    let filter = filter.with_targets(secretive.map(|target| (target, LevelFilter::WARN)));
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match settings.format {
         LogFormat::Text => registry

@@ -241,11 +241,21 @@ impl Believed {
             .iter()
             .filter(|peer| peer.record.node_id != self.scope.node_id);
         let newest = others.map(|peer| peer.record.seq).max();
+        let newest = newest.or_else(|| self.own_beginning(&self.directory.peers));
         newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
     }
 
+    /// When our own certificate begins. Its date is its issuer's, or within the time that our link holds.
+    fn own_beginning(&self, peers: &[PeerInfo]) -> Option<u64> {
+        let is_own = |peer: &&PeerInfo| peer.record.node_id == self.scope.node_id;
+        let own = peers.iter().find(is_own)?;
+        let is_genuine = self.scope.admits(own);
+        let certificate = own.record.stated_certificate().filter(|_| is_genuine)?;
+        Some(certificate.binding.span.from)
+    }
+
     /// As [`Self::latest`] where nobody is known yet: our clock is compared with what is listed, if it lists two, because one
-    /// alone is no witness for itself.
+    /// alone is no witness for itself. Our own certificate is one.
     fn latest_listed(&self, peers: &[PeerInfo], now: u64) -> u64 {
         let is_other = |peer: &&PeerInfo| peer.record.node_id != self.scope.node_id;
         if self.directory.peers.iter().any(|peer| is_other(&peer)) {
@@ -256,7 +266,8 @@ impl Believed {
             .filter(|peer| self.scope.admits(peer))
             .map(|peer| peer.record.seq)
             .collect();
-        let newest = times.iter().max().filter(|_| times.len() > 1);
+        let newest = times.iter().max().filter(|_| times.len() > 1).copied();
+        let newest = newest.or_else(|| self.own_beginning(peers));
         newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
     }
 

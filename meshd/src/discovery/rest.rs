@@ -265,6 +265,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> ServerError {
             problem.status = status.as_u16();
             ServerError::refused(problem)
         }
+        Err(_) if status.is_redirection() => ServerError::Unreachable(format!(
+            "answered {status}; a redirect is not followed, so give the address that it leads to"
+        )),
         // A proxy in between, or no discovery server at all.
         Err(_) => ServerError::Unreachable(format!(
             "answered {status}, but not as a discovery server does"

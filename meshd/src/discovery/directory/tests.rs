@@ -158,6 +158,29 @@ fn an_expired_certificate_does_not_hold_but_a_clock_far_ahead_ends_none() {
 }
 
 #[test]
+fn who_joins_with_a_clock_far_ahead_believes_the_only_other_member() {
+    const DAY: u64 = 86_400;
+    let own = certified(99, |binding| binding.span.from = NOW);
+    assert_eq!(own.record.node_id, keyed().node_id);
+    let holds = |clock, ends| {
+        let mut believed = Believed::new(keyed(), Directory::default(), clock);
+        let bob = holding(2, ends, NOW);
+        let first = snapshot(vec![bob, own.clone()]);
+        let later = ServerMessage::PeerJoined {
+            revision: 2,
+            peer: Box::new(holding(3, ends, NOW)),
+        };
+        believed.apply(&first, clock);
+        believed.apply(&later, clock);
+        believed.directory().peers.len()
+    };
+    assert_eq!(holds(NOW + 3650 * DAY, NOW + 40 * DAY), 3);
+    assert_eq!(holds(NOW + 3650 * DAY, NOW + 29 * DAY), 1, "itself");
+    assert_eq!(holds(NOW, NOW), 3);
+    assert_eq!(holds(NOW + 1, NOW), 1, "a clock that is right counts");
+}
+
+#[test]
 fn a_key_that_its_owner_did_not_sign_is_never_believed() {
     let mut believed = believed();
     let mut swapped = peer(2, "bob", 1);
