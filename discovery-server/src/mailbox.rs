@@ -5,17 +5,24 @@
 
 mod interest;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::extract::ws::Utf8Bytes;
 use mesh_wire::{NodeId, discovery::ServerMessage};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use self::interest::Interest;
 use crate::registry::MAX_MEMBERS;
 
 /// Messages that wait for one slow connection before it must resynchronize.
 pub(crate) const QUEUE: usize = 256;
+
+/// Their bytes: 256 changes of members, or 32 of the longest letters. A thousand members that do not read must not fill
+/// the memory of all.
+const QUEUE_BYTES: usize = 256 * 1024;
 
 /// Connections per network: each member's, and as many again that are being replaced or only watch.
 const MAX_CONNECTIONS: usize = 2 * MAX_MEMBERS;
@@ -41,7 +48,7 @@ pub(crate) type ConnectionId = u64;
 pub(crate) struct Attachment {
     pub(crate) id: ConnectionId,
     /// Messages to send, in order.
-    pub(crate) queue: mpsc::Receiver<Utf8Bytes>,
+    pub(crate) queue: Inbox,
     /// Turns to `Some` when the connection must end.
     pub(crate) ending: watch::Receiver<Option<Ending>>,
 }
@@ -64,7 +71,8 @@ pub(crate) struct Hub {
 
 #[derive(Debug)]
 struct Connection {
-    queue: mpsc::Sender<Utf8Bytes>,
+    queue: mpsc::Sender<(Utf8Bytes, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
     ending: watch::Sender<Option<Ending>>,
     hears: Hears,
 }
@@ -76,6 +84,26 @@ pub(crate) enum Hears {
     Everybody,
     /// Of those that it follows.
     Followed,
+}
+
+impl Connection {
+    /// Whether there was room for the message.
+    fn put(&self, text: &Utf8Bytes) -> bool {
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(length);
+        room.is_ok_and(|room| self.queue.try_send((text.clone(), room)).is_ok())
+    }
+}
+
+/// The end of a queue at which its connection takes messages out.
+#[derive(Debug)]
+pub(crate) struct Inbox(mpsc::Receiver<(Utf8Bytes, OwnedSemaphorePermit)>);
+
+impl Inbox {
+    /// The next message; its room is free from now on.
+    pub(crate) async fn recv(&mut self) -> Option<Utf8Bytes> {
+        self.0.recv().await.map(|(text, _)| text)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +183,7 @@ impl Hub {
         self.next_id += 1;
         let connection = Connection {
             queue: sender,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             ending: ending_sender,
             hears,
         };
@@ -162,7 +191,11 @@ impl Hub {
             self.interest.everybody(id);
         }
         self.connections.insert(id, connection);
-        Some(Attachment { id, queue, ending })
+        Some(Attachment {
+            id,
+            queue: Inbox(queue),
+            ending,
+        })
     }
 
     /// Makes a connection the presence and mailbox of `node`, in place of an older one; whether it was not connected here.
@@ -240,16 +273,16 @@ impl Hub {
             None => self.connections.keys().copied().collect(),
         };
         for id in audience {
-            self.put(id, text.clone());
+            self.put(id, &text);
         }
     }
 
     /// Tells one connection something. One that does not keep up is ended.
-    pub(crate) fn put(&mut self, id: ConnectionId, text: Utf8Bytes) -> bool {
+    pub(crate) fn put(&mut self, id: ConnectionId, text: &Utf8Bytes) -> bool {
         let Some(connection) = self.connections.get(&id) else {
             return false;
         };
-        let is_taken = connection.queue.try_send(text).is_ok();
+        let is_taken = connection.put(text);
         if !is_taken {
             self.end(id, Ending::Resync);
         }
@@ -259,7 +292,7 @@ impl Hub {
     /// Puts a message into a member's mailbox; `false` if it has no live connection or does not keep up.
     pub(crate) fn deliver(&mut self, to: &NodeId, message: &ServerMessage) -> bool {
         match self.members.get(to) {
-            Some(&id) => self.put(id, encode(message)),
+            Some(&id) => self.put(id, &encode(message)),
             None => false,
         }
     }

@@ -35,7 +35,7 @@ use crate::{
         (status = 200, description = "It was created before, exactly so", body = schema::Network),
         (status = "4XX", description = "400 malformed JSON, 409 the name is taken, 413 too large, 415 not JSON, \
          422 not acceptable, 429 too many from this address", body = schema::Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "500 database, 503 full or too slow", body = schema::Problem,
+        (status = "5XX", description = "500 database, 507 its disk is full, 503 full or too slow", body = schema::Problem,
          content_type = "application/problem+json"),
     )
 )]

@@ -45,7 +45,7 @@ use crate::{
          network full, no address left, or WireGuard key, address or name are another member's, 403 the certificate or its invite lets nobody in, 413 too large, 415 not JSON, 422 the record's \
          signature or certificate is wrong, 429 too many from this address",
          body = schema::Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
+        (status = "5XX", description = "500 database, 507 its disk is full, 503 too slow", body = schema::Problem,
          content_type = "application/problem+json"),
     )
 )]

@@ -52,6 +52,14 @@ impl From<Problem> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "a request failed");
+        if error.is_disk_full() {
+            return Self::new(
+                507,
+                "disk-full",
+                "the server's disk is full: nothing was changed",
+            )
+            .fix("let its operator make room; nothing needs to be restarted");
+        }
         Self::new(
             500,
             "database",

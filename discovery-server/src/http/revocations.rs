@@ -31,7 +31,7 @@ use crate::{app::App, registry::MAX_REVOCATIONS, store::Revoked};
         (status = "4XX", description = "400 malformed JSON, 401 no such network or not its token, 403 its signer is revoked, 409 too many revocations, \
          413 too large, 415 not JSON, 422 no admin of this network signed it, or the network has no key",
          body = schema::Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "500 database, 503 too slow", body = schema::Problem,
+        (status = "5XX", description = "500 database, 507 its disk is full, 503 too slow", body = schema::Problem,
          content_type = "application/problem+json"),
     )
 )]

@@ -176,5 +176,5 @@ impl Networks {
 fn show_to(hub: &mut Hub, id: ConnectionId, member: &Member) {
     let peer = Box::new(info(hub, member));
     let revision = hub.revision();
-    hub.put(id, encode(&ServerMessage::PeerUpdated { revision, peer }));
+    hub.put(id, &encode(&ServerMessage::PeerUpdated { revision, peer }));
 }

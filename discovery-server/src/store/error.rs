@@ -10,6 +10,25 @@ pub struct StoreError {
     cause: Cause,
 }
 
+impl StoreError {
+    /// Whether there was no room on the disk. What was to be written was not, and everything else is as it was.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        /// `SQLITE_FULL`, and `disk_full` of PostgreSQL.
+        const FULL: [&str; 2] = ["13", "53100"];
+        match &self.cause {
+            Cause::Sqlx(error) => error
+                .as_database_error()
+                .and_then(|error| error.code())
+                .is_some_and(|code| FULL.contains(&code.as_ref())),
+            Cause::Io(_)
+            | Cause::Migrate(_)
+            | Cause::Locked
+            | Cause::NotText
+            | Cause::Damaged(_) => false,
+        }
+    }
+}
+
 /// Why, from below.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {

@@ -5,7 +5,7 @@ use std::{fs::File, io, path::Path, sync::Once, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{
-    AnyPool, ConnectOptions as _, Connection as _,
+    AnyConnection, AnyPool, ConnectOptions as _, Connection as _,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 use tokio::time::timeout;
@@ -78,6 +78,7 @@ async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
     let url = sqlite_url(path)?;
     // One connection, so that writers queue instead of meeting SQLITE_BUSY.
     let writer = pool(1, SQLITE)
+        .after_release(|connection, _| Box::pin(is_reusable(connection)))
         .connect_with(options(&url)?)
         .await
         .map_err(doing("open the file"))?;
@@ -140,6 +141,14 @@ fn pool(connections: u32, first: &'static [&'static str]) -> AnyPoolOptions {
                 Ok(())
             })
         })
+}
+
+/// SQLite ends a transaction by itself when the disk is full, and its driver goes on counting it: all later ones would fail.
+/// Such a connection is replaced.
+async fn is_reusable(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // What a dropped transaction still has to do is done before the answer.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {

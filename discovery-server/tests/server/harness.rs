@@ -19,6 +19,10 @@ use mesh_wire::{
     problem::{MEDIA_TYPE, Problem},
     psk::NetworkPsk,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
@@ -38,6 +42,7 @@ pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     pub(crate) stun: SocketAddr,
     pub(crate) data: PathBuf,
+    database: fn(&Path) -> Vec<String>,
     directory: Option<TempDir>,
 }
 
@@ -58,10 +63,29 @@ impl Server {
     }
 
     /// Kills the server without warning and starts it again with the same data.
-    pub(crate) fn kill_and_restart(mut self) -> Self {
+    pub(crate) fn kill_and_restart(self) -> Self {
+        self.kill_and_restart_after(|_| {})
+    }
+
+    /// As [`Self::kill_and_restart`]; in between something happens to the data directory.
+    pub(crate) fn kill_and_restart_after(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        Self::start_in(self.directory.take().unwrap(), database, &[])
+        meanwhile(&self.data);
+        Self::start_in(self.directory.take().unwrap(), self.database, &[])
+    }
+
+    /// Asks the server to end, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// As [`Self::stop`], and starts it again with the same data.
+    pub(crate) fn stop_and_restart(mut self) -> Self {
+        self.stop();
+        Self::start_in(self.directory.take().unwrap(), self.database, &[])
     }
 
     fn start_in(directory: TempDir, database: fn(&Path) -> Vec<String>, more: &[&str]) -> Self {
@@ -110,6 +134,7 @@ impl Server {
             stun: address("stun="),
             child,
             data,
+            database,
             directory: Some(directory),
         }
     }

@@ -3,8 +3,10 @@
 
 mod access;
 mod bodies;
+mod crash;
 mod crowds;
 mod events;
+mod floods;
 mod harness;
 mod large;
 mod life;

@@ -9,7 +9,7 @@ use std::{
 use crate::harness::{BINARY, Server};
 
 /// Exit code and standard error of a start that must fail.
-fn failed_start(arguments: &[&str]) -> (i32, String) {
+pub(crate) fn failed_start(arguments: &[&str]) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();
     let output = Command::new(BINARY)
         .arg("serve")
@@ -25,13 +25,13 @@ fn failed_start(arguments: &[&str]) -> (i32, String) {
     )
 }
 
-fn assert_explains(error: &str, words: &[&str]) {
+pub(crate) fn assert_explains(error: &str, words: &[&str]) {
     for word in ["why: ", "fix: "].iter().chain(words) {
         assert!(error.contains(word), "no {word:?} in {error}");
     }
 }
 
-const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"];
+pub(crate) const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"];
 
 #[test]
 fn a_port_in_use_is_named() {

@@ -143,7 +143,6 @@ pub enum ServerMessage {
         /// The revision that the list is at.
         revision: u64,
         /// Whether `peers` are all members, and whoever is not among them is none. If not, ask with [`ClientMessage::Follow`].
-        #[serde(default = "yes")]
         complete: bool,
         /// All members, or none.
         peers: Vec<PeerInfo>,
@@ -238,10 +237,6 @@ impl fmt::Debug for TurnPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TurnPassword")
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The bytes that a [`ClientMessage::Hello`] signs: bound to network and challenge, so that neither another network

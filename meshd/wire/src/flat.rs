@@ -12,7 +12,7 @@ use serde::{
 
 use crate::{
     DecodeError, NodeId, WireGuardKey,
-    discovery::ServerMessage,
+    discovery::{ServerMessage, TurnAccess, TurnPassword},
     peer_info::{PeerInfo, PeerRecord},
     problem::Problem,
 };
@@ -64,6 +64,7 @@ pub(crate) struct FlatMessage {
     kind: String,
     nonce: Option<String>,
     revision: Option<u64>,
+    complete: Option<bool>,
     peers: Option<Vec<PeerInfo>>,
     #[serde(default, deserialize_with = "bounded")]
     revocations: Vec<String>,
@@ -74,6 +75,12 @@ pub(crate) struct FlatMessage {
     payload: Option<String>,
     to: Option<NodeId>,
     problem: Option<Problem>,
+    username: Option<String>,
+    password: Option<TurnPassword>,
+    realm: Option<String>,
+    expires_at: Option<u64>,
+    udp_port: Option<u16>,
+    tcp_port: Option<u16>,
 }
 
 impl TryFrom<FlatMessage> for ServerMessage {
@@ -89,6 +96,7 @@ impl TryFrom<FlatMessage> for ServerMessage {
             },
             "snapshot" => Self::Snapshot {
                 revision: revision?,
+                complete: flat.complete.unwrap_or(true),
                 peers: flat.peers.ok_or(LACKS)?,
                 revocations: flat.revocations,
             },
@@ -115,6 +123,14 @@ impl TryFrom<FlatMessage> for ServerMessage {
             "undeliverable" => Self::Undeliverable {
                 to: flat.to.ok_or(LACKS)?,
             },
+            "turn" => Self::Turn(TurnAccess {
+                username: flat.username.ok_or(LACKS)?,
+                password: flat.password.ok_or(LACKS)?,
+                realm: flat.realm.ok_or(LACKS)?,
+                expires_at: flat.expires_at.ok_or(LACKS)?,
+                udp_port: flat.udp_port,
+                tcp_port: flat.tcp_port,
+            }),
             "error" => Self::Error {
                 problem: flat.problem.ok_or(LACKS)?,
             },
@@ -189,8 +205,17 @@ mod tests {
             ServerMessage::Challenge {
                 nonce: text.clone(),
             },
+            ServerMessage::Turn(TurnAccess {
+                username: text.clone(),
+                password: TurnPassword::new(text.clone()),
+                realm: text.clone(),
+                expires_at: 5,
+                udp_port: Some(3478),
+                tcp_port: None,
+            }),
             ServerMessage::Snapshot {
                 revision: 1,
+                complete: false,
                 peers: vec![peer()],
                 revocations: vec![text.clone()],
             },
