@@ -1,0 +1,461 @@
+//! What can a discovery server do that lies in its messages, to daemons that are in the middle of their work?
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use netlab::{Capture, Daemon, Discovery, EvilServer, Host, Lab, Nat, Process};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Enough for a reconnection after the longest pause that a test here causes.
+const BACK: Duration = Duration::from_secs(40);
+const CONNECTED: &str = "connected to the discovery server";
+
+/// Three members who talk with each other, and know the real server by the lying one only.
+struct Scene {
+    _lab: Lab,
+    evil: EvilServer,
+    _discovery: Discovery,
+    daemons: [Daemon; 3],
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let lab = Lab::new(name).unwrap();
+        let server = lab.internet().public_host("server").unwrap();
+        let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| home.host(name).unwrap());
+        let discovery = Discovery::start(&server).unwrap();
+        let evil = EvilServer::start(&server, "nothing", None).unwrap();
+        let alice = Daemon::up(&a, &["--server", &evil.url(), "--name", "alice"]).unwrap();
+        let link = alice.join_link().unwrap();
+        let bob = Daemon::up(&b, &["--join", &link, "--name", "bob"]).unwrap();
+        let carol = Daemon::up(&c, &["--join", &link, "--name", "carol"]).unwrap();
+        let daemons = [alice, bob, carol];
+        for (from, to) in [(0, 1), (0, 2), (1, 2)] {
+            let limit = Duration::from_secs(5);
+            daemons[from].first_echo(&daemons[to], limit).unwrap();
+        }
+        // Until the creator has written both a certificate of its own, they register once more.
+        wait_until("all is quiet", Duration::from_secs(5), || {
+            let members = members(&daemons[0]);
+            let short = |member: &Value| member["certificate"].as_str().unwrap().len() < 300;
+            members.len() == 3 && members.iter().all(short)
+        });
+        Self {
+            _lab: lab,
+            evil,
+            _discovery: discovery,
+            daemons,
+        }
+    }
+
+    /// Another lie from now on; returns when all have connected to it.
+    fn tell(&mut self, lie: &str) {
+        let before = self
+            .daemons
+            .each_ref()
+            .map(|daemon| said(daemon, CONNECTED));
+        self.evil.change(lie, None).unwrap();
+        for (daemon, before) in self.daemons.iter().zip(before) {
+            let what = format!("{} is back", daemon.name);
+            wait_until(&what, BACK, || said(daemon, CONNECTED) > before);
+        }
+    }
+
+    fn alice(&self) -> &Daemon {
+        &self.daemons[0]
+    }
+}
+
+/// A ping that goes on while other things happen.
+struct Heartbeat(Process);
+
+impl Heartbeat {
+    fn start(from: &Daemon, to: &Daemon) -> Self {
+        let ping = ["-n", "-i", "0.1", &to.virtual_ip];
+        Self(from.host().spawn("ping", ping).unwrap())
+    }
+
+    /// Ends it. Nothing may be lost but what was on its way.
+    fn finish(self) {
+        std::thread::sleep(Duration::from_secs(1));
+        self.0.signal(Signal::SIGINT).unwrap();
+        self.0.wait(Duration::from_secs(5)).unwrap();
+        let log = self.0.log();
+        let number = |before: &str| -> u32 {
+            let (text, _) = log.split_once(before).unwrap();
+            let word = text.split([' ', '\n']).next_back().unwrap();
+            word.parse().unwrap()
+        };
+        let [sent, received] = [" packets transmitted", " received"].map(number);
+        assert!(sent > 5 && sent - received <= 1, "{log}");
+    }
+}
+
+fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
+}
+
+fn is_connected(daemon: &Daemon) -> bool {
+    daemon.status().unwrap()["server"]["connected"] == true
+}
+
+/// What `status` says of the server's trouble; empty while there is none.
+fn trouble(daemon: &Daemon) -> String {
+    let Ok(status) = daemon.status() else {
+        return String::new();
+    };
+    status["server"]["error"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The members as the daemon of this host believes them to be.
+fn members(daemon: &Daemon) -> Vec<Value> {
+    let url = "http://127.0.0.1:7082/api/v1/mesh/networks/my-network/peers";
+    let answer = daemon
+        .host()
+        .run("curl", ["-sS", "-f", url])
+        .unwrap()
+        .stdout;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    answer["peers"].as_array().unwrap().clone()
+}
+
+/// What a server may not say of a member without proof.
+fn proven(daemon: &Daemon) -> Vec<Value> {
+    let mut members = members(daemon);
+    for member in &mut members {
+        let fields = member.as_object_mut().unwrap();
+        fields.remove("online");
+        fields.remove("last_seen");
+    }
+    members
+}
+
+/// A line of `/proc/PID/status`, in KiB.
+fn kib(daemon: &Daemon, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// How often a line is in the log.
+fn said(daemon: &Daemon, line: &str) -> usize {
+    daemon.process.log().matches(line).count()
+}
+
+#[test]
+fn lies_in_every_record_are_not_believed_and_disturb_nobody() {
+    const REFUSED: &str = "refused members that the server lists";
+    let mut scene = Scene::new("lies");
+    let before = scene.daemons.each_ref().map(proven);
+    let beats = [(0, 1), (2, 0)]
+        .map(|(from, to)| Heartbeat::start(&scene.daemons[from], &scene.daemons[to]));
+    for lie in ["swap-keys", "strangers", "swap-addresses"] {
+        let refused = scene.daemons.each_ref().map(|daemon| said(daemon, REFUSED));
+        scene.tell(lie);
+        for (daemon, refused) in scene.daemons.iter().zip(refused) {
+            let what = format!("{} refuses {lie}", daemon.name);
+            wait_until(&what, BACK, || said(daemon, REFUSED) > refused);
+        }
+        let after = scene.daemons.each_ref().map(seq_free);
+        assert_eq!(after, before.clone().map(without_seq), "{lie}");
+        let status = scene.alice().status().unwrap().to_string();
+        assert!(!status.contains("mallory"), "{status}");
+    }
+    // A message in which a record has two keys is none.
+    scene.tell("double-keys");
+    assert_eq!(
+        scene.daemons.each_ref().map(seq_free),
+        before.map(without_seq)
+    );
+    for beat in beats {
+        beat.finish();
+    }
+}
+
+/// As [`proven`], without what changes with each registration.
+fn seq_free(daemon: &Daemon) -> Vec<Value> {
+    without_seq(proven(daemon))
+}
+
+fn without_seq(mut members: Vec<Value>) -> Vec<Value> {
+    for member in &mut members {
+        let fields = member.as_object_mut().unwrap();
+        for name in ["seq", "instance", "signature"] {
+            fields.remove(name);
+        }
+    }
+    members
+}
+
+#[test]
+fn an_older_record_behind_each_new_one_changes_nothing() {
+    let mut scene = Scene::new("replay");
+    scene.tell("old-records");
+    let seq = |scene: &Scene| {
+        let members = members(scene.alice());
+        members.iter().find(|it| it["name"] == "bob").unwrap()["seq"]
+            .as_u64()
+            .unwrap()
+    };
+    let before = seq(&scene);
+    let beat = Heartbeat::start(scene.alice(), &scene.daemons[2]);
+    scene.daemons[1].kill().unwrap();
+    let b = scene.daemons[1].host().clone();
+    scene.daemons[1] = Daemon::up(&b, &[]).unwrap();
+    let limit = Duration::from_secs(10);
+    wait_until("alice has the new record", limit, || seq(&scene) > before);
+    let new = seq(&scene);
+    scene.daemons[1].first_echo(scene.alice(), limit).unwrap();
+    assert!(seq(&scene) >= new);
+    assert!(said(scene.alice(), "older than known") > 0);
+    beat.finish();
+}
+
+#[test]
+fn an_altered_letter_makes_nobody_send_anything_anywhere() {
+    let lab = Lab::new("letters").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let hosts = ["a", "b"].map(|name| {
+        let home = lab.internet().home(name, Nat::PortRestricted).unwrap();
+        home.host(&format!("{name}-pc")).unwrap()
+    });
+    let _discovery = Discovery::start(&server).unwrap();
+    let mut evil = EvilServer::start(&server, "nothing", None).unwrap();
+    let up = |host: &Host, args: [&str; 4]| {
+        let file = host.dir().join("mesh.yaml");
+        fs::write(&file, "log:\n  level: debug\n").unwrap();
+        let config = ["--config", file.to_str().unwrap()];
+        Daemon::up(host, &[&args[..], &config].concat()).unwrap()
+    };
+    let alice = up(&hosts[0], ["--server", &evil.url(), "--name", "alice"]);
+    evil.change("alter-letters", None).unwrap();
+    let link = alice.join_link().unwrap();
+    let bob = up(&hosts[1], ["--join", &link, "--name", "bob"]);
+    wait_until("both are back", BACK, || {
+        is_connected(&alice) && is_connected(&bob)
+    });
+    // Everything but what is said to the server and the router.
+    let filter = format!("udp and not host {}", server.address());
+    let captures = hosts
+        .each_ref()
+        .map(|host| Capture::start(host, "eth0", "out", &filter).unwrap());
+    let report = hosts[0].ping(bob.ip().unwrap(), 20).unwrap();
+    assert_eq!(report.received(), 0);
+    wait_until("bob refuses", BACK, || said(&bob, "refused a letter") > 0);
+    for capture in captures {
+        let told = capture.finish("", 0).unwrap();
+        assert!(!told.contains("UDP"), "{told}");
+    }
+    evil.change("nothing", None).unwrap();
+    wait_until("both are back", BACK, || {
+        is_connected(&alice) && is_connected(&bob)
+    });
+    alice.first_echo(&bob, BACK).unwrap();
+}
+
+#[test]
+fn a_server_that_takes_a_revocation_and_tells_nobody_is_too_late() {
+    let mut scene = Scene::new("hidden");
+    scene.tell("hide-revocations");
+    scene.alice().ask(&["revoke", "carol"]).unwrap();
+    let start = Instant::now();
+    let [alice, bob, carol] = &scene.daemons;
+    for daemon in [alice, bob] {
+        wait_until("carol is out", Duration::from_secs(60), || {
+            members(daemon).len() == 2
+        });
+    }
+    assert!(start.elapsed() < Duration::from_secs(60));
+    for daemon in [alice, bob] {
+        assert_eq!(
+            daemon
+                .host()
+                .ping(carol.ip().unwrap(), 3)
+                .unwrap()
+                .received(),
+            0
+        );
+        assert_eq!(
+            carol
+                .host()
+                .ping(daemon.ip().unwrap(), 3)
+                .unwrap()
+                .received(),
+            0
+        );
+    }
+    bob.first_echo(alice, Duration::from_secs(5)).unwrap();
+    // The server goes on listing her.
+    bob.kill().unwrap();
+    let bob = Daemon::up(bob.host(), &[]).unwrap();
+    bob.first_echo(alice, Duration::from_secs(10)).unwrap();
+    assert_eq!(members(&bob).len(), 2);
+}
+
+#[test]
+fn the_longest_and_oddest_messages_take_no_memory_and_end_no_session() {
+    const LOST: &str = "discovery server lost";
+    let mut scene = Scene::new("floods");
+    let before = scene.daemons.each_ref().map(seq_free);
+    let rss = scene.daemons.each_ref().map(|it| kib(it, "VmRSS:"));
+    let beat = Heartbeat::start(scene.alice(), &scene.daemons[1]);
+    let lost = scene.daemons.each_ref().map(|it| said(it, LOST));
+    scene.evil.change("long-message", None).unwrap();
+    for (daemon, lost) in scene.daemons.iter().zip(lost) {
+        // Once because the server was changed, once because of the message.
+        wait_until("it hangs up", BACK, || said(daemon, LOST) > lost + 1);
+        wait_until("it says why", BACK, || {
+            trouble(daemon).to_lowercase().contains("too long")
+        });
+    }
+    for lie in ["crowd", "deep-message", "crumbs", "nothing"] {
+        scene.tell(lie);
+        assert_eq!(scene.daemons.each_ref().map(seq_free), before, "{lie}");
+    }
+    for (daemon, rss) in scene.daemons.iter().zip(rss) {
+        let grown = kib(daemon, "VmHWM:").saturating_sub(rss);
+        println!("{} grew by {grown} KiB from {rss}", daemon.name);
+        assert!(grown < 64 * 1024, "{} grew by {grown} KiB", daemon.name);
+        assert_eq!(daemon.process.ended().unwrap(), None);
+    }
+    beat.finish();
+}
+
+#[test]
+fn another_year_on_the_servers_side_is_nobody_elses() {
+    let mut scene = Scene::new("years");
+    let before = scene.daemons.each_ref().map(seq_free);
+    let beat = Heartbeat::start(scene.alice(), &scene.daemons[1]);
+    scene.tell("wrong-time");
+    assert_eq!(scene.daemons.each_ref().map(seq_free), before);
+    for daemon in &scene.daemons {
+        daemon.ask(&["status"]).unwrap();
+        assert_eq!(daemon.process.ended().unwrap(), None);
+    }
+    beat.finish();
+    let [alice, bob, _] = &scene.daemons;
+    bob.kill().unwrap();
+    let bob = Daemon::up(bob.host(), &[]).unwrap();
+    bob.first_echo(alice, Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn a_redirect_is_followed_nowhere_and_named() {
+    let lab = Lab::new("redirect").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let elsewhere = lab.internet().public_host("elsewhere").unwrap();
+    let host = lab.internet().public_host("pc").unwrap();
+    let _discovery = Discovery::start(&server).unwrap();
+    // A whole server that would take whoever comes.
+    let _other = Discovery::start(&elsewhere).unwrap();
+    let other = (elsewhere.address(), 7080).into();
+    let mut evil = EvilServer::start(&server, "nothing", None).unwrap();
+    let alice = Daemon::up(&host, &["--server", &evil.url(), "--name", "alice"]).unwrap();
+    let to_other = format!("host {}", elsewhere.address());
+    let capture = Capture::start(&host, "eth0", "out", &to_other).unwrap();
+    let mut alice = alice;
+    for lie in ["redirect", "redirect-events"] {
+        for status in ["301", "302", "303", "307", "308"] {
+            evil.change(&format!("{lie}={status}"), Some(other))
+                .unwrap();
+            alice.kill().unwrap();
+            alice = Daemon::up(&host, &[]).unwrap();
+            wait_until(&format!("{lie} {status} is named"), BACK, || {
+                trouble(&alice).contains(&format!("answered {status}"))
+            });
+            assert!(trouble(&alice).contains("redirect is not followed"));
+        }
+    }
+    let told = capture.finish("", 0).unwrap();
+    assert!(!told.contains(" > "), "{told}");
+    evil.change("nothing", None).unwrap();
+    wait_until("it is back", BACK, || is_connected(&alice));
+}
+
+#[test]
+fn a_stun_server_that_lies_makes_nobody_flood_whom_it_names() {
+    let lab = Lab::new("stun").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let victim = lab.internet().public_host("victim").unwrap();
+    let a = lab.internet().public_host("a").unwrap();
+    let b = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let b = b.host("b").unwrap();
+    let _discovery = Discovery::start(&server).unwrap();
+    let named = Some((victim.address(), 4500).into());
+    let evil = EvilServer::start(&server, "wrong-stun", named).unwrap();
+    let (capture, start) = (
+        Capture::start(&victim, "eth0", "in", "udp").unwrap(),
+        Instant::now(),
+    );
+    let alice = Daemon::up(&a, &["--server", &evil.url(), "--name", "alice"]).unwrap();
+    let link = alice.join_link().unwrap();
+    let bob = Daemon::up(&b, &["--join", &link, "--name", "bob"]).unwrap();
+    bob.first_echo(&alice, Duration::from_secs(10)).unwrap();
+    assert_eq!(
+        alice.host().ping(bob.ip().unwrap(), 50).unwrap().loss(),
+        0.0
+    );
+    let told = capture.finish("", 0).unwrap();
+    // Each of the two believes that the other is there.
+    let heard = told.matches("UDP").count();
+    assert!(heard <= 2 * unanswered(start), "{heard} datagrams");
+}
+
+/// What one member sends at most to an address that a peer has named and that does not answer: 40, and then one in two
+/// seconds.
+fn unanswered(since: Instant) -> usize {
+    42 + usize::try_from(since.elapsed().as_secs() / 2).unwrap()
+}
+
+#[test]
+fn a_member_that_names_others_addresses_makes_nobody_flood_them() {
+    let lab = Lab::new("victims").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let victim = lab.internet().public_host("victim").unwrap();
+    let a = lab.internet().home("a", Nat::PortRestricted).unwrap();
+    let a = a.host("a-pc").unwrap();
+    // Behind a NAT of the worst kind, so that nothing that it says can come true.
+    let b = lab.internet().home("b", Nat::Symmetric).unwrap();
+    let b = b.host("b-pc").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    let alice = Daemon::up(&a, &["--server", &discovery.url(), "--name", "alice"]).unwrap();
+    let link = alice.join_link().unwrap();
+    // Its own addresses are its candidates: these are others'.
+    let victim_ip = victim.address().to_string();
+    let forbidden = ["169.254.169.254", "10.100.7.7", "127.9.9.9", "224.0.0.251"];
+    for address in forbidden.iter().copied().chain([victim_ip.as_str()]) {
+        // What a kernel does not take, no daemon can have.
+        b.try_sh(&format!("ip address add {address}/32 dev eth0"))
+            .unwrap();
+    }
+    let bob = Daemon::up(&b, &["--join", &link, "--name", "bob"]).unwrap();
+    let heard = Capture::start(&victim, "eth0", "in", "udp").unwrap();
+    let hosts = forbidden
+        .map(|address| format!("dst {address}"))
+        .join(" or ");
+    let sent = ["eth0", "lo", "mesh0"]
+        .map(|device| Capture::start(&a, device, "out", &format!("udp and ({hosts})")).unwrap());
+    // One attempt after the other, for as long as one may take.
+    let start = Instant::now();
+    let report = a.ping(bob.ip().unwrap(), 100).unwrap();
+    assert_eq!(report.received(), 0);
+    let told = heard.finish("UDP", 1).unwrap();
+    let heard = told.matches("UDP").count();
+    assert!(heard <= unanswered(start), "{heard} datagrams");
+    for capture in sent {
+        let told = capture.finish("", 0).unwrap();
+        assert!(!told.contains("UDP"), "{told}");
+    }
+}

@@ -1,0 +1,217 @@
+//! What do the discovery server and its members do when its disk is full or cannot be written, and when it does not answer?
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use netlab::{Daemon, Discovery, Host, Lab, Nat, Process, binary};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const BACK: Duration = Duration::from_secs(40);
+
+fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
+}
+
+/// Starts a server after `mount`, a line of shell for its data directory `$1`, in a mount namespace of its own.
+fn serve_on(host: &Host, data: &Path, mount: &str) -> Process {
+    fs::create_dir_all(data).unwrap();
+    let line = format!(r#"{mount} && exec "$2" serve --data-dir "$1""#);
+    let mut command = host.command("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        &line,
+        "sh",
+    ]);
+    command.arg(data).arg(binary("discovery-server").unwrap());
+    host.spawn_command(command).unwrap()
+}
+
+/// Asks the server on its own host; the status and what was answered.
+fn ask(server: &Host, method: &str, path: &str, args: &[&str]) -> (u16, Value) {
+    let url = format!("http://127.0.0.1:7080{path}");
+    let fixed = ["-sS", "-w", "\n%{http_code}", "-X", method, &url];
+    let answer = server
+        .run("curl", [&fixed[..], args].concat())
+        .unwrap()
+        .stdout;
+    let (body, status) = answer.rsplit_once('\n').unwrap();
+    let body = serde_json::from_str(body).unwrap_or(Value::Null);
+    (status.parse().unwrap(), body)
+}
+
+fn bearer(data: &Path) -> String {
+    let token = fs::read_to_string(data.join("admin-token")).unwrap();
+    format!("Authorization: Bearer {}", token.trim())
+}
+
+/// As the administrator, who may create as many as there is room for.
+fn create(server: &Host, data: &Path, name: &str) -> (u16, Value) {
+    let token = "a".repeat(52);
+    let body = format!(r#"{{"id":"{name}","cidr":"10.9.0.0/24","admission_token":"{token}"}}"#);
+    let (kind, bearer) = ("content-type: application/json", bearer(data));
+    let args = ["-H", kind, "-H", &bearer, "-d", &body];
+    ask(server, "POST", "/api/v1/mesh/networks", &args)
+}
+
+fn networks(server: &Host, data: &Path) -> Vec<String> {
+    let args = ["-H", &bearer(data)];
+    let (status, list) = ask(server, "GET", "/api/v1/mesh/networks", &args);
+    assert_eq!(status, 200);
+    let list = list["networks"].as_array().unwrap();
+    let name = |network: &Value| network["id"].as_str().unwrap().to_owned();
+    list.iter().map(name).collect()
+}
+
+fn trouble(daemon: &Daemon) -> String {
+    let Ok(status) = daemon.status() else {
+        return String::new();
+    };
+    status["server"]["error"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn is_connected(daemon: &Daemon) -> bool {
+    daemon.status().unwrap()["server"]["connected"] == true
+}
+
+#[test]
+fn a_full_disk_refuses_writes_loses_nothing_and_needs_no_restart() {
+    let lab = Lab::new("full").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let pc = lab.internet().public_host("pc").unwrap();
+    let data = server.dir().join("data");
+    let process = serve_on(&server, &data, r#"mount -t tmpfs -o size=8m none "$1""#);
+    process.wait_for_line("ready", BACK).unwrap();
+    // As the server sees it.
+    let root = PathBuf::from(format!("/proc/{}/root", process.pid()));
+    let inside = root.join(data.strip_prefix("/").unwrap());
+    let url = format!("http://{}:7080", server.address());
+    let mut alice = Daemon::up(&pc, &["--server", &url, "--name", "alice"]).unwrap();
+    let mut acknowledged = vec!["my-network".to_owned()];
+    let mut keep_creating = |prefix: &str| {
+        for number in 0..50 {
+            let name = format!("{prefix}-{number}");
+            match create(&server, &inside, &name) {
+                (201, _) => acknowledged.push(name),
+                refused => return Some(refused),
+            }
+        }
+        None
+    };
+    assert_eq!(keep_creating("before"), None);
+    let ballast = inside.join("ballast");
+    let fill = format!("cat /dev/zero > {}", ballast.display());
+    assert!(!server.try_sh(&fill).unwrap().status.success());
+
+    let (status, problem) = keep_creating("full").expect("a full disk takes no 50 networks");
+    assert_eq!((status, &problem["code"]), (507, &"disk-full".into()));
+    assert_eq!(ask(&server, "GET", "/healthz", &[]).0, 200);
+    alice.kill().unwrap();
+    alice = Daemon::up(&pc, &[]).unwrap();
+    wait_until("alice is told", BACK, || {
+        trouble(&alice).contains("disk is full")
+    });
+    assert_eq!(process.ended().unwrap(), None);
+
+    fs::remove_file(ballast).unwrap();
+    assert_eq!(keep_creating("after"), None);
+    wait_until("alice is back", BACK, || is_connected(&alice));
+    acknowledged.sort();
+    assert_eq!(networks(&server, &inside), acknowledged);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named_at_the_start() {
+    let lab = Lab::new("readonly").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    discovery.process.signal(Signal::SIGTERM).unwrap();
+    discovery.process.wait(BACK).unwrap();
+    let mount = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1""#;
+    for data in [discovery.data_dir(), server.dir().join("empty")] {
+        let process = serve_on(&server, &data, mount);
+        let ended = process.wait(BACK).unwrap();
+        assert_eq!(ended.code(), Some(1));
+        let log = process.log();
+        let path = data.display().to_string();
+        for part in ["error: ", "why: ", "fix: ", "Read-only", &path] {
+            assert!(log.contains(part), "no {part:?} in {log}");
+        }
+    }
+}
+
+/// Two members on public hosts who show themselves each second.
+fn members(lab: &Lab, server: &Host) -> (Discovery, Daemon, Daemon) {
+    let discovery = Discovery::start(server).unwrap();
+    let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let [a, b] = ["a", "b"].map(|name| home.host(name).unwrap());
+    let up = |host: &Host, args: [&str; 4]| {
+        let file = host.dir().join("mesh.yaml");
+        let text = "mesh:\n  discovery:\n    heartbeat_interval: 1s\n";
+        fs::write(&file, text).unwrap();
+        let config = ["--config", file.to_str().unwrap()];
+        Daemon::up(host, &[&args[..], &config].concat()).unwrap()
+    };
+    let alice = up(&a, ["--server", &discovery.url(), "--name", "alice"]);
+    let link = alice.join_link().unwrap();
+    let bob = up(&b, ["--join", &link, "--name", "bob"]);
+    alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    (discovery, alice, bob)
+}
+
+#[test]
+fn a_server_that_stands_still_is_noticed_and_holds_up_nobody() {
+    let lab = Lab::new("still").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let (discovery, alice, bob) = members(&lab, &server);
+    discovery.process.signal(Signal::SIGSTOP).unwrap();
+    // Its kernel goes on taking connections, and nobody answers on them.
+    for daemon in [&alice, &bob] {
+        for words in ["gone silent", "no answer within"] {
+            wait_until(words, BACK, || daemon.process.log().contains(words));
+        }
+    }
+    let report = alice.host().ping(bob.ip().unwrap(), 10).unwrap();
+    assert_eq!(report.received(), 10);
+    discovery.process.signal(Signal::SIGCONT).unwrap();
+    for daemon in [&alice, &bob] {
+        wait_until("it is back", BACK, || is_connected(daemon));
+    }
+}
+
+#[test]
+fn half_open_connections_are_given_up_on_both_sides() {
+    let lab = Lab::new("halfopen").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let (_discovery, alice, bob) = members(&lab, &server);
+    // Neither side hears that the other is gone.
+    server.set_link(false).unwrap();
+    for daemon in [&alice, &bob] {
+        wait_until("it notices", BACK, || !is_connected(daemon));
+    }
+    let report = alice.host().ping(bob.ip().unwrap(), 10).unwrap();
+    assert_eq!(report.received(), 10);
+    server.set_link(true).unwrap();
+    // The server still holds the old ones: those that take their places are the members'.
+    for daemon in [&alice, &bob] {
+        wait_until("it is back", BACK, || is_connected(daemon));
+        assert!(!daemon.process.log().contains("newer connection"));
+    }
+    wait_until("both are online", BACK, || {
+        [(&alice, "bob"), (&bob, "alice")]
+            .iter()
+            .all(|(daemon, name)| daemon.peer(name).unwrap()["online"] != false)
+    });
+}
