@@ -110,7 +110,7 @@ async fn something_else_than_a_discovery_server_is_recognised() {
     let moved = conversation.network(&home()).await.unwrap_err();
     assert_eq!(
         moved.to_string(),
-        "answered 302 Found, but not as a discovery server does"
+        "answered 302 Found; a redirect is not followed, so give the address that it leads to"
     );
     let upgraded = conversation.events(&home()).await.unwrap_err();
     assert!(upgraded.to_string().contains("WebSocket"), "{upgraded}");
