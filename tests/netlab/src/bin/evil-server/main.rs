@@ -1,7 +1,7 @@
 //! A discovery server that lies: it stands between daemons and a real one, passes on what they say, and tells one kind of
 //! lie in all that it can.
 //!
-//! usage: evil-server LISTEN REAL LIE [ELSEWHERE]
+//! usage: `evil-server LISTEN REAL LIE [ELSEWHERE]`
 //! LISTEN and REAL are ADDR:PORT, the lies are in `lie.rs`, ELSEWHERE is the ADDR:PORT that some of them point to.
 
 mod lie;
