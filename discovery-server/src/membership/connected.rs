@@ -141,9 +141,11 @@ impl Networks {
             let id = hub.mailbox(to);
             id.filter(|id| hub.follow(*id, *from) == Some(true))
         };
-        match (is_new, self.store.member(network, from).await?) {
-            (Some(id), Some(member)) => show_to(&mut live.hub(), id, &member),
-            (Some(_), None) | (None, _) => {}
+        let Some(id) = is_new else {
+            return Ok(());
+        };
+        if let Some(member) = self.store.member(network, from).await? {
+            show_to(&mut live.hub(), id, &member);
         }
         Ok(())
     }

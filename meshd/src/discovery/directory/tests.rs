@@ -170,8 +170,8 @@ fn who_joins_with_a_clock_far_ahead_believes_the_only_other_member() {
             revision: 2,
             peer: Box::new(holding(3, ends, NOW)),
         };
-        believed.apply(&first, clock);
-        believed.apply(&later, clock);
+        believed.apply(0, &first, clock);
+        believed.apply(0, &later, clock);
         believed.directory().peers.len()
     };
     assert_eq!(holds(NOW + 3650 * DAY, NOW + 40 * DAY), 3);

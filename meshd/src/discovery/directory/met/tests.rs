@@ -29,6 +29,7 @@ fn member(number: u8) -> PeerInfo {
 
 fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
     ServerMessage::Snapshot {
+        complete: true,
         revision: 1,
         peers,
         revocations: Vec::new(),
@@ -44,7 +45,7 @@ fn a_member_that_was_met_is_one_and_stays_when_the_server_lists_it() {
     let met = believed.directory().by_node(&bob.record.node_id).unwrap();
     assert_eq!((&met.name, &met.virtual_ips), (&bob.name, &bob.virtual_ips));
     assert!(!met.online);
-    believed.apply(&snapshot(vec![bob.clone()]), NOW + 9 * KEPT);
+    believed.apply(0, &snapshot(vec![bob.clone()]), NOW + 9 * KEPT);
     let node = bob.record.node_id;
     assert!(
         believed
@@ -65,9 +66,9 @@ fn whom_no_server_lists_for_a_day_is_forgotten() {
         }
     });
     assert_eq!(believed.meet(&bob.record, NOW), Ok(true));
-    believed.apply(&snapshot(vec![]), NOW + KEPT);
+    believed.apply(0, &snapshot(vec![]), NOW + KEPT);
     assert_eq!(believed.directory().peers.len(), 1);
-    believed.apply(&snapshot(vec![]), NOW + KEPT + 1);
+    believed.apply(0, &snapshot(vec![]), NOW + KEPT + 1);
     assert!(believed.directory().peers.is_empty());
 }
 

@@ -122,7 +122,9 @@ impl Member {
             let text = match socket.next().await.context("closed at once")?? {
                 Message::Text(text) => text,
                 Message::Ping(_) | Message::Pong(_) => continue,
-                other => bail!("got {other:?} for a challenge"),
+                other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => {
+                    bail!("got {other:?} for a challenge")
+                }
             };
             if let ServerMessage::Challenge { nonce } = serde_json::from_str(&text)? {
                 let answer = hello(&self.key, &realm.id, &nonce);
