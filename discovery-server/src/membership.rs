@@ -15,7 +15,7 @@ use std::{
 
 use mesh_wire::{
     NetworkId, NodeId,
-    discovery::{RegisterPeer, ServerMessage},
+    discovery::{PAGE, RegisterPeer, ServerMessage},
     peer_info::{Directory, PeerInfo},
     trust::{Certificate, Revocation},
 };
@@ -27,9 +27,6 @@ use crate::{
     store::{Applicant, NetworkRow, Registered, Revoked, Store, StoreError},
     turn::credential::Issuer,
 };
-
-/// Members that one answer lists: some 1.2 MB of JSON.
-const PAGE: usize = 1_000;
 
 /// What became of a wish to deregister.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,11 +111,7 @@ impl Networks {
         let info = match &registered {
             Registered::New(member) => {
                 let info = info(&hub, member);
-                let peer = Box::new(info.clone());
-                hub.publish(Some(node), |revision| ServerMessage::PeerJoined {
-                    revision,
-                    peer,
-                });
+                publish_joined(&mut hub, member);
                 Some(info)
             }
             Registered::Updated(member) => {
@@ -160,11 +153,7 @@ impl Networks {
         }
         self.store.remove_member(network, node).await?;
         let mut hub = live.hub();
-        hub.publish(Some(node), |revision| ServerMessage::PeerLeft {
-            revision,
-            node_id: *node,
-        });
-        self.put_out(&mut hub, node);
+        self.publish_left(&mut hub, node);
         Ok(Deregistered::Done)
     }
 
@@ -187,13 +176,18 @@ impl Networks {
             revocation: text,
         });
         for node in out {
-            hub.publish(Some(node), |revision| ServerMessage::PeerLeft {
-                revision,
-                node_id: *node,
-            });
-            self.put_out(&mut hub, node);
+            self.publish_left(&mut hub, node);
         }
         Ok(revoked)
+    }
+
+    /// Tells that a member is none any more.
+    fn publish_left(&self, hub: &mut Hub, node: &NodeId) {
+        hub.publish(Some(node), |revision| ServerMessage::PeerLeft {
+            revision,
+            node_id: *node,
+        });
+        self.put_out(hub, node);
     }
 
     /// Ends what a former member has: its connection first, so that it is handed nothing more, then what it was handed.
@@ -285,6 +279,15 @@ pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |passed| passed.as_secs())
+}
+
+fn publish_joined(hub: &mut Hub, member: &Member) {
+    let peer = Box::new(info(hub, member));
+    let about = Some(&member.record.node_id);
+    hub.publish(about, |revision| ServerMessage::PeerJoined {
+        revision,
+        peer,
+    });
 }
 
 fn publish_presence(hub: &mut Hub, member: &Member) {

@@ -260,7 +260,7 @@ async fn connect(
         events,
         interface,
         port,
-        mut finished,
+        finished,
         ..
     } = plane;
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
@@ -290,14 +290,17 @@ async fn connect(
     let servers = Servers::new(prepared.ourselves(moved), meeting.statuses.clone());
     let (outlets, control) = meeting.part(commands);
     tasks.spawn(switchboard.run(events, control));
-    let client = discovery_client(
-        prepared,
-        cached,
-        reached,
-        (roster, servers, wanted),
-        outlets,
-    );
+    let parts = (roster, servers, wanted);
+    let client = discovery_client(prepared, cached, reached, parts, outlets);
     tasks.spawn(client.run(inlets, shutdown.clone()));
+    until_the_end(finished, shutdown).await
+}
+
+/// Waits until the data plane fails or all shall end.
+async fn until_the_end(
+    mut finished: mpsc::Receiver<Result<(), Problem>>,
+    shutdown: &CancellationToken,
+) -> Result<(), Problem> {
     tokio::select! {
         ended = finished.recv() => ended.unwrap_or_else(|| {
             Err(problem::operation_failed("run the data plane", &"its threads are gone"))

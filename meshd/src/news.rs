@@ -84,6 +84,7 @@ impl Switchboard {
                 rtt,
                 endpoint,
             } => pings.answer((node, id), rtt, endpoint),
+            Event::Sought { address } => self.pass_on(Hearsay::Sought(address)),
             Event::Gossip { from, message } => self.pass_on(Hearsay::Told { from, message }),
         }
     }

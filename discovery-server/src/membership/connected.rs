@@ -2,10 +2,10 @@
 
 use mesh_wire::{
     NetworkId, NodeId,
-    discovery::{MAX_WHOLE_LIST, ServerMessage},
+    discovery::{MAX_WHOLE_LIST, PAGE, ServerMessage},
 };
 
-use super::{Attached, Networks, PAGE, Stored, directory, info, now, publish_presence};
+use super::{Attached, Networks, Stored, directory, info, now, publish_presence};
 use crate::{
     mailbox::{ConnectionId, Hears, Hub, encode},
     news::Change,

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mesh_wire::{NetworkId, NodeId, discovery::ServerMessage};
 
-use super::{LiveNetwork, Networks, info, publish_presence};
+use super::{LiveNetwork, Networks, publish_joined, publish_presence};
 use crate::{
     mailbox::Ending,
     news::{Change, News},
@@ -39,23 +39,11 @@ impl Networks {
         match news.change {
             Change::Joined { node } => {
                 if let Some(member) = self.store.member(network, &node).await? {
-                    let mut hub = live.hub();
-                    let peer = Box::new(info(&hub, &member));
-                    hub.publish(Some(&node), |revision| ServerMessage::PeerJoined {
-                        revision,
-                        peer,
-                    });
+                    publish_joined(&mut live.hub(), &member);
                 }
             }
             Change::Updated { node } => self.show(network, &live, &node).await?,
-            Change::Left { node } => {
-                let mut hub = live.hub();
-                hub.publish(Some(&node), |revision| ServerMessage::PeerLeft {
-                    revision,
-                    node_id: node,
-                });
-                self.put_out(&mut hub, &node);
-            }
+            Change::Left { node } => self.publish_left(&mut live.hub(), &node),
             Change::Revoked { revocation } => {
                 live.hub().publish(None, |revision| ServerMessage::Revoked {
                     revision,
@@ -70,16 +58,12 @@ impl Networks {
                 }
             }
             Change::Online { node } => {
-                let changed = live.hub().set_elsewhere(node, (news.replica, true));
-                if changed {
-                    self.show(network, &live, &node).await?;
-                }
+                let at = (news.replica, true);
+                self.note_elsewhere(network, (&live, node), at).await?;
             }
             Change::Offline { node, replica } => {
-                let changed = live.hub().set_elsewhere(node, (replica, false));
-                if changed {
-                    self.show(network, &live, &node).await?;
-                }
+                let at = (replica, false);
+                self.note_elsewhere(network, (&live, node), at).await?;
             }
             Change::Signal {
                 replica,
@@ -97,6 +81,19 @@ impl Networks {
             }
         }
         Ok(())
+    }
+
+    async fn note_elsewhere(
+        &self,
+        network: &NetworkId,
+        (live, node): (&LiveNetwork, NodeId),
+        at: (u64, bool),
+    ) -> Result<(), StoreError> {
+        let changed = live.hub().set_elsewhere(node, at);
+        match changed {
+            true => self.show(network, live, &node).await,
+            false => Ok(()),
+        }
     }
 
     /// Delivers a letter that another server took, because its receiver is connected here.

@@ -180,6 +180,12 @@ impl DiscoveryClient {
             self.renew();
         }
         self.spread(server, &message, changed);
+        if let ServerMessage::Snapshot {
+            complete: false, ..
+        } = message
+        {
+            self.follow_known(server);
+        }
         match message {
             ServerMessage::Signal { from, payload } => self.on_letter(from, &payload).await,
             ServerMessage::Undeliverable { to } => self.on_undeliverable(server, to).await,

@@ -2,7 +2,7 @@
 //!
 //! Each server has a task of its own: one that is slow, dead or hostile holds up nothing but itself.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
@@ -64,6 +64,13 @@ pub enum News {
 pub enum Errand {
     /// To hand a sealed letter to the server.
     Letter(NodeId, String),
+    /// To ask for members, and to be told of their changes.
+    Follow {
+        /// These.
+        nodes: Vec<NodeId>,
+        /// And whoever has these addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// To let the server know of a revocation.
     Revocation(Revocation),
     /// To register with another certificate.
@@ -187,7 +194,7 @@ impl Connection {
     async fn on_message(&self, message: ServerMessage) -> Result<(), ServerError> {
         match message {
             ServerMessage::Error { problem } if problem.status == 429 => {
-                tracing::debug!(%problem, "the server did not forward a letter");
+                tracing::debug!(%problem, "the server did not do what it was asked");
                 Ok(())
             }
             ServerMessage::Error { problem } => Err(ServerError::refused(problem)),
@@ -210,6 +217,15 @@ impl Connection {
         match errand {
             Errand::Letter(to, payload) => {
                 events.send(&ClientMessage::Signal { to, payload }).await
+            }
+            Errand::Follow { nodes, addresses } => {
+                let names = Vec::new();
+                let follow = ClientMessage::Follow {
+                    nodes,
+                    addresses,
+                    names,
+                };
+                events.send(&follow).await
             }
             Errand::Revocation(revocation) => {
                 let network = self.ourselves.membership.network().id;

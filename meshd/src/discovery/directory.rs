@@ -2,7 +2,7 @@
 //! record does not replace a newer one, neither an error nor an empty server empties the list, and who is revoked stays out.
 //! Whom one server lists is a member, whatever the others list, and online if one of them says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mesh_wire::{
     NodeId,
@@ -11,6 +11,7 @@ use mesh_wire::{
     trust::Revocation,
 };
 
+mod listed;
 mod met;
 
 use super::{
@@ -91,25 +92,8 @@ impl Believed {
                 peers,
                 revocations,
             } => {
-                let before = self.directory.clone();
-                for text in revocations {
-                    self.revoked.learn_text(text);
-                }
-                if !complete {
-                    // Who is not in it may be a member all the same.
-                    self.drop_the_revoked();
-                    return self.directory != before;
-                }
-                let now = self.latest_listed(peers, now);
-                let before_that = self.presence.replace(server, peers);
-                self.note_listed(now);
-                for peer in peers {
-                    let shown = before_that.get(&peer.record.node_id).copied();
-                    self.put(peer.clone(), now, Claim::Of(server, shown));
-                }
-                self.drop_the_revoked();
-                self.directory.revision = *revision;
-                self.directory != before
+                let list = (*revision, peers.as_slice());
+                self.take_list(server, list, (*complete, revocations), now)
             }
             ServerMessage::PeerJoined { revision, peer }
             | ServerMessage::PeerUpdated { revision, peer } => {
@@ -196,30 +180,6 @@ impl Believed {
         changed
     }
 
-    /// Notes whom a server lists, and forgets who has not been listed for long.
-    fn note_listed(&mut self, now: u64) {
-        let presence = &self.presence;
-        self.unlisted.retain(|node, _| !presence.is_listed(node));
-        for known in &mut self.directory.peers {
-            let node = known.record.node_id;
-            if !self.presence.is_listed(&node) {
-                known.online = false;
-                self.unlisted.entry(node).or_insert(now);
-            }
-        }
-        self.refresh();
-        let gone: BTreeSet<NodeId> = self
-            .unlisted
-            .iter()
-            .filter(|(_, since)| now.saturating_sub(**since) > KEPT)
-            .map(|(node, _)| *node)
-            .collect();
-        let expired = self.latest(now);
-        remove((&mut self.directory, &mut self.unlisted), |peer| {
-            gone.contains(&peer.record.node_id) || certificate_end(peer) < expired
-        });
-    }
-
     fn drop_the_revoked(&mut self) {
         self.directory.revocations = self.revoked.texts();
         let revoked = &self.revoked;
@@ -252,23 +212,6 @@ impl Believed {
         let is_genuine = self.scope.admits(own);
         let certificate = own.record.stated_certificate().filter(|_| is_genuine)?;
         Some(certificate.binding.span.from)
-    }
-
-    /// As [`Self::latest`] where nobody is known yet: our clock is compared with what is listed, if it lists two, because one
-    /// alone is no witness for itself. Our own certificate is one.
-    fn latest_listed(&self, peers: &[PeerInfo], now: u64) -> u64 {
-        let is_other = |peer: &&PeerInfo| peer.record.node_id != self.scope.node_id;
-        if self.directory.peers.iter().any(|peer| is_other(&peer)) {
-            return now;
-        }
-        let others = peers.iter().filter(is_other);
-        let times: Vec<u64> = others
-            .filter(|peer| self.scope.admits(peer))
-            .map(|peer| peer.record.seq)
-            .collect();
-        let newest = times.iter().max().filter(|_| times.len() > 1).copied();
-        let newest = newest.or_else(|| self.own_beginning(peers));
-        newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
     }
 
     /// Takes a member in, or what is new of it; whether anything changed.

@@ -1,10 +1,11 @@
 //! What do we learn of the network otherwise than from the server, and whom do we tell?
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use mesh_core::Command;
 use mesh_wire::{
     NodeId,
+    discovery::{MAX_FOLLOW, MAX_FOLLOWED},
     letter::Content,
     peer_info::PeerRecord,
     signal::Signal,
@@ -12,7 +13,10 @@ use mesh_wire::{
 };
 use tokio::time::sleep;
 
-use super::{client::DiscoveryClient, connection::Errand};
+use super::{
+    client::DiscoveryClient,
+    connection::{Errand, ServerId},
+};
 use crate::{
     dataplane::{Commands, Ended},
     trust::unix_time,
@@ -32,6 +36,8 @@ pub enum Hearsay {
     },
     /// We have signed this ourselves.
     Signed(Revocation),
+    /// Somebody sends to this address, which no known member has.
+    Sought(IpAddr),
     /// Somebody announced this record on the LAN.
     Seen(Box<PeerRecord>),
 }
@@ -58,6 +64,10 @@ impl DiscoveryClient {
                 return self.tell_all_to(node).await;
             }
             Hearsay::Signed(revocation) => revocation,
+            Hearsay::Sought(address) => {
+                self.seek(address);
+                return Ok(());
+            }
             Hearsay::Seen(record) => {
                 return self.meet(&record).await;
             }
@@ -84,6 +94,29 @@ impl DiscoveryClient {
             self.servers.ask_all(errand, |_| true);
         }
         Ok(())
+    }
+
+    /// Asks who has an address, where not all members are listed. Whoever has it is told of like a new member.
+    fn seek(&self, address: IpAddr) {
+        let errand = || Errand::Follow {
+            nodes: Vec::new(),
+            addresses: vec![address],
+        };
+        let partial = |server| self.believed.is_partial(server);
+        self.servers.ask_all(errand, partial);
+    }
+
+    /// Asks a server that does not list all members for those that are known, and to be told of their changes.
+    pub(super) fn follow_known(&self, server: ServerId) {
+        let known = self.believed.directory().peers.iter();
+        let known: Vec<NodeId> = known.map(|peer| peer.record.node_id).collect();
+        for nodes in known.chunks(MAX_FOLLOW).take(MAX_FOLLOWED / MAX_FOLLOW) {
+            let errand = || Errand::Follow {
+                nodes: nodes.to_vec(),
+                addresses: Vec::new(),
+            };
+            self.servers.ask_all(errand, |other| other == server);
+        }
     }
 
     /// Takes in a member that no server has told of.

@@ -24,6 +24,8 @@ struct List {
     members: BTreeMap<NodeId, Seen>,
     /// Whether the server would tell us of changes.
     live: bool,
+    /// Whether it lists only those that we follow.
+    partial: bool,
 }
 
 /// The lists of all servers.
@@ -40,9 +42,25 @@ impl Presence {
         let list = List {
             members: members.collect(),
             live: true,
+            partial: false,
         };
         let before = self.lists.insert(server, list);
         before.map(|list| list.members).unwrap_or_default()
+    }
+
+    /// The server lists only those that we follow, one after the other.
+    pub fn begin_partial(&mut self, server: ServerId) {
+        let list = List {
+            members: BTreeMap::new(),
+            live: true,
+            partial: true,
+        };
+        self.lists.insert(server, list);
+    }
+
+    /// Whether the server lists only those that we follow.
+    pub fn is_partial(&self, server: ServerId) -> bool {
+        self.lists.get(&server).is_some_and(|list| list.partial)
     }
 
     /// Takes one member; returns what the server said of it before.

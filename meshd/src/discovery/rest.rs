@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use mesh_wire::{
     NetworkId,
-    discovery::{CreateNetwork, Network, RegisterPeer, Revoke},
+    discovery::{CreateNetwork, Network, PAGE, RegisterPeer, Revoke},
     peer_info::{Directory, PeerInfo},
     problem::Problem,
     trust::Revocation,
@@ -29,8 +29,10 @@ use super::{ServerError, dial::Dialer};
 
 /// A request that takes longer than this is as good as lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The greatest answer that is read, in bytes: a list of 10,000 members.
+/// The greatest answer that is read, in bytes: six times a page of a list.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// Pages of a list: those of the largest network.
+const MAX_PAGES: usize = 20;
 /// A request without a body.
 const NOTHING: Option<&()> = None;
 
@@ -112,10 +114,21 @@ impl Conversation<'_> {
             .await
     }
 
-    /// `GET /api/v1/mesh/networks/{id}/peers`
+    /// `GET /api/v1/mesh/networks/{id}/peers`, page by page.
     pub async fn peers(&mut self, id: &NetworkId) -> Result<Directory, ServerError> {
-        self.ask(Method::GET, &format!("networks/{id}/peers"), NOTHING)
-            .await
+        let path = format!("networks/{id}/peers");
+        let mut all: Directory = self.ask(Method::GET, &path, NOTHING).await?;
+        let mut is_last = all.peers.len() < PAGE;
+        for _ in 1..MAX_PAGES {
+            let Some(last) = all.peers.last().filter(|_| !is_last) else {
+                break;
+            };
+            let path = format!("{path}?after={}", last.name);
+            let page: Directory = self.ask(Method::GET, &path, NOTHING).await?;
+            is_last = page.peers.len() < PAGE;
+            all.peers.extend(page.peers);
+        }
+        Ok(all)
     }
 
     /// Takes a key out for good.

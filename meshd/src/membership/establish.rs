@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use mesh_wire::{discovery::MAX_WHOLE_LIST, peer_info::Directory};
 use tokio::{sync::watch, time::sleep};
 use url::Url;
 
@@ -150,9 +151,17 @@ impl Membership {
             return Err(problem::server_implausible(rest.server(), &why));
         }
         self.registered(&own)?;
-        let members = match conversation.peers(&network.id).await {
-            Ok(members) => members,
-            Err(error) => return Ok(Err(error)),
+        // In a large network each member is told of those that it asks for.
+        let members = if network.peer_count > MAX_WHOLE_LIST as u64 {
+            Directory {
+                peers: vec![own.clone()],
+                ..Directory::default()
+            }
+        } else {
+            match conversation.peers(&network.id).await {
+                Ok(members) => members,
+                Err(error) => return Ok(Err(error)),
+            }
         };
         Ok(Ok(Established {
             network,

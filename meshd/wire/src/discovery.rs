@@ -25,6 +25,9 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// follows: what a change costs would grow with the square of the network's size.
 pub const MAX_WHOLE_LIST: usize = 200;
 
+/// Members that one answer to `GET .../peers` lists: some 1.2 MB of JSON. The next ones come with `?after=` the last name.
+pub const PAGE: usize = 1_000;
+
 /// Nodes and addresses that one [`ClientMessage::Follow`] may name: the answer to it is then at most some 100 kB.
 pub const MAX_FOLLOW: usize = 64;
 

@@ -7,7 +7,7 @@ use std::{fmt, marker::PhantomData, net::IpAddr};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, SeqAccess, Visitor},
+    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use crate::{
@@ -58,29 +58,107 @@ impl From<FlatPeer> for PeerInfo {
 }
 
 /// [`ServerMessage`] with the fields of all its kinds.
-#[derive(Deserialize)]
+#[derive(Default)]
 pub(crate) struct FlatMessage {
-    #[serde(rename = "type")]
-    kind: String,
+    kind: Option<String>,
+    texts: Texts,
+    nodes: Nodes,
+    list: List,
+    turn: Turn,
+    problem: Option<Problem>,
+}
+
+#[derive(Default)]
+struct Texts {
     nonce: Option<String>,
+    payload: Option<String>,
+    revocation: Option<String>,
+}
+
+#[derive(Default)]
+struct Nodes {
+    node_id: Option<NodeId>,
+    from: Option<NodeId>,
+    to: Option<NodeId>,
+}
+
+#[derive(Default)]
+struct List {
     revision: Option<u64>,
     complete: Option<bool>,
     peers: Option<Vec<PeerInfo>>,
-    #[serde(default, deserialize_with = "bounded")]
-    revocations: Vec<String>,
     peer: Option<Box<PeerInfo>>,
-    node_id: Option<NodeId>,
-    revocation: Option<String>,
-    from: Option<NodeId>,
-    payload: Option<String>,
-    to: Option<NodeId>,
-    problem: Option<Problem>,
+    revocations: Option<Bounded<String>>,
+}
+
+/// [`TurnAccess`].
+#[derive(Default)]
+struct Turn {
     username: Option<String>,
     password: Option<TurnPassword>,
     realm: Option<String>,
     expires_at: Option<u64>,
-    udp_port: Option<u16>,
-    tcp_port: Option<u16>,
+    udp_port: Option<Option<u16>>,
+    tcp_port: Option<Option<u16>>,
+}
+
+impl<'de> Deserialize<'de> for FlatMessage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FlatVisitor)
+    }
+}
+
+struct FlatVisitor;
+
+impl<'de> Visitor<'de> for FlatVisitor {
+    type Value = FlatMessage;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message of the server")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatMessage, A::Error> {
+        let mut flat = FlatMessage::default();
+        while let Some(key) = map.next_key::<String>()? {
+            let map = &mut map;
+            match key.as_str() {
+                "type" => fill(&mut flat.kind, map)?,
+                "nonce" => fill(&mut flat.texts.nonce, map)?,
+                "payload" => fill(&mut flat.texts.payload, map)?,
+                "revocation" => fill(&mut flat.texts.revocation, map)?,
+                "node_id" => fill(&mut flat.nodes.node_id, map)?,
+                "from" => fill(&mut flat.nodes.from, map)?,
+                "to" => fill(&mut flat.nodes.to, map)?,
+                "revision" => fill(&mut flat.list.revision, map)?,
+                "complete" => fill(&mut flat.list.complete, map)?,
+                "peers" => fill(&mut flat.list.peers, map)?,
+                "peer" => fill(&mut flat.list.peer, map)?,
+                "revocations" => fill(&mut flat.list.revocations, map)?,
+                "username" => fill(&mut flat.turn.username, map)?,
+                "password" => fill(&mut flat.turn.password, map)?,
+                "realm" => fill(&mut flat.turn.realm, map)?,
+                "expires_at" => fill(&mut flat.turn.expires_at, map)?,
+                "udp_port" => fill(&mut flat.turn.udp_port, map)?,
+                "tcp_port" => fill(&mut flat.turn.tcp_port, map)?,
+                "problem" => fill(&mut flat.problem, map)?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(flat)
+    }
+}
+
+/// Reads the value of a field that was not there before.
+fn fill<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
+    field: &mut Option<T>,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    match field.replace(map.next_value()?) {
+        Some(_) => Err(A::Error::custom("a field comes twice")),
+        None => Ok(()),
+    }
 }
 
 impl TryFrom<FlatMessage> for ServerMessage {
@@ -89,48 +167,42 @@ impl TryFrom<FlatMessage> for ServerMessage {
     fn try_from(flat: FlatMessage) -> Result<Self, DecodeError> {
         const WHAT: &str = "message of the server";
         const LACKS: DecodeError = DecodeError::new(WHAT, "lacks a field of its kind");
-        let revision = flat.revision.ok_or(LACKS);
-        Ok(match flat.kind.as_str() {
+        let (list, texts, nodes) = (flat.list, flat.texts, flat.nodes);
+        let revision = list.revision.ok_or(LACKS);
+        Ok(match flat.kind.ok_or(LACKS)?.as_str() {
             "challenge" => Self::Challenge {
-                nonce: flat.nonce.ok_or(LACKS)?,
+                nonce: texts.nonce.ok_or(LACKS)?,
             },
             "snapshot" => Self::Snapshot {
                 revision: revision?,
-                complete: flat.complete.unwrap_or(true),
-                peers: flat.peers.ok_or(LACKS)?,
-                revocations: flat.revocations,
+                complete: list.complete.unwrap_or(true),
+                peers: list.peers.ok_or(LACKS)?,
+                revocations: list.revocations.unwrap_or_default().0,
             },
             "peer_joined" => Self::PeerJoined {
                 revision: revision?,
-                peer: flat.peer.ok_or(LACKS)?,
+                peer: list.peer.ok_or(LACKS)?,
             },
             "peer_updated" => Self::PeerUpdated {
                 revision: revision?,
-                peer: flat.peer.ok_or(LACKS)?,
+                peer: list.peer.ok_or(LACKS)?,
             },
             "peer_left" => Self::PeerLeft {
                 revision: revision?,
-                node_id: flat.node_id.ok_or(LACKS)?,
+                node_id: nodes.node_id.ok_or(LACKS)?,
             },
             "revoked" => Self::Revoked {
                 revision: revision?,
-                revocation: flat.revocation.ok_or(LACKS)?,
+                revocation: texts.revocation.ok_or(LACKS)?,
             },
             "signal" => Self::Signal {
-                from: flat.from.ok_or(LACKS)?,
-                payload: flat.payload.ok_or(LACKS)?,
+                from: nodes.from.ok_or(LACKS)?,
+                payload: texts.payload.ok_or(LACKS)?,
             },
             "undeliverable" => Self::Undeliverable {
-                to: flat.to.ok_or(LACKS)?,
+                to: nodes.to.ok_or(LACKS)?,
             },
-            "turn" => Self::Turn(TurnAccess {
-                username: flat.username.ok_or(LACKS)?,
-                password: flat.password.ok_or(LACKS)?,
-                realm: flat.realm.ok_or(LACKS)?,
-                expires_at: flat.expires_at.ok_or(LACKS)?,
-                udp_port: flat.udp_port,
-                tcp_port: flat.tcp_port,
-            }),
+            "turn" => Self::Turn(flat.turn.access().ok_or(LACKS)?),
             "error" => Self::Error {
                 problem: flat.problem.ok_or(LACKS)?,
             },
@@ -144,15 +216,43 @@ impl TryFrom<FlatMessage> for ServerMessage {
     }
 }
 
+impl Turn {
+    fn access(self) -> Option<TurnAccess> {
+        Some(TurnAccess {
+            username: self.username?,
+            password: self.password?,
+            realm: self.realm?,
+            expires_at: self.expires_at?,
+            udp_port: self.udp_port.flatten(),
+            tcp_port: self.tcp_port.flatten(),
+        })
+    }
+}
+
 /// A list that ends the reading when it has too many entries.
+struct Bounded<T>(Vec<T>);
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bounded(deserializer).map(Self)
+    }
+}
+
+/// Reads such a list.
 pub(crate) fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Bounded<T>(PhantomData<T>);
+    struct Reader<T>(PhantomData<T>);
 
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +271,7 @@ where
         }
     }
 
-    deserializer.deserialize_seq(Bounded(PhantomData))
+    deserializer.deserialize_seq(Reader(PhantomData))
 }
 
 #[cfg(test)]

@@ -138,7 +138,8 @@ fn a_server_that_makes_up_a_member_or_gives_it_anothers_certificate_is_not_belie
     scene.rewrite(
         "INSERT INTO peers SELECT network, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', \
            json_set(record, '$.node_id', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', '$.wireguard_key', \
-           'BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc='), 'mallory', virtual_ip + 9, last_seen FROM peers WHERE name = 'bob';",
+           'BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc='), 'mallory', virtual_ip + 9, last_seen, 'other' FROM peers \
+           WHERE name = 'bob';",
     );
     let names: Vec<Value> = members(&host)
         .into_iter()

@@ -127,7 +127,14 @@ fn frame_size(pair: &Pair) -> u64 {
 
 #[test]
 fn a_kernel_that_refuses_trains_gets_single_datagrams_from_then_on_and_none_is_lost() {
-    let pair = Pair::linked("refuses", OPEN).unwrap();
+    // A word of the daemons' own may be refused in place of the train.
+    let found = (0..5).any(|attempt| first_trains_refused(&format!("refuses{attempt}")));
+    assert!(found, "the first train was never the first to be sent");
+}
+
+/// Lets a kernel refuse what is sent first; whether that was the train.
+fn first_trains_refused(name: &str) -> bool {
+    let pair = Pair::linked(name, OPEN).unwrap();
     // The train, and the same once more without its congestion mark; a single datagram passes.
     let file = pair.alice.host().dir().join("calls");
     let strace = pair
@@ -160,10 +167,13 @@ fn a_kernel_that_refuses_trains_gets_single_datagrams_from_then_on_and_none_is_l
         .partition(|line| line.contains("(INJECTED)"));
     assert_eq!(refused.len(), 2, "{told}");
     let trains = |call: &&str| length(call, "iov_len=") > FRAME;
-    assert!(refused.iter().all(trains), "{refused:?}");
+    if !refused.iter().all(trains) {
+        return false;
+    }
     let sizes: Vec<u64> = later.iter().map(|line| length(line, ") = ")).collect();
     assert!(sizes.len() > 700, "{} calls", sizes.len());
     assert!(sizes.iter().all(|size| *size < FRAME), "{later:?}");
+    true
 }
 
 /// The number behind `label`.

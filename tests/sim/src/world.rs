@@ -396,7 +396,10 @@ impl World {
                     self.plan(at, action);
                 }
                 Event::Pong { id, rtt, .. } => self.hosts[host].pongs.push((id, rtt)),
-                Event::Connected { .. } | Event::Disconnected { .. } | Event::Gossip { .. } => {}
+                Event::Connected { .. }
+                | Event::Disconnected { .. }
+                | Event::Sought { .. }
+                | Event::Gossip { .. } => {}
             }
         }
     }

@@ -1,5 +1,7 @@
 //! How does one event connection live, from its challenge to its end?
 
+mod follow;
+
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -13,7 +15,7 @@ use axum::{
 use data_encoding::BASE64;
 use mesh_wire::{
     NetworkId, NodeId,
-    discovery::{ClientMessage, MAX_FOLLOW, MAX_FOLLOWED, MAX_SIGNAL, ServerMessage, hello_bytes},
+    discovery::{ClientMessage, MAX_SIGNAL, ServerMessage, hello_bytes},
     peer_info::Directory,
     problem::Problem,
 };
@@ -45,12 +47,6 @@ const FAREWELL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 const SIGNAL_RATE: Rate = Rate {
     burst: 64,
     refill: Duration::from_millis(50),
-};
-
-/// Whoever starts asks for all that it knew before; later, for whom it wants to reach.
-const FOLLOW_RATE: Rate = Rate {
-    burst: 32,
-    refill: Duration::from_millis(250),
 };
 
 /// One event connection.
@@ -345,37 +341,6 @@ impl Connection {
             .fix("wait a second and send it again")
         } else {
             return self.forward(to, payload).await;
-        };
-        self.send(ServerMessage::Error { problem }).await
-    }
-
-    async fn follow(&mut self, wanted: Wanted<'_>) -> Result<(), End> {
-        let count = wanted.nodes.len() + wanted.addresses.len() + wanted.names.len();
-        let networks = Arc::clone(&self.app.networks);
-        let problem = if count > MAX_FOLLOW {
-            Problem::new(
-                413,
-                "follow-too-large",
-                "too many members were asked for at once",
-            )
-            .detail(format!("at most {MAX_FOLLOW} are followed by one message"))
-        } else if !self.follows.take(FOLLOW_RATE, Instant::now()) {
-            Problem::new(429, "too-many-follows", "members were asked for too often")
-                .fix("wait a second and ask again")
-        } else if !networks
-            .follow(&self.network, self.id, wanted)
-            .await
-            .map_err(failed)?
-        {
-            Problem::new(
-                429,
-                "follows-too-many",
-                "this connection follows too many members",
-            )
-            .detail(format!("it may follow {MAX_FOLLOWED}"))
-            .fix("connect again, and follow those that matter")
-        } else {
-            return Ok(());
         };
         self.send(ServerMessage::Error { problem }).await
     }

@@ -4,4 +4,5 @@ pub mod checksum;
 pub mod congestion;
 pub mod ip;
 pub mod segment;
+pub mod strangers;
 pub mod table;

@@ -3,12 +3,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use super::strangers::Strangers;
 use crate::peer::table::PeerIdx;
 
 /// Virtual address -> peer. Filled from what the network vouches for, never from packets.
 #[derive(Debug, Default)]
 pub struct AddressTable {
     owners: BTreeMap<IpAddr, PeerIdx>,
+    /// Addresses without an owner that somebody sends to.
+    pub strangers: Strangers,
 }
 
 impl AddressTable {

@@ -11,7 +11,7 @@ use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
 use super::{Node, event::DropReason};
 use crate::{
     path::agent::is_never_a_peer,
-    peer::{Peer, session::Session, state::State},
+    peer::{Peer, session::Session, state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
 };
 
@@ -131,7 +131,7 @@ impl Node {
             return;
         }
         let Some(index) = self.peers.by_node(&entry.node_id) else {
-            return self.add_peer(entry);
+            return self.add_peer(entry, now);
         };
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -141,7 +141,7 @@ impl Node {
         }
         if peer.entry.wireguard_key != entry.wireguard_key || peer.entry.psk != entry.psk {
             self.forget(index);
-            return self.add_peer(entry);
+            return self.add_peer(entry, now);
         }
         let restarted = peer.entry.instance != entry.instance;
         let came_back = entry.online && !peer.entry.online;
@@ -158,7 +158,7 @@ impl Node {
         }
     }
 
-    fn add_peer(&mut self, entry: PeerEntry) {
+    fn add_peer(&mut self, entry: PeerEntry, now: Instant) {
         let keepalive = self.local.keepalive;
         let addresses = entry.virtual_ips.clone();
         let index = self
@@ -168,12 +168,27 @@ impl Node {
                 Peer::new(entry, session)
             });
         match index {
-            Some(index) => self.lan.assign(index, &addresses),
+            Some(index) => {
+                self.lan.assign(index, &addresses);
+                self.send_what_waited(index, &addresses, now);
+            }
             None => self.counters.count(DropReason::UnknownPeer, 1),
         }
     }
 
-    fn forget(&mut self, index: crate::peer::table::PeerIdx) {
+    /// Somebody has sent to these addresses before we knew whose they are.
+    fn send_what_waited(&mut self, index: PeerIdx, addresses: &[IpAddr], now: Instant) {
+        let waited = self.lan.strangers.found(addresses, now);
+        let Some(peer) = self.peers.get_mut(index).filter(|_| !waited.is_empty()) else {
+            return;
+        };
+        for packet in waited {
+            peer.pending.push(packet);
+        }
+        self.dial(index, now);
+    }
+
+    fn forget(&mut self, index: PeerIdx) {
         self.lan.remove(index);
         self.stun.remove_peer(index);
         self.wakeups.set(index, None);

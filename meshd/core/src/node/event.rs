@@ -1,6 +1,9 @@
 //! What does the node tell, and why did a packet go nowhere?
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use mesh_wire::{NodeId, signal::Signal};
 
@@ -36,6 +39,11 @@ pub enum Event {
         rtt: Duration,
         /// Where the answer came from.
         endpoint: SocketAddr,
+    },
+    /// A packet is for an address of the virtual LAN that no known member has. The packet waits some seconds.
+    Sought {
+        /// The address.
+        address: IpAddr,
     },
     /// What a peer thinks that we should know.
     Gossip {

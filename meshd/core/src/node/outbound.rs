@@ -1,11 +1,14 @@
 //! TUN -> UDP: look up the owner of the destination, then cut each packet of the frame straight into the train of
 //! datagrams for the owner's path and seal it there.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use mesh_wire::wireguard::DATA_HEADER;
 
-use super::{Node, event::DropReason};
+use super::{
+    Node,
+    event::{DropReason, Event},
+};
 use crate::{
     lan::{
         congestion::mark,
@@ -27,7 +30,7 @@ impl Node {
             return self.counters.count(DropReason::MalformedPacket, 1);
         };
         let Some(index) = self.lan.owner(segments.ip().destination) else {
-            return self.counters.count(DropReason::NoSuchDestination, 1);
+            return self.seek(&segments, now);
         };
         let mtu = self.local.mtu;
         let Some(peer) = self.peers.get_mut(index) else {
@@ -51,6 +54,27 @@ impl Node {
                 self.after_traffic(index, now, transmit);
             }
             None => self.keep(index, &segments, now, transmit),
+        }
+    }
+
+    /// Asks who owns the destination, and keeps the first packet meanwhile.
+    fn seek(&mut self, segments: &Segments<'_>, now: Instant) {
+        self.counters.count(DropReason::NoSuchDestination, 1);
+        let address = segments.ip().destination;
+        let is_broadcast = match address {
+            IpAddr::V4(address) => address.is_broadcast(),
+            IpAddr::V6(_) => false,
+        };
+        if address.is_multicast() || is_broadcast || segments.count() == 0 {
+            return;
+        }
+        let first = || {
+            let mut packet = vec![0; segments.len_of(0)];
+            segments.write(0, Checksums::Complete, &mut packet);
+            packet
+        };
+        if self.lan.strangers.want(address, now, first) {
+            self.events.push_back(Event::Sought { address });
         }
     }
 

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use ed25519_dalek::SigningKey;
 use futures::{SinkExt as _, StreamExt as _};
 use mesh_wire::{
     NetworkId, NodeId, WireGuardKey,
-    discovery::{ClientMessage, RegisterPeer, ServerMessage, hello},
+    discovery::{ClientMessage, MAX_FOLLOW, RegisterPeer, ServerMessage, hello},
     peer_info::PeerRecord,
     trust::{Binding, Certificate, Issuer, Roles, Root, Span, default_mac},
 };
@@ -118,31 +118,22 @@ impl Member {
         let small = WebSocketConfig::default().read_buffer_size(4096);
         let opening = client_async_with_config(request, stream, Some(small));
         let (mut socket, _) = timeout(PATIENCE, opening).await??;
-        loop {
-            let text = match socket.next().await.context("closed at once")?? {
-                Message::Text(text) => text,
-                Message::Ping(_) | Message::Pong(_) => continue,
-                other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => {
-                    bail!("got {other:?} for a challenge")
-                }
-            };
-            if let ServerMessage::Challenge { nonce } = serde_json::from_str(&text)? {
-                let answer = hello(&self.key, &realm.id, &nonce);
-                socket
-                    .send(Message::text(serde_json::to_string(&answer)?))
-                    .await?;
-                break;
+        let answer = loop {
+            let message = socket.next().await.context("closed at once")??;
+            if let Message::Text(text) = message
+                && let ServerMessage::Challenge { nonce } = serde_json::from_str(&text)?
+            {
+                break hello(&self.key, &realm.id, &nonce);
             }
-        }
-        for nodes in follows.chunks(64) {
+        };
+        socket.send(said(&answer)?).await?;
+        for nodes in follows.chunks(MAX_FOLLOW) {
             let follow = ClientMessage::Follow {
                 nodes: nodes.to_vec(),
                 addresses: Vec::new(),
                 names: Vec::new(),
             };
-            socket
-                .send(Message::text(serde_json::to_string(&follow)?))
-                .await?;
+            socket.send(said(&follow)?).await?;
         }
         connected.send(()).await?;
         let mut heartbeat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
@@ -164,4 +155,8 @@ impl Member {
             }
         }
     }
+}
+
+fn said(message: &ClientMessage) -> Result<Message> {
+    Ok(Message::text(serde_json::to_string(message)?))
 }
