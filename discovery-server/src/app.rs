@@ -10,7 +10,7 @@ use mesh_wire::problem::Problem;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::TokenHash,
+    auth::AdminTokens,
     membership::Networks,
     metrics::Metrics,
     rate::{Rate, Sources},
@@ -33,7 +33,7 @@ const REGISTER_RATE: Rate = Rate {
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) networks: Arc<Networks>,
-    pub(crate) admin: TokenHash,
+    pub(crate) admin: AdminTokens,
     pub(crate) stun_port: Option<u16>,
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) metrics: Metrics,
@@ -51,7 +51,7 @@ impl App {
     /// The state at the start.
     pub(crate) fn new(
         networks: Networks,
-        admin: TokenHash,
+        admin: AdminTokens,
         stun_port: Option<u16>,
         public_ip: Option<IpAddr>,
         turn: Option<Arc<Turn>>,

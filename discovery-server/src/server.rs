@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
-    auth::{self, AdminTokenError, AdminTokenSource},
+    auth::{AdminTokenError, AdminTokenSource, AdminTokens},
     database::Database,
     http, listen,
     membership::Networks,
@@ -146,7 +146,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     };
     let store = Store::open(&config.database).await.map_err(unusable)?;
     let listener = store.listener().await.map_err(unusable)?;
-    let token = auth::load_admin_token(&config.admin_token)?;
+    let admin = AdminTokens::load(&config.admin_token)?;
     let stun_port = stun_addr.map(|address| address.port());
     let limits = Limits::new(platform::limits::open_files());
     let issuer = Arc::new(issuer()?);
@@ -164,11 +164,11 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     Ok(Running {
         http_addr,
         stun_addr,
-        admin_token_file: token.path,
-        admin_token_made: token.made,
+        admin_token_file: admin.path.clone(),
+        admin_token_made: admin.made,
         app: Arc::new(App::new(
             networks,
-            token.hash,
+            admin,
             stun_port,
             config.public_ip,
             relay,

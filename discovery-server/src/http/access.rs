@@ -25,7 +25,7 @@ pub(super) async fn admit(
         Ok(id) => app.networks.store.network(&id).await?,
         Err(_) => None,
     };
-    let admin = token == app.admin;
+    let admin = app.admin.admit(token);
     match network {
         Some(network) if network.admission == token => Ok((network, Role::Member)),
         Some(network) if admin => Ok((network, Role::Admin)),
@@ -45,7 +45,7 @@ pub(super) fn admit_admin(app: &App, headers: &HeaderMap) -> Result<(), Refusal>
 
 /// Whether the admin token was shown.
 pub(super) fn is_admin(app: &App, headers: &HeaderMap) -> bool {
-    bearer(headers) == Some(app.admin)
+    bearer(headers).is_some_and(|token| app.admin.admit(token))
 }
 
 /// For the administrator, who may know what exists.

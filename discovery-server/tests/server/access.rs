@@ -180,3 +180,30 @@ async fn the_join_page_is_the_same_for_any_name_and_runs_nothing() {
     assert_eq!(bad.status(), StatusCode::NOT_FOUND);
     assert!(!bad.text().await.unwrap().contains("<script"));
 }
+
+#[tokio::test]
+async fn an_admin_token_is_replaced_while_the_server_runs_and_both_hold_meanwhile() {
+    let server = Server::start();
+    let file = server.data.join("admin-token");
+    let old = server.admin_token();
+    let new = "the-new-token-of-the-administrator";
+    let status = async |token: &str| {
+        let answer = server.get("/api/v1/mesh/networks", token).await;
+        answer.status()
+    };
+    let until = async |token: &str, wanted: StatusCode| {
+        while status(token).await != wanted {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    std::fs::write(&file, format!("{new}\n{old}\n")).unwrap();
+    within(until(new, StatusCode::OK)).await;
+    assert_eq!(status(&old).await, StatusCode::OK);
+    // A file that is no good takes nobody's right.
+    std::fs::write(&file, "short\n").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    assert_eq!(status(new).await, StatusCode::OK);
+    std::fs::write(&file, format!("{new}\n")).unwrap();
+    within(until(&old, StatusCode::UNAUTHORIZED)).await;
+    assert_eq!(status(new).await, StatusCode::OK);
+}

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A connection that is being made costs the server signatures and the driver a task; more at once would only wait.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 48;
 
 /// Followers that see each newcomer.
 const AUDIENCE: usize = 20;
