@@ -1,7 +1,7 @@
 //! The relay for members without a direct path (TURN, RFC 8656), beside STUN on the same port, over UDP and TCP.
 //!
-//! What is decided is in files without sockets: [`policy`] (which peers), [`credential`] and [`nonce`] (which clients),
-//! [`quota`] (how much), [`machine`] (what a message brings about). The others carry it out.
+//! What is decided is in files without sockets: `policy` (which peers), `credential` and `nonce` (which clients),
+//! `quota` (how much), `machine` (what a message brings about). The others carry it out.
 
 mod allocation;
 pub(crate) mod credential;
