@@ -364,7 +364,7 @@ mod tests {
         assert!(
             with(r#""type":"undeliverable""#)
                 .unwrap_err()
-                .contains("duplicate")
+                .contains("comes twice")
         );
         let peer = serde_json::to_string(&peer()).unwrap();
         let twice = peer.replacen('{', r#"{"seq":9,"#, 1);
