@@ -72,7 +72,7 @@ fn length_fits(datagram: &[u8]) -> bool {
 }
 
 fn build(request: &Message<'_>, source: SocketAddr) -> Option<Vec<u8>> {
-    let unknown = unknown_attributes(request);
+    let unknown = unknown_attributes(request, &[]);
     let mut reply = if unknown.is_empty() {
         let mut reply = Message::builder_success(request, MessageWriteVec::new());
         // A dual-stack socket shows IPv4 sources as IPv4-mapped IPv6 addresses.
@@ -97,8 +97,12 @@ fn build(request: &Message<'_>, source: SocketAddr) -> Option<Vec<u8>> {
 }
 
 /// Attributes that a server must understand and this one does not (RFC 8489 section 6.3.1). Credentials are not
-/// among them: a Binding without authentication ignores them, as section 9 allows for a server that has none.
-fn unknown_attributes(request: &Message<'_>) -> Vec<AttributeType> {
+/// among them: a Binding without authentication ignores them, as section 9 allows for a server that has none. `more` are
+/// understood beside them.
+pub(crate) fn unknown_attributes(
+    request: &Message<'_>,
+    more: &[AttributeType],
+) -> Vec<AttributeType> {
     use stun_types::attribute::{
         MessageIntegrity, MessageIntegritySha256, Nonce, Realm, Userhash, Username,
     };
@@ -115,6 +119,7 @@ fn unknown_attributes(request: &Message<'_>) -> Vec<AttributeType> {
         let kind = attribute.get_type();
         if kind.comprehension_required()
             && !known.contains(&kind)
+            && !more.contains(&kind)
             && !unknown.contains(&kind)
             && unknown.len() < MAX_UNKNOWN_LISTED
         {

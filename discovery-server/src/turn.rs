@@ -25,6 +25,8 @@ pub use framing::{Framed, MAX_FRAME, next as next_frame};
 pub use message::{CHANNELS, ChannelData, Kind, channel_data, kind, parse, peers, send_data};
 pub(crate) use service::Turn;
 
+use credential::Holder;
+
 /// The realm of the server's credentials. Short, since it is in each refusal that a stranger can have sent to others.
 pub(crate) const REALM: &str = "mesh";
 
@@ -44,6 +46,13 @@ pub(crate) struct Client {
     pub(crate) transport: Transport,
     /// As the socket tells it: IPv4 addresses may be mapped.
     pub(crate) address: SocketAddr,
+}
+
+impl Client {
+    /// For whom what this client does is counted.
+    fn user(&self, holder: &Holder) -> quota::User {
+        (holder.node, self.address.ip())
+    }
 }
 
 impl fmt::Display for Client {

@@ -37,6 +37,16 @@ pub(super) enum Denied {
     Full,
 }
 
+impl Denied {
+    /// What the client is told.
+    pub(super) fn code(self) -> u16 {
+        match self {
+            Self::Conflict => 400,
+            Self::Full => 508,
+        }
+    }
+}
+
 /// The lifetime to grant, in seconds, when this one is asked for.
 pub(super) fn lifetime(asked: Option<u32>) -> u32 {
     asked
@@ -161,6 +171,7 @@ mod tests {
 
     fn allocation(now: Instant) -> Allocation<()> {
         let holder = Holder {
+            generation: 0,
             node: NodeId::from_bytes([1; 32]),
             expires_at: 0,
         };

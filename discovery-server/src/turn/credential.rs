@@ -36,21 +36,21 @@ pub(crate) struct Holder {
     pub(crate) node: NodeId,
     /// Seconds since the Unix epoch.
     pub(crate) expires_at: u64,
+    /// Which secret the credential was made with.
+    pub(crate) generation: u64,
 }
 
 /// Hands out credentials and checks them.
 pub(crate) struct Issuer {
-    secret: Zeroizing<[u8; 32]>,
-    out: Mutex<Out>,
+    state: Mutex<State>,
 }
 
-/// What no longer holds although it has not expired.
-#[derive(Debug, Default)]
-struct Out {
-    /// What was handed to a key and expires up to then.
-    nodes: BTreeMap<NodeId, u64>,
-    /// What was handed to anybody and expires up to then.
-    all: u64,
+/// What makes a credential hold.
+struct State {
+    secret: Zeroizing<[u8; 32]>,
+    generation: u64,
+    /// What was handed to a key and expires up to then holds no longer.
+    out: BTreeMap<NodeId, u64>,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -63,74 +63,93 @@ impl Issuer {
     /// `secret` is random, and no other process has it.
     pub(crate) fn new(secret: [u8; 32]) -> Self {
         Self {
-            secret: Zeroizing::new(secret),
-            out: Mutex::default(),
+            state: Mutex::new(State {
+                secret: Zeroizing::new(secret),
+                generation: 0,
+                out: BTreeMap::new(),
+            }),
         }
     }
 
     /// A credential for a member. `now` is in seconds since the Unix epoch.
     pub(crate) fn mint(&self, node: NodeId, now: u64) -> Credential {
+        let state = self.state();
         // One who comes back in the second in which it was put out gets what was not handed to it before.
-        let expires_at = self
-            .out()
-            .end(&node)
-            .map_or(now + LIFETIME.as_secs(), |end| {
-                (end + 1).max(now + LIFETIME.as_secs())
-            });
+        let after_that = state.out.get(&node).map_or(0, |end| end + 1);
+        let expires_at = after_that.max(now + LIFETIME.as_secs());
         let username = format!("{expires_at}:{node}");
         Credential {
-            password: TurnPassword::new(self.password(&username)),
+            password: TurnPassword::new(state.password(&username)),
             username,
             expires_at,
         }
     }
 
-    /// Whom a user name is for, if what was handed out under it still holds.
+    /// Whom a user name is for, if what was handed out under it still holds. That it was handed out, its password shows.
     pub(crate) fn holder(&self, username: &str, now: u64) -> Option<Holder> {
         let (expiry, node) = username.split_once(':')?;
+        let state = self.state();
         let holder = Holder {
             node: node.parse().ok()?,
             expires_at: expiry.parse().ok()?,
+            generation: state.generation,
         };
-        (holder.expires_at > now && self.holds(holder)).then_some(holder)
+        (holder.expires_at > now && state.holds(holder)).then_some(holder)
     }
 
     /// Whether this was not put out since it was handed out. What has merely expired holds on.
     pub(crate) fn holds(&self, holder: Holder) -> bool {
-        let out = self.out();
-        out.end(&holder.node)
-            .is_none_or(|end| holder.expires_at > end)
+        self.state().holds(holder)
     }
 
     /// The password that belongs to a user name, whoever made that up.
     pub(crate) fn password(&self, username: &str) -> String {
-        let mac = blake3::keyed_hash(&self.secret, username.as_bytes());
-        BASE64.encode(mac.as_bytes())
+        self.state().password(username)
     }
 
     /// Everything that was handed to this key holds no longer.
     pub(crate) fn put_out(&self, node: NodeId, now: u64) {
-        let mut out = self.out();
-        let end = now + LIFETIME.as_secs();
-        out.nodes.retain(|_, end| *end > now);
-        if out.nodes.len() >= MAX_OUT {
-            out.nodes.clear();
-            out.all = end;
+        let mut state = self.state();
+        if state.out.len() >= MAX_OUT {
+            state.begin_anew();
         }
         // The last one may have been minted a second ahead of its time.
-        let ahead = out.end(&node).map_or(0, |end| end + 1);
-        out.nodes.insert(node, end.max(ahead));
+        let ahead = state.out.get(&node).map_or(0, |end| end + 1);
+        state.out.insert(node, ahead.max(now + LIFETIME.as_secs()));
     }
 
-    fn out(&self) -> MutexGuard<'_, Out> {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing that was handed out so far holds any longer. Members get something new with their next connection, or when
+    /// half of the lifetime is over.
+    pub(crate) fn put_out_all(&self) {
+        self.state().begin_anew();
+    }
+
+    /// Forgets who was put out so long ago that all that it had has expired.
+    pub(crate) fn forget_expired(&self, now: u64) {
+        self.state().out.retain(|_, end| *end > now);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Out {
-    fn end(&self, node: &NodeId) -> Option<u64> {
-        let end = self.nodes.get(node).copied().unwrap_or(0).max(self.all);
-        (end > 0).then_some(end)
+impl State {
+    fn holds(&self, holder: Holder) -> bool {
+        let end = self.out.get(&holder.node);
+        holder.generation == self.generation && end.is_none_or(|end| holder.expires_at > *end)
+    }
+
+    fn password(&self, username: &str) -> String {
+        let mac = blake3::keyed_hash(&self.secret, username.as_bytes());
+        BASE64.encode(mac.as_bytes())
+    }
+
+    fn begin_anew(&mut self) {
+        let next = blake3::derive_key("meshd 2026-11 next turn secret v1", &*self.secret);
+        self.secret = Zeroizing::new(next);
+        self.generation += 1;
+        self.out.clear();
     }
 }
 
@@ -201,26 +220,42 @@ mod tests {
         assert!(issuer.holder(&other.username, NOW).is_some());
     }
 
+    /// Whether the server takes it.
+    fn is_good(issuer: &Issuer, credential: &Credential, now: u64) -> bool {
+        issuer.holder(&credential.username, now).is_some()
+            && issuer.password(&credential.username) == credential.password.expose()
+    }
+
+    #[test]
+    fn when_all_are_put_out_allocations_end_too_and_everybody_gets_something_new() {
+        let issuer = Issuer::new([1; 32]);
+        let before = issuer.mint(node(1), NOW);
+        let holder = issuer.holder(&before.username, NOW).unwrap();
+        assert!(is_good(&issuer, &before, NOW) && issuer.holds(holder));
+        issuer.put_out_all();
+        assert!(!is_good(&issuer, &before, NOW) && !issuer.holds(holder));
+        let after = issuer.mint(node(1), NOW);
+        assert!(is_good(&issuer, &after, NOW));
+        assert_ne!(issuer.mint(node(1), NOW + 1).username, after.username);
+    }
+
     #[test]
     fn the_memory_of_keys_put_out_is_bounded_and_fails_safe() {
         let issuer = Issuer::new([1; 32]);
         let mine = issuer.mint(node(u32::MAX), NOW);
+        let first = issuer.mint(node(0), NOW);
         for number in 0..=MAX_OUT as u32 {
             issuer.put_out(node(number), NOW);
         }
-        assert!(issuer.out().nodes.len() <= MAX_OUT);
+        assert!(issuer.state().out.len() <= MAX_OUT);
         // The first is not remembered by name any more, and does not come to life.
-        assert_eq!(issuer.holder(&mine.username, NOW), None);
-        let first = format!("{}:{}", NOW + 3_600, node(0));
-        assert_eq!(issuer.holder(&first, NOW), None);
-        assert!(
-            issuer
-                .holder(&issuer.mint(node(0), NOW).username, NOW)
-                .is_some()
-        );
+        assert!(!is_good(&issuer, &mine, NOW));
+        assert!(!is_good(&issuer, &first, NOW));
+        assert!(is_good(&issuer, &issuer.mint(node(0), NOW), NOW));
         // An hour later nothing needs to be remembered.
         issuer.put_out(node(7), NOW + 3_700);
-        assert_eq!(issuer.out().nodes.len(), 1);
+        issuer.forget_expired(NOW + 3_700);
+        assert_eq!(issuer.state().out.len(), 1);
     }
 
     #[test]

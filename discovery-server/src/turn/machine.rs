@@ -233,7 +233,7 @@ impl<S: Clone> Machine<S> {
         let Some(allocation) = self.live(client, now) else {
             return self.drop_packet(Dropped::NoAllocation);
         };
-        let (node, from) = (allocation.holder.node, allocation.relayed);
+        let (user, from) = (client.user(&allocation.holder), allocation.relayed);
         if !allocation.permits(peer.ip(), now.instant) {
             return self.drop_packet(Dropped::NoPermission);
         }
@@ -255,7 +255,7 @@ impl<S: Clone> Machine<S> {
                 None => return self.drop_packet(Dropped::Forbidden),
             },
         };
-        if !self.quotas.take(&node, data.len(), now.instant) {
+        if !self.quotas.take(user, data.len(), now.instant) {
             return self.drop_packet(Dropped::Rate);
         }
         self.metrics.to_peers.fetch_add(data.len() as u64, Relaxed);
@@ -275,12 +275,12 @@ impl<S: Clone> Machine<S> {
             self.metrics.dropped(Dropped::NoPermission);
             return None;
         }
-        let node = allocation.holder.node;
+        let user = client.user(&allocation.holder);
         let envelope = match allocation.channel_of(peer, now.instant) {
             Some(channel) => Envelope::Channel(channel),
             None => Envelope::Indication,
         };
-        if !self.quotas.take(&node, length, now.instant) {
+        if !self.quotas.take(user, length, now.instant) {
             self.metrics.dropped(Dropped::Rate);
             return None;
         }
@@ -313,13 +313,14 @@ impl<S: Clone> Machine<S> {
             self.end(client);
         }
         self.quotas.forget_idle(now.instant);
+        self.issuer.forget_expired(now.unix);
     }
 
     /// Ends the allocation of a client, if it has one.
     pub(super) fn end(&mut self, client: Client) {
         if let Some(ended) = self.allocations.remove(&client) {
             self.relayed.remove(&ended.relayed);
-            self.quotas.release(&ended.holder.node);
+            self.quotas.release(client.user(&ended.holder));
         }
     }
 

@@ -9,8 +9,8 @@ use std::{
 
 use stun_types::{
     attribute::{
-        Attribute as _, AttributeStaticType as _, AttributeType, AttributeWrite as _, ErrorCode,
-        Nonce, RawAttribute, Realm, UnknownAttributes, Username, XorSocketAddr,
+        Attribute as _, AttributeType, AttributeWrite as _, ErrorCode, RawAttribute,
+        UnknownAttributes, XorSocketAddr,
     },
     message::{
         IntegrityAlgorithm, IntegrityKey, Message, MessageClass, MessageHeader, MessageType,
@@ -19,6 +19,7 @@ use stun_types::{
 };
 
 use super::MAX_FRAME;
+use crate::stun;
 
 pub(super) const ALLOCATE: Method = Method::new(3);
 pub(super) const REFRESH: Method = Method::new(4);
@@ -41,9 +42,6 @@ pub(super) const REQUESTED_TRANSPORT: AttributeType = AttributeType::new(0x0019)
 
 /// Room before relayed data for the longest header: a Data indication with an IPv6 address.
 pub(super) const HEADROOM: usize = 20 + (4 + 20) + 4;
-
-/// Unknown attributes that an error response lists, as STUN's.
-const MAX_UNKNOWN_LISTED: usize = 16;
 
 /// Peers that one CreatePermission may name: as many as fit into a datagram of 1,500 bytes with IPv4 addresses.
 const MAX_PEERS: usize = 128;
@@ -171,14 +169,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 /// Attributes that a server must understand and this one does not: among them RESERVATION-TOKEN and
 /// DONT-FRAGMENT, which nobody here needs.
 pub(super) fn unknown_attributes(message: &Message<'_>) -> Vec<AttributeType> {
-    use stun_types::attribute::{MessageIntegrity, MessageIntegritySha256, Userhash};
     let known = [
-        Username::TYPE,
-        Userhash::TYPE,
-        Realm::TYPE,
-        Nonce::TYPE,
-        MessageIntegrity::TYPE,
-        MessageIntegritySha256::TYPE,
         CHANNEL_NUMBER,
         LIFETIME,
         XOR_PEER_ADDRESS,
@@ -187,18 +178,7 @@ pub(super) fn unknown_attributes(message: &Message<'_>) -> Vec<AttributeType> {
         REQUESTED_TRANSPORT,
         EVEN_PORT,
     ];
-    let mut unknown = Vec::new();
-    for (_, attribute) in message.iter_attributes() {
-        let kind = attribute.get_type();
-        if kind.comprehension_required()
-            && !known.contains(&kind)
-            && !unknown.contains(&kind)
-            && unknown.len() < MAX_UNKNOWN_LISTED
-        {
-            unknown.push(kind);
-        }
-    }
-    unknown
+    stun::unknown_attributes(message, &known)
 }
 
 /// What an answer must know of its request.

@@ -33,6 +33,8 @@ pub(crate) enum Forbidden {
 pub(crate) struct Policy {
     allow_private: bool,
     own: BTreeSet<IpAddr>,
+    /// The first 64 bits of own global IPv6 addresses: the networks that the server is in.
+    own_networks: BTreeSet<u64>,
 }
 
 impl Policy {
@@ -41,12 +43,18 @@ impl Policy {
         Self {
             allow_private,
             own: BTreeSet::new(),
+            own_networks: BTreeSet::new(),
         }
     }
 
     /// Replaces the list of the server's own addresses.
     pub(crate) fn set_own(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.own = addresses.into_iter().map(|ip| ip.to_canonical()).collect();
+        let networks = self.own.iter().filter_map(|ip| match ip {
+            IpAddr::V6(v6) => Some(network(*v6)),
+            IpAddr::V4(_) => None,
+        });
+        self.own_networks = networks.collect();
     }
 
     /// Whether an address is known as the server's own.
@@ -100,12 +108,23 @@ impl Policy {
         match (first, second) {
             // Protocol assignments with Teredo, benchmarks and ORCHID; 6to4.
             (0x2001, 0..=0x01ff) | (0x2002, _) => Err(Forbidden::Special),
+            // Neighbours have addresses of the whole Internet and a router that shields them from it, but not from us.
+            (0x2000..=0x3fff, _)
+                if !self.allow_private && self.own_networks.contains(&network(ip)) =>
+            {
+                Err(Forbidden::Private)
+            }
             (0x2000..=0x3fff, _) => Ok(()),
             (0xfc00..=0xfdff, _) if self.allow_private => Ok(()),
             (0xfc00..=0xfdff, _) => Err(Forbidden::Private),
             _ => Err(Forbidden::Special),
         }
     }
+}
+
+/// The network of an address: IPv6 links have prefixes of 64 bits (RFC 4291 section 2.5.1).
+fn network(ip: Ipv6Addr) -> u64 {
+    u64::try_from(ip.to_bits() >> 64).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -314,6 +333,19 @@ mod tests {
         }
         for port in [1, 443, 500, 4_500, 51_820, u16::MAX] {
             assert_eq!(policy.check(peer(port)), Ok(()), "{port}");
+        }
+    }
+
+    #[test]
+    fn neighbours_with_global_ipv6_addresses_are_private_too() {
+        let ours: IpAddr = "2a00:1:2:3::1".parse().unwrap();
+        for (allow, expected) in [(false, Some(Forbidden::Private)), (true, None)] {
+            let mut policy = Policy::new(allow);
+            policy.set_own([ours, "198.51.100.2".parse().unwrap()]);
+            assert_eq!(verdict(&policy, "2a00:1:2:3:ffff::9"), expected);
+            assert_eq!(verdict(&policy, "2a00:1:2:4::1"), None);
+            assert_eq!(verdict(&policy, "198.51.100.3"), None);
+            assert_eq!(verdict(&policy, "2a00:1:2:3::1"), Some(Forbidden::Own));
         }
     }
 }

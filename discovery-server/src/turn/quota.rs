@@ -1,14 +1,21 @@
-//! How much of the relay may one member use?
+//! How much of the relay may one member use, and one address?
 //!
+//! Keys cost nothing on a server where anybody may make a network, so what a member may use is bounded by its address too.
 //! Pure; the caller tells the time.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use mesh_wire::NodeId;
+
+use crate::rate::source_key;
 
 /// Allocations of one member at once. A daemon needs one for each way it reaches the server (IPv4, IPv6, TCP), and
 /// again as many while it changes networks.
 pub(crate) const MAX_PER_MEMBER: usize = 10;
+
+/// Allocations of one address at once (IPv6: of a /64): an eighth of what the server has, and enough for the homes that
+/// share the address of a carrier's NAT.
+pub(crate) const MAX_PER_SOURCE: usize = 256;
 
 /// Bytes per second that one member may have relayed, both ways together: 100 Mbit/s, more than homes without a direct
 /// path mostly send, and a tenth of what a small server has.
@@ -17,13 +24,26 @@ const BYTES_PER_SECOND: u64 = 12_500_000;
 /// What may come at once: a quarter of a second's worth, as much as a relay's socket buffers hold on either side.
 const BURST: u64 = BYTES_PER_SECOND / 4;
 
+/// So many times what a member may have relayed, all members of one address together may.
+const SOURCE_SHARE: u64 = 5;
+
 /// Why there is no further allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exhausted {
-    /// The member has all that it may have.
+    /// The member, or its address, has all that it may have.
     Member,
     /// The server has.
     Server,
+}
+
+/// Who uses the relay: a member, from an address.
+pub(crate) type User = (NodeId, IpAddr);
+
+/// Whom a use is counted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Payer {
+    Member(NodeId),
+    Source(IpAddr),
 }
 
 #[derive(Debug)]
@@ -34,12 +54,12 @@ struct Usage {
     at: Instant,
 }
 
-/// What members use.
+/// What members and addresses use.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     limit: usize,
     total: usize,
-    members: HashMap<NodeId, Usage>,
+    usage: HashMap<Payer, Usage>,
 }
 
 impl Quotas {
@@ -48,70 +68,108 @@ impl Quotas {
         Self {
             limit,
             total: 0,
-            members: HashMap::new(),
+            usage: HashMap::new(),
         }
     }
 
     /// Counts one more allocation of a member, if it may have one.
-    pub(crate) fn admit(&mut self, node: NodeId, now: Instant) -> Result<(), Exhausted> {
-        let of_member = self.members.get(&node).map_or(0, |usage| usage.allocations);
-        if of_member >= MAX_PER_MEMBER {
+    pub(crate) fn admit(&mut self, user: User, now: Instant) -> Result<(), Exhausted> {
+        let is_full = |payer: Payer| {
+            let usage = self.usage.get(&payer);
+            usage.is_some_and(|usage| usage.allocations >= payer.allocations())
+        };
+        if payers(user).into_iter().any(is_full) {
             return Err(Exhausted::Member);
         }
         if self.total >= self.limit {
             return Err(Exhausted::Server);
         }
-        let usage = self.members.entry(node).or_insert(Usage {
-            allocations: 0,
-            left: BURST,
-            at: now,
-        });
-        usage.allocations += 1;
+        for payer in payers(user) {
+            let usage = self.usage.entry(payer).or_insert_with(|| Usage {
+                allocations: 0,
+                left: payer.burst(),
+                at: now,
+            });
+            usage.allocations += 1;
+        }
         self.total += 1;
         Ok(())
     }
 
     /// An allocation of a member is no more.
-    pub(crate) fn release(&mut self, node: &NodeId) {
-        if let Some(usage) = self.members.get_mut(node) {
-            usage.allocations = usage.allocations.saturating_sub(1);
-            self.total = self.total.saturating_sub(1);
+    pub(crate) fn release(&mut self, user: User) {
+        let mut was_there = false;
+        for payer in payers(user) {
+            if let Some(usage) = self.usage.get_mut(&payer) {
+                was_there = true;
+                usage.allocations = usage.allocations.saturating_sub(1);
+            }
         }
+        self.total = self.total.saturating_sub(usize::from(was_there));
     }
 
     /// Takes `bytes` of what a member may have relayed; `false` if they are too many now.
-    pub(crate) fn take(&mut self, node: &NodeId, bytes: usize, now: Instant) -> bool {
-        let Some(usage) = self.members.get_mut(node) else {
-            return false;
-        };
-        usage.refill(now);
-        match usage.left.checked_sub(bytes as u64) {
-            Some(left) => {
-                usage.left = left;
-                true
+    pub(crate) fn take(&mut self, user: User, bytes: usize, now: Instant) -> bool {
+        let bytes = bytes as u64;
+        for payer in payers(user) {
+            let Some(usage) = self.usage.get_mut(&payer) else {
+                return false;
+            };
+            usage.refill(payer, now);
+            if usage.left < bytes {
+                return false;
             }
-            None => false,
         }
+        for payer in payers(user) {
+            if let Some(usage) = self.usage.get_mut(&payer) {
+                usage.left = usage.left.saturating_sub(bytes);
+            }
+        }
+        true
     }
 
-    /// Forgets members without allocations, once their burst is whole again: an allocation ended and made anew must not
+    /// Forgets those without allocations, once their burst is whole again: an allocation ended and made anew must not
     /// bring a new burst.
     pub(crate) fn forget_idle(&mut self, now: Instant) {
-        self.members.retain(|_, usage| {
-            usage.refill(now);
-            usage.allocations > 0 || usage.left < BURST
+        self.usage.retain(|payer, usage| {
+            usage.refill(*payer, now);
+            usage.allocations > 0 || usage.left < payer.burst()
         });
     }
 }
 
+fn payers((node, source): User) -> [Payer; 2] {
+    [Payer::Member(node), Payer::Source(source_key(source))]
+}
+
+impl Payer {
+    fn allocations(self) -> usize {
+        match self {
+            Self::Member(_) => MAX_PER_MEMBER,
+            Self::Source(_) => MAX_PER_SOURCE,
+        }
+    }
+
+    fn share(self) -> u64 {
+        match self {
+            Self::Member(_) => 1,
+            Self::Source(_) => SOURCE_SHARE,
+        }
+    }
+
+    fn burst(self) -> u64 {
+        BURST * self.share()
+    }
+}
+
 impl Usage {
-    fn refill(&mut self, now: Instant) {
+    fn refill(&mut self, payer: Payer, now: Instant) {
         let passed = now.saturating_duration_since(self.at);
         let micros = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
-        let more = micros.saturating_mul(BYTES_PER_SECOND) / 1_000_000;
+        let more = micros.saturating_mul(BYTES_PER_SECOND * payer.share()) / 1_000_000;
         // Packets follow each other faster than in microseconds; what they leave over must add up.
         if more > 0 {
-            self.left = self.left.saturating_add(more).min(BURST);
+            self.left = self.left.saturating_add(more).min(payer.burst());
             self.at = now;
         }
     }
@@ -122,8 +180,9 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn node(number: u8) -> NodeId {
-        NodeId::from_bytes([number; 32])
+    /// A member at an address of its own.
+    fn user(number: u8) -> User {
+        (NodeId::from_bytes([number; 32]), [192, 0, 2, number].into())
     }
 
     #[test]
@@ -131,34 +190,34 @@ mod tests {
         let now = Instant::now();
         let mut quotas = Quotas::new(MAX_PER_MEMBER + 1);
         for _ in 0..MAX_PER_MEMBER {
-            assert_eq!(quotas.admit(node(1), now), Ok(()));
+            assert_eq!(quotas.admit(user(1), now), Ok(()));
         }
-        assert_eq!(quotas.admit(node(1), now), Err(Exhausted::Member));
-        assert_eq!(quotas.admit(node(2), now), Ok(()));
-        assert_eq!(quotas.admit(node(2), now), Err(Exhausted::Server));
-        quotas.release(&node(1));
-        assert_eq!(quotas.admit(node(2), now), Ok(()));
+        assert_eq!(quotas.admit(user(1), now), Err(Exhausted::Member));
+        assert_eq!(quotas.admit(user(2), now), Ok(()));
+        assert_eq!(quotas.admit(user(2), now), Err(Exhausted::Server));
+        quotas.release(user(1));
+        assert_eq!(quotas.admit(user(2), now), Ok(()));
     }
 
     #[test]
     fn a_member_has_its_burst_and_then_its_rate() {
         let start = Instant::now();
         let mut quotas = Quotas::new(10);
-        quotas.admit(node(1), start).unwrap();
-        quotas.admit(node(2), start).unwrap();
+        quotas.admit(user(1), start).unwrap();
+        quotas.admit(user(2), start).unwrap();
         let mut taken = 0;
-        while quotas.take(&node(1), 1_000, start) {
+        while quotas.take(user(1), 1_000, start) {
             taken += 1_000;
         }
         assert_eq!(taken, BURST);
-        assert!(quotas.take(&node(2), 1_000, start));
-        assert!(!quotas.take(&node(3), 1, start));
+        assert!(quotas.take(user(2), 1_000, start));
+        assert!(!quotas.take(user(3), 1, start));
         // In steps shorter than a byte's time nothing is lost and nothing is won.
         let mut now = start;
         let mut taken = 0;
         for _ in 0..1_000_000 {
             now += Duration::from_nanos(100);
-            if quotas.take(&node(1), 1_000, now) {
+            if quotas.take(user(1), 1_000, now) {
                 taken += 1_000;
             }
         }
@@ -170,14 +229,37 @@ mod tests {
     fn a_new_allocation_brings_no_new_burst() {
         let start = Instant::now();
         let mut quotas = Quotas::new(10);
-        quotas.admit(node(1), start).unwrap();
-        assert!(quotas.take(&node(1), BURST as usize, start));
-        quotas.release(&node(1));
+        quotas.admit(user(1), start).unwrap();
+        assert!(quotas.take(user(1), BURST as usize, start));
+        quotas.release(user(1));
         quotas.forget_idle(start);
-        quotas.admit(node(1), start).unwrap();
-        assert!(!quotas.take(&node(1), 1_000, start));
-        quotas.release(&node(1));
+        quotas.admit(user(1), start).unwrap();
+        assert!(!quotas.take(user(1), 1_000, start));
+        quotas.release(user(1));
         quotas.forget_idle(start + Duration::from_secs(1));
-        assert!(quotas.members.is_empty());
+        assert!(quotas.usage.is_empty());
+    }
+
+    #[test]
+    fn many_members_of_one_address_share_what_it_may_use() {
+        let start = Instant::now();
+        let mut quotas = Quotas::new(10_000);
+        let at_one = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            // All in one /64.
+            (
+                NodeId::from_bytes(bytes),
+                [0x2a00, 1, 2, 3, 0, 0, 0, number as u16].into(),
+            )
+        };
+        let admitted = (0..1_000).filter(|n| quotas.admit(at_one(*n), start).is_ok());
+        assert_eq!(admitted.count(), MAX_PER_SOURCE);
+        assert_eq!(quotas.admit(user(1), start), Ok(()));
+        let taken = (0..MAX_PER_SOURCE).filter(|n| quotas.take(at_one(*n), BURST as usize, start));
+        assert_eq!(taken.count() as u64, SOURCE_SHARE);
+        assert!(quotas.take(user(1), BURST as usize, start));
+        quotas.release(at_one(0));
+        assert_eq!(quotas.admit(at_one(1_000), start), Ok(()));
     }
 }

@@ -68,7 +68,7 @@ impl<S: Clone> Machine<S> {
             // The port after it is not kept for anybody: pairs of ports are RTP's of old.
             return self.refuse(&question, 508);
         }
-        match self.quotas.admit(holder.node, now.instant) {
+        match self.quotas.admit(client.user(&holder), now.instant) {
             Ok(()) => {}
             Err(Exhausted::Member) => return self.refuse(&question, 486),
             Err(Exhausted::Server) => return self.refuse(&question, 508),
@@ -94,7 +94,7 @@ impl<S: Clone> Machine<S> {
         let (socket, relayed) = match socket {
             Ok(bound) => bound,
             Err(code) => {
-                self.quotas.release(&grant.holder.node);
+                self.quotas.release(grant.client.user(&grant.holder));
                 return quietly(|| self.refuse(&grant.question, code));
             }
         };
@@ -159,15 +159,12 @@ impl<S: Clone> Machine<S> {
         now: Moment,
     ) -> Step<S> {
         let peers = message::peers(message).unwrap_or_default();
-        if peers.is_empty() {
-            return self.refuse(&proven.question, 400);
-        }
-        if let Err(code) = self.check_peers(&peers, client, proven) {
-            return self.refuse(&proven.question, code);
-        }
-        let permitted = match self.own(client, proven) {
-            Ok(allocation) => allocation.permit(peers.iter().map(SocketAddr::ip), now.instant),
-            Err(code) => return self.refuse(&proven.question, code),
+        let permitted = match peers.is_empty() {
+            true => Err(400),
+            false => self.own_for(&peers, client, proven).and_then(|own| {
+                let permitted = own.permit(peers.iter().map(SocketAddr::ip), now.instant);
+                permitted.map_err(Denied::code)
+            }),
         };
         self.confirm(proven, permitted)
     }
@@ -183,17 +180,24 @@ impl<S: Clone> Machine<S> {
         let number = message::value::<4>(message, message::CHANNEL_NUMBER);
         let channel = number.map(|[a, b, _, _]| u16::from_be_bytes([a, b]));
         let channel = channel.filter(|channel| message::CHANNELS.contains(channel));
-        let ([peer], Some(channel)) = (&peers[..], channel) else {
-            return self.refuse(&proven.question, 400);
-        };
-        if let Err(code) = self.check_peers(&peers, client, proven) {
-            return self.refuse(&proven.question, code);
-        }
-        let bound = match self.own(client, proven) {
-            Ok(allocation) => allocation.bind(channel, *peer, now.instant),
-            Err(code) => return self.refuse(&proven.question, code),
+        let bound = match (&peers[..], channel) {
+            ([peer], Some(channel)) => self
+                .own_for(&peers, client, proven)
+                .and_then(|own| own.bind(channel, *peer, now.instant).map_err(Denied::code)),
+            _ => Err(400),
         };
         self.confirm(proven, bound)
+    }
+
+    /// The allocation that a request is about, if it may relay to all of these.
+    fn own_for(
+        &mut self,
+        peers: &[SocketAddr],
+        client: Client,
+        proven: &Proven,
+    ) -> Result<&mut Allocation<S>, u16> {
+        self.check_peers(peers, client, proven)?;
+        self.own(client, proven)
     }
 
     /// The allocation that a request is about, which from now on rests on the credential shown last: a member may go on
@@ -237,11 +241,10 @@ impl<S: Clone> Machine<S> {
         Ok(())
     }
 
-    fn confirm(&self, proven: &Proven, done: Result<(), Denied>) -> Step<S> {
+    fn confirm(&self, proven: &Proven, done: Result<(), u16>) -> Step<S> {
         match done {
             Ok(()) => reply(proven.question.success(&[])),
-            Err(Denied::Conflict) => self.refuse(&proven.question, 400),
-            Err(Denied::Full) => self.refuse(&proven.question, 508),
+            Err(code) => self.refuse(&proven.question, code),
         }
     }
 
