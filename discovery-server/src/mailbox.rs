@@ -32,6 +32,8 @@ const MAX_CONNECTIONS: usize = 2 * MAX_MEMBERS;
 pub(crate) enum Ending {
     /// It read too slowly and missed messages.
     Resync,
+    /// The server may have missed what other servers told.
+    BeganAnew,
     /// A newer connection of the same member took its place.
     Replaced,
     /// Its member was deregistered.
@@ -162,11 +164,6 @@ impl Hub {
         self.seen.get(node).map(|seen| seen.at)
     }
 
-    /// The members that are connected here.
-    pub(crate) fn connected(&self) -> Vec<NodeId> {
-        self.members.keys().copied().collect()
-    }
-
     /// Connections and online members.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.connections.len(), self.members.len())
@@ -258,6 +255,13 @@ impl Hub {
                 (*node, seen.at)
             })
             .collect()
+    }
+
+    /// What was taken could not be written down.
+    pub(crate) fn put_back_unsaved(&mut self, node: &NodeId) {
+        if let Some(seen) = self.seen.get_mut(node) {
+            seen.saved = false;
+        }
     }
 
     /// Tells of a change, which gets the next revision: whoever hears of `about`, or all connections if it is about nobody.

@@ -24,7 +24,7 @@ use crate::{
     auth::NodeProof,
     mailbox::{Attachment, Ending, Hub},
     registry::Member,
-    store::{Applicant, NetworkRow, Registered, Revoked, Store, StoreError},
+    store::{Applicant, Effect, NetworkRow, Registered, Revoked, Store, StoreError},
     turn::credential::Issuer,
 };
 
@@ -106,33 +106,16 @@ impl Networks {
             wish: request.requested_ip,
         };
         let registered = self.store.register(network, &applicant, now()).await?;
-        let node = &request.record.node_id;
         let mut hub = live.hub();
-        let info = match &registered {
-            Registered::New(member) => {
-                let info = info(&hub, member);
-                publish_joined(&mut hub, member);
-                Some(info)
+        let info = registered.taken().map(|(member, effect)| {
+            match effect {
+                Effect::Joined => publish_joined(&mut hub, member),
+                Effect::Updated => publish_presence(&mut hub, member),
+                Effect::Nothing => {}
             }
-            Registered::Updated(member) => {
-                let info = info(&hub, member);
-                let peer = Box::new(info.clone());
-                hub.publish(Some(node), |revision| ServerMessage::PeerUpdated {
-                    revision,
-                    peer,
-                });
-                Some(info)
-            }
-            Registered::Unchanged(member) => Some(info(&hub, member)),
-            Registered::Stale(_)
-            | Registered::NetworkFull
-            | Registered::NoAddressLeft
-            | Registered::KeyTaken
-            | Registered::AddressTaken
-            | Registered::NameTaken
-            | Registered::Rejected(_)
-            | Registered::NetworkGone => None,
-        };
+            info(&hub, member)
+        });
+        drop(hub);
         Ok((registered, info))
     }
 
@@ -200,13 +183,14 @@ impl Networks {
     pub(crate) async fn delete(&self, network: &NetworkId) -> Result<bool, StoreError> {
         let live = self.live(network);
         let _order = live.changes.lock().await;
-        let members = self.store.members(network, ("", usize::MAX)).await?;
         let deleted = self.store.delete_network(network).await?;
-        live.hub().end_all(Ending::NetworkDeleted);
-        for member in members {
-            self.issuer.put_out(member.record.node_id, now());
+        let mut hub = live.hub();
+        hub.end_all(Ending::NetworkDeleted);
+        hub.forget_elsewhere();
+        for node in deleted.iter().flatten() {
+            self.issuer.put_out(*node, now());
         }
-        Ok(deleted)
+        Ok(deleted.is_some())
     }
 
     /// The members as they are now, in order of name, from behind the name `after` on: at most [`PAGE`] of them;
@@ -237,7 +221,13 @@ impl Networks {
         if seen.is_empty() {
             return Ok(());
         }
-        self.store.save_last_seen(&seen).await
+        let saved = self.store.save_last_seen(&seen).await;
+        if saved.is_err() {
+            for (network, node, _) in &seen {
+                self.live(network).hub().put_back_unsaved(node);
+            }
+        }
+        saved
     }
 
     /// Live connections and online members of all networks.

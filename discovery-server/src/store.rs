@@ -15,7 +15,7 @@ use error::doing;
 use ipnet::Ipv4Net;
 use mesh_wire::{NetworkId, NodeId, trust::Revocation};
 pub(crate) use register::Applicant;
-use sqlx::{Any, AnyPool, Transaction, pool::PoolConnection};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction, pool::PoolConnection};
 
 use open::Sharing;
 pub(crate) use replicas::{Beginning, Listener};
@@ -71,6 +71,33 @@ pub(crate) enum Registered {
     Rejected(Rejection),
     /// The network was deleted meanwhile.
     NetworkGone,
+}
+
+/// What a record that was taken means to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Joined,
+    Updated,
+    Nothing,
+}
+
+impl Registered {
+    /// The member as it is stored now, if the record was taken.
+    pub(crate) fn taken(&self) -> Option<(&Member, Effect)> {
+        match self {
+            Self::New(member) => Some((member, Effect::Joined)),
+            Self::Updated(member) => Some((member, Effect::Updated)),
+            Self::Unchanged(member) => Some((member, Effect::Nothing)),
+            Self::Stale(_)
+            | Self::NetworkFull
+            | Self::NoAddressLeft
+            | Self::KeyTaken
+            | Self::AddressTaken
+            | Self::NameTaken
+            | Self::Rejected(_)
+            | Self::NetworkGone => None,
+        }
+    }
 }
 
 /// The open database.
@@ -149,20 +176,34 @@ impl Store {
             .map_err(doing("list the networks"))
     }
 
-    /// Deletes a network with its members; whether it was there.
-    pub(crate) async fn delete_network(&self, id: &NetworkId) -> Result<bool, StoreError> {
+    /// Deletes a network with its members; who they were, if it was there.
+    pub(crate) async fn delete_network(
+        &self,
+        id: &NetworkId,
+    ) -> Result<Option<Vec<NodeId>>, StoreError> {
         const OPERATION: &str = "delete a network";
         let mut tx = self.begin(OPERATION).await?;
+        let deleted = self.delete_in(&mut tx, id).await;
+        let deleted = deleted.map_err(doing(OPERATION))?;
+        tx.commit().await.map_err(doing(OPERATION))?;
+        Ok(deleted)
+    }
+
+    async fn delete_in(
+        &self,
+        tx: &mut AnyConnection,
+        id: &NetworkId,
+    ) -> Result<Option<Vec<NodeId>>, sqlx::Error> {
+        let members = rows::nodes(tx, id).await?;
+        self.tell_in(tx, id, &Change::Deleted).await?;
+        for node in &members {
+            self.tell_in(tx, id, &Change::Left { node: *node }).await?;
+        }
         let result = sqlx::query("DELETE FROM networks WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut *tx)
-            .await
-            .map_err(doing(OPERATION))?;
-        self.tell_in(&mut tx, id, &Change::Deleted)
-            .await
-            .map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(result.rows_affected() > 0)
+            .await?;
+        Ok((result.rows_affected() > 0).then_some(members))
     }
 
     /// Registers a record that was verified before: finds address and name, or takes those of its certificate, and stores
@@ -179,18 +220,10 @@ impl Store {
             .await
             .map_err(doing(OPERATION))?;
         let node = applicant.record.node_id;
-        let change = match &registered {
-            Registered::New(_) => Some(Change::Joined { node }),
-            Registered::Updated(_) => Some(Change::Updated { node }),
-            Registered::Unchanged(_)
-            | Registered::Stale(_)
-            | Registered::NetworkFull
-            | Registered::NoAddressLeft
-            | Registered::KeyTaken
-            | Registered::AddressTaken
-            | Registered::NameTaken
-            | Registered::Rejected(_)
-            | Registered::NetworkGone => None,
+        let change = match registered.taken() {
+            Some((_, Effect::Joined)) => Some(Change::Joined { node }),
+            Some((_, Effect::Updated)) => Some(Change::Updated { node }),
+            Some((_, Effect::Nothing)) | None => None,
         };
         if let Some(change) = change {
             self.tell_in(&mut tx, &network.id, &change)
@@ -305,7 +338,7 @@ impl Store {
         const OPERATION: &str = "write down when peers were last seen";
         let mut tx = self.begin(OPERATION).await?;
         for (network, node, at) in seen {
-            sqlx::query("UPDATE peers SET last_seen = $1 WHERE network = $2 AND node_id = $3")
+            sqlx::query("UPDATE peers SET last_seen = $1 WHERE network = $2 AND node_id = $3 AND last_seen < $1")
                 .bind(rows::signed(*at))
                 .bind(network.as_str())
                 .bind(node.to_string())

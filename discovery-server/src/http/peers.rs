@@ -11,6 +11,7 @@ use axum::{
 use mesh_wire::{
     NodeId,
     discovery::RegisterPeer,
+    id::check_dns_label,
     peer_info::PeerRecord,
     place::is_host,
     trust::{Certificate, Root},
@@ -128,6 +129,15 @@ pub(super) async fn list(
             .fix("ask without a query, or with ?after=NAME")
     })?;
     let after = page.after.unwrap_or_default();
+    if !after.is_empty()
+        && let Err(error) = check_dns_label("after", &after)
+    {
+        return Err(
+            Refusal::new(400, "malformed-query", "the address was not understood")
+                .detail(error.to_string())
+                .fix("ask without a query, or with ?after=NAME"),
+        );
+    }
     let (list, is_last) = app.networks.directory(&network.id, &after).await?;
     let next = list.peers.last().filter(|_| !is_last).map(|last| {
         // Names are DNS labels: nothing in them means anything in a URL.

@@ -119,6 +119,8 @@ fn signs_of_life_are_taken_once() {
     hub.touch(node(1), 5);
     assert_eq!(hub.take_unsaved(false), [(node(1), 5)]);
     assert_eq!(hub.take_unsaved(false), []);
+    hub.put_back_unsaved(&node(1));
+    assert_eq!(hub.take_unsaved(false), [(node(1), 5)]);
     hub.touch(node(1), 6);
     assert_eq!(hub.take_unsaved(false), [(node(1), 6)]);
     // Who is online is written down when it is not any more, or at the end.

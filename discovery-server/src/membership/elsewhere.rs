@@ -15,12 +15,15 @@ impl Networks {
     /// Begins among the servers, at first and whenever this one may have missed something: who is connected here must
     /// connect again, and so learns what it missed. Returns the last news that is known.
     pub(crate) async fn begin_among_servers(&self) -> Result<u64, StoreError> {
+        let Beginning { seq, present } = self.store.enlist().await?;
+        // Only now that the database is there: whoever is thrown off can come back.
         for (_, live) in self.all_live() {
             let mut hub = live.hub();
-            hub.end_all(Ending::Resync);
+            hub.end_all(Ending::BeganAnew);
             hub.forget_elsewhere();
         }
-        let Beginning { seq, present } = self.store.enlist().await?;
+        // Who was put out meanwhile is not known one by one.
+        self.issuer.put_out_all();
         for (network, node, replica) in present {
             let live = self.live(&network);
             live.hub().set_elsewhere(node, (replica, true));
@@ -53,9 +56,7 @@ impl Networks {
             Change::Deleted => {
                 let mut hub = live.hub();
                 hub.end_all(Ending::NetworkDeleted);
-                for node in hub.connected() {
-                    self.put_out(&mut hub, &node);
-                }
+                hub.forget_elsewhere();
             }
             Change::Online { node } => {
                 let at = (news.replica, true);

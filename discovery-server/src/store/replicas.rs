@@ -132,10 +132,6 @@ impl Store {
         }
         let mut tx = self.begin(OPERATION).await?;
         let told = async {
-            // Lost with a crash of the database, which ends all connections anyway.
-            sqlx::query("SET LOCAL synchronous_commit = off")
-                .execute(&mut *tx)
-                .await?;
             note_presence(&mut tx, network, (change, self.epoch)).await?;
             tell(&mut tx, network, (change, self.epoch)).await
         };
@@ -150,10 +146,11 @@ impl Store {
         network: &NetworkId,
         change: &Change,
     ) -> Result<(), sqlx::Error> {
-        match self.is_shared() {
-            true => tell(tx, network, (change, self.epoch)).await,
-            false => Ok(()),
+        if !self.is_shared() {
+            return Ok(());
         }
+        note_presence(tx, network, (change, self.epoch)).await?;
+        tell(tx, network, (change, self.epoch)).await
     }
 }
 
@@ -179,11 +176,16 @@ async fn note_presence(
     (change, replica): (&Change, u64),
 ) -> Result<(), sqlx::Error> {
     let (query, node) = match change {
-        // A network that was deleted meanwhile, or a lease that was lost, leaves nothing to note.
+        // A network or a member that is gone meanwhile, or a lease that was lost, leaves nothing to note.
         Change::Online { node } => (
             "INSERT INTO presence (network, node_id, replica) \
-             SELECT networks.id, $2, replicas.id FROM networks, replicas WHERE networks.id = $1 AND replicas.id = $3 \
-             ON CONFLICT DO NOTHING",
+             SELECT peers.network, peers.node_id, replicas.id FROM peers, replicas \
+             WHERE peers.network = $1 AND peers.node_id = $2 AND replicas.id = $3 ON CONFLICT DO NOTHING",
+            node,
+        ),
+        // Wherever it is connected. The server that told it is of no account.
+        Change::Left { node } => (
+            "DELETE FROM presence WHERE network = $1 AND node_id = $2 AND $3 >= 0",
             node,
         ),
         Change::Offline { node, .. } => (
@@ -192,7 +194,6 @@ async fn note_presence(
         ),
         Change::Joined { .. }
         | Change::Updated { .. }
-        | Change::Left { .. }
         | Change::Revoked { .. }
         | Change::Deleted
         | Change::Signal { .. }

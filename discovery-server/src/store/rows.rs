@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use mesh_wire::{NetworkId, NodeId, WireGuardKey, peer_info::PeerRecord};
+use mesh_wire::{NetworkId, NodeId, WireGuardKey, id::check_dns_label, peer_info::PeerRecord};
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::NetworkRow;
@@ -123,7 +123,12 @@ pub(super) async fn find_members(
     }
     let by_name =
         "SELECT record, name, virtual_ip, last_seen FROM peers WHERE network = $1 AND name = $2";
-    for name in wanted.names {
+    // What is no name is nobody's.
+    for name in wanted
+        .names
+        .iter()
+        .filter(|name| check_dns_label("name", name).is_ok())
+    {
         let query = sqlx::query(by_name).bind(network.as_str()).bind(name);
         let row = query.fetch_optional(&mut *connection).await?;
         found.extend(row.as_ref().map(read_member).transpose()?);
@@ -154,6 +159,16 @@ pub(super) async fn put_member(
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// The nodes that are members of a network.
+pub(super) async fn nodes(
+    connection: &mut AnyConnection,
+    network: &NetworkId,
+) -> Result<Vec<NodeId>, sqlx::Error> {
+    let query = sqlx::query("SELECT node_id FROM peers WHERE network = $1");
+    let rows = query.bind(network.as_str()).fetch_all(connection).await?;
+    rows.iter().map(|row| parse(row, "node_id")).collect()
 }
 
 /// How many members a network has.

@@ -146,7 +146,34 @@ async fn the_list_comes_in_pages() {
     }
     assert_eq!((names.len(), pages), (MAX_WHOLE_LIST + 1 + 800, 2));
     assert!(names.is_sorted());
-    let twice = net.path("/peers?after=a&after=b");
-    let answer = server.get(&twice, &net.token).await;
-    assert_eq!(problem(answer).await.code, "malformed-query");
+    for bad in ["?after=a&after=b", "?after=%00", "?after=Not+a+name"] {
+        let answer = server
+            .get(&net.path(&format!("/peers{bad}")), &net.token)
+            .await;
+        assert_eq!(problem(answer).await.code, "malformed-query", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn only_members_may_follow_and_what_is_no_name_is_nobodys() {
+    let server = Server::start();
+    let (net, nodes) = large(&server).await;
+    let mut stranger = Events::open(&server, &net).await;
+    stranger.send(&follow(&[nodes[1].id()])).await;
+    let ServerMessage::Error { problem } = stranger.next().await else {
+        panic!("it was not refused");
+    };
+    assert_eq!(problem.code, "hello-required");
+    let mut ann = connect(&server, &net, &nodes[0]).await;
+    let ask = ClientMessage::Follow {
+        nodes: Vec::new(),
+        addresses: vec!["fd00::1".parse().unwrap()],
+        names: ["\0", "", "Not a name", "member-1"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    ann.send(&ask).await;
+    let message = ann.next().await;
+    assert_eq!(updated(&message).unwrap().record.node_id, nodes[1].id());
+    assert!(!server.log().contains(" ERROR "), "{}", server.log());
 }

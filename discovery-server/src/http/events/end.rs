@@ -47,6 +47,11 @@ fn ending(reason: Ending) -> End {
             Problem::new(503, "resync-required", "messages were lost because they were read too slowly")
                 .fix("connect again; the new snapshot has everything"),
         ),
+        Ending::BeganAnew => (
+            close_code::AGAIN,
+            Problem::new(503, "resync-required", "this server was cut off from its database, and may have missed changes")
+                .fix("connect again; the new snapshot has everything"),
+        ),
         Ending::Replaced => (
             close_code::POLICY,
             Problem::new(409, "replaced", "a newer connection of this node took the place of this one")

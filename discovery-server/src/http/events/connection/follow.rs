@@ -26,7 +26,13 @@ impl Connection {
     pub(super) async fn follow(&mut self, wanted: Wanted<'_>) -> Result<(), End> {
         let count = wanted.nodes.len() + wanted.addresses.len() + wanted.names.len();
         let networks = Arc::clone(&self.app.networks);
-        let problem = if count > MAX_FOLLOW {
+        let problem = if self.node.is_none() {
+            Problem::new(
+                403,
+                "hello-required",
+                "only members that said hello may follow others",
+            )
+        } else if count > MAX_FOLLOW {
             Problem::new(
                 413,
                 "follow-too-large",
