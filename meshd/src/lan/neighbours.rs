@@ -1,6 +1,6 @@
 //! Who was heard on the LAN, and at whom is knocked when? Nothing here sends or receives.
 //!
-//! What is heard was sealed by somebody with the network's secret, which is not yet a member: that is for
+//! What is heard was signed by the node that it speaks of, which need not be a member: that is for
 //! [`crate::discovery::directory`] to judge. Until then an entry is worth its place in a short list.
 
 use std::{
@@ -85,13 +85,26 @@ impl Neighbours {
         };
         let knocks = known.map_or(0, |known| known.knocks);
         let is_news = known.is_none_or(|known| version > known.version);
+        let mut at = self.places(said, link);
+        if let Some(known) = known.filter(|known| version == known.version) {
+            // On another link, or said again by somebody there, it takes nothing away.
+            at.extend(
+                known
+                    .at
+                    .iter()
+                    .filter(|place| !at.contains(place))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
+            at.truncate(MAX_ADDRESSES);
+        }
         if known.is_none() && !self.make_room(is_member) {
             return false;
         }
         let heard = Neighbour {
             version,
             instance: instance.to_owned(),
-            at: self.places(said, link),
+            at,
             silent: 0,
             age,
             knocks,

@@ -45,8 +45,10 @@ impl Surroundings {
         let own = meeting.own.borrow().clone();
         let record = prepared.membership.own_record(own.as_ref())?;
         let network = prepared.membership.network();
+        let signer = prepared.identity.signing_key().clone();
+        let keys = (LanKey::of(&network.psk), signer);
         let lan = Lan {
-            voice: Voice::new(LanKey::of(&network.psk), record, self.commands.ports()),
+            voice: Voice::new(keys, record, self.commands.ports()),
             key: LanKey::of(&network.psk),
             interface: self.interface,
             cidr: network.cidr,

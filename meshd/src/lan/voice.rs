@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ed25519_dalek::SigningKey;
 use mesh_wire::{
     NodeId,
     lan::{Announcement, LanKey, dns::Service},
@@ -18,6 +19,7 @@ const DAY: u64 = 24 * 3600;
 /// What is said, and what it is made of.
 pub struct Voice {
     key: LanKey,
+    signer: SigningKey,
     record: PeerRecord,
     ports: Vec<u16>,
     count: u32,
@@ -34,12 +36,13 @@ pub struct Said {
 }
 
 impl Voice {
-    /// That of the node with this record, whose mesh has these ports.
-    pub fn new(key: LanKey, record: PeerRecord, ports: Vec<u16>) -> Self {
+    /// That of the node with this record and key, whose mesh has these ports.
+    pub fn new((key, signer): (LanKey, SigningKey), record: PeerRecord, ports: Vec<u16>) -> Self {
         let day = today();
         Self {
             instance: key.instance(&record.node_id, day),
             key,
+            signer,
             record,
             ports,
             count: 0,
@@ -93,7 +96,8 @@ impl Voice {
             addresses,
             record: self.record.clone(),
         };
-        let sealed = self.key.seal(&self.instance, &announcement, nonce);
+        let signed = (&self.signer, nonce);
+        let sealed = self.key.seal(&self.instance, &announcement, signed);
         self.said = Some(Said {
             instance: self.instance.clone(),
             port: self.ports.first().copied().unwrap_or_default(),
@@ -135,7 +139,6 @@ pub(super) fn random_wait((least, spread): (u64, u64)) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::SigningKey;
     use mesh_wire::{WireGuardKey, psk::NetworkPsk};
 
     use super::*;
@@ -144,16 +147,19 @@ mod tests {
         LanKey::of(&NetworkPsk::from_bytes([1; 32]))
     }
 
+    fn signer() -> SigningKey {
+        SigningKey::from_bytes(&[3; 32])
+    }
+
     fn record(seq: u64, instance: u64) -> PeerRecord {
-        let signer = SigningKey::from_bytes(&[3; 32]);
         let wireguard = WireGuardKey::from_bytes([4; 32]);
         let network = "my-network".parse().unwrap();
-        PeerRecord::sign(&signer, &network, wireguard, "alice", (seq, instance)).unwrap()
+        PeerRecord::sign(&signer(), &network, wireguard, "alice", (seq, instance)).unwrap()
     }
 
     #[test]
     fn what_is_said_is_ours_and_each_time_newer() {
-        let mut voice = Voice::new(key(), record(7, 1), vec![7081, 7082]);
+        let mut voice = Voice::new((key(), signer()), record(7, 1), vec![7081, 7082]);
         assert!(voice.said().is_none() && !voice.is_of_yesterday());
         let mut heard = Vec::new();
         for _ in 0..2 {
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_record_of_an_earlier_run_or_with_nothing_new_is_not_taken_over() {
-        let mut voice = Voice::new(key(), record(7, 1), vec![7081]);
+        let mut voice = Voice::new((key(), signer()), record(7, 1), vec![7081]);
         let renewed = |seq, instance| PeerRecord {
             certificate: Some("new".into()),
             ..record(seq, instance)

@@ -7,10 +7,12 @@ use chacha20poly1305::{
     aead::{Aead, Payload},
 };
 use data_encoding::{BASE32_NOPAD, BASE64};
+use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::{
     DecodeError, NodeId, WireGuardKey,
+    id::sign,
     peer_info::PeerRecord,
     psk::NetworkPsk,
     trust::{
@@ -72,7 +74,8 @@ impl LanKey {
         BASE32_NOPAD.encode(&name).to_ascii_lowercase()
     }
 
-    /// Seals an announcement for the instance of this name. `nonce` is random.
+    /// Signs an announcement with the key of the node that its record is of, and seals it for the instance of this name. `nonce`
+    /// is random.
     ///
     /// # Errors
     /// If the record has no form that a reader takes.
@@ -80,10 +83,12 @@ impl LanKey {
         &self,
         instance: &str,
         announcement: &Announcement,
-        nonce: [u8; NONCE],
+        (signer, nonce): (&SigningKey, [u8; NONCE]),
     ) -> Result<Vec<u8>, DecodeError> {
+        let said = announcement.to_bytes()?;
+        let signature = sign(signer, &signed_bytes(instance, &said));
         let payload = Payload {
-            msg: &announcement.to_bytes()?,
+            msg: &[signature, said].concat(),
             aad: instance.as_bytes(),
         };
         let sealed = self
@@ -96,7 +101,8 @@ impl LanKey {
     /// Opens what [`Self::seal`] made.
     ///
     /// # Errors
-    /// If no member sealed it for an instance of this name, or it is not well-formed.
+    /// If nobody with the network's secret sealed it for an instance of this name, the node of its record did not sign it, or
+    /// it is not well-formed.
     pub fn open(&self, instance: &str, sealed: &[u8]) -> Result<Announcement, DecodeError> {
         let wrong = |why| DecodeError::new(KIND, why);
         if sealed.len() > MAX_SEALED {
@@ -110,12 +116,28 @@ impl LanKey {
             .cipher()
             .decrypt(&XNonce::from(*nonce), Payload { msg, aad })
             .map_err(|_| wrong("was not sealed by a member of this network"))?;
-        Announcement::read(&opened)
+        let (signature, said) = opened
+            .split_first_chunk::<SIGNATURE>()
+            .ok_or_else(|| wrong("is cut short"))?;
+        let announcement = Announcement::read(said)?;
+        // The secret is every member's, and was that of those who are out.
+        let node = &announcement.record.node_id;
+        if !node.verify(&signed_bytes(instance, said), signature) {
+            return Err(wrong("was not signed by the node that it speaks of"));
+        }
+        Ok(announcement)
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&(*self.seal).into())
     }
+}
+
+/// What a node signs: an announcement under one name.
+fn signed_bytes(instance: &str, said: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("meshd lan announcement v1\0{instance}\0").into_bytes();
+    bytes.extend_from_slice(said);
+    bytes
 }
 
 impl std::fmt::Debug for LanKey {
@@ -222,17 +244,12 @@ impl Announcement {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::SigningKey;
-
     use super::*;
     use crate::trust::{Binding, Issuer, Roles, Root, Span, default_mac};
 
     fn announcement(with_certificate: bool) -> Announcement {
         let network = "my-network".parse().unwrap();
-        let (creator, key) = (
-            SigningKey::from_bytes(&[1; 32]),
-            SigningKey::from_bytes(&[3; 32]),
-        );
+        let (creator, key) = (SigningKey::from_bytes(&[1; 32]), signer());
         let wireguard_key = WireGuardKey::from_bytes([4; 32]);
         let root = Root {
             network: "my-network".parse().unwrap(),
@@ -263,6 +280,21 @@ mod tests {
         }
     }
 
+    /// Whose record [`announcement`] has.
+    fn signer() -> SigningKey {
+        SigningKey::from_bytes(&[3; 32])
+    }
+
+    #[test]
+    fn whoever_has_the_secret_cannot_speak_for_another() {
+        let mut said = announcement(true);
+        said.count = u32::MAX;
+        let other = SigningKey::from_bytes(&[5; 32]);
+        let sealed = key(1).seal("abc", &said, (&other, [9; 24])).unwrap();
+        let error = key(1).open("abc", &sealed).unwrap_err().to_string();
+        assert!(error.contains("not signed"), "{error}");
+    }
+
     fn key(byte: u8) -> LanKey {
         LanKey::of(&NetworkPsk::from_bytes([byte; 32]))
     }
@@ -271,7 +303,7 @@ mod tests {
     fn an_announcement_survives_and_its_record_still_verifies() {
         for with_certificate in [true, false] {
             let said = announcement(with_certificate);
-            let sealed = key(1).seal("abc", &said, [9; 24]).unwrap();
+            let sealed = key(1).seal("abc", &said, (&signer(), [9; 24])).unwrap();
             let heard = key(1).open("abc", &sealed).unwrap();
             assert_eq!(heard, said);
             assert_eq!(heard.record.verify(&"my-network".parse().unwrap()), Ok(()));
@@ -280,7 +312,9 @@ mod tests {
 
     #[test]
     fn only_members_open_it_and_only_under_its_name() {
-        let sealed = key(1).seal("abc", &announcement(true), [9; 24]).unwrap();
+        let sealed = key(1)
+            .seal("abc", &announcement(true), (&signer(), [9; 24]))
+            .unwrap();
         assert!(key(2).open("abc", &sealed).is_err(), "another network");
         assert!(key(1).open("abd", &sealed).is_err(), "another instance");
         for at in 0..sealed.len() {
@@ -295,7 +329,7 @@ mod tests {
     #[test]
     fn nothing_that_is_sealed_can_be_seen() {
         let said = announcement(true);
-        let sealed = key(1).seal("abc", &said, [9; 24]).unwrap();
+        let sealed = key(1).seal("abc", &said, (&signer(), [9; 24])).unwrap();
         let shows = |secret: &[u8]| sealed.windows(secret.len()).any(|bytes| bytes == secret);
         assert!(!shows(b"alice") && !shows(b"my-network"));
         assert!(!shows(said.record.node_id.as_bytes()));

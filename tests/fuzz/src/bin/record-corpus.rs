@@ -202,7 +202,9 @@ fn on_the_lan(root: &Root, name: &str, certificate: &Certificate) -> io::Result<
     write("lan_announcement", "cut", &plain[..60])?;
     let instance = key.instance(&announcement.record.node_id, 20_000);
     let service = Service {
-        sealed: key.seal(&instance, &announcement, [9; 24]).map_err(wrong)?,
+        sealed: key
+            .seal(&instance, &announcement, (&signer, [9; 24]))
+            .map_err(wrong)?,
         instance: instance.clone(),
         port: 7081,
         addresses: announcement.addresses,
