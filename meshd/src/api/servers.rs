@@ -64,7 +64,7 @@ pub(super) async fn replace(
     Ok(Json(ServersAnswer {
         servers: status::relisted(&known, &wanted),
         note: configured.then(|| {
-            "the configuration or the command line of meshd up names servers, and wins at the next start: change it there too"
+            "meshd up was started with servers named by its command line or its configuration file: started so again, it uses those"
                 .to_owned()
         }),
     }))

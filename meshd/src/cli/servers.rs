@@ -18,7 +18,6 @@ use crate::{
 const PATH: &str = "/api/v1/servers";
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ServersArguments {
     /// Print JSON
     #[arg(long)]

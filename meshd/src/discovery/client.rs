@@ -10,7 +10,6 @@ use mesh_wire::{
     letter::Content,
     peer_info::{Directory, PeerInfo},
     signal::Signal,
-    trust::Revocation,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -22,7 +21,7 @@ use url::Url;
 use super::{
     connection::{Errand, News, ServerId},
     directory::Believed,
-    hearsay::{Hearsay, Passed, tell_everybody},
+    hearsay::{Hearsay, Passed},
     post::UnderWay,
     servers::{Described, Servers},
 };
@@ -179,7 +178,8 @@ impl DiscoveryClient {
             self.show_directory(command).await?;
             self.renew();
         }
-        self.spread(server, &message, changed);
+        self.spread_news(Some(server));
+        self.complete(server, &message);
         if let ServerMessage::Snapshot {
             complete: false, ..
         } = message
@@ -200,17 +200,8 @@ impl DiscoveryClient {
         }
     }
 
-    /// Sees that both the members and the servers know what was revoked.
-    fn spread(&self, server: ServerId, message: &ServerMessage, is_news: bool) {
-        if let ServerMessage::Revoked { revocation, .. } = message
-            && is_news
-            && let Ok(revocation) = Revocation::from_text(revocation)
-        {
-            // The server may have told us alone, and who signed it may not reach the others.
-            tell_everybody(self.outlets.commands.clone(), &revocation);
-            let errand = || Errand::Revocation(revocation.clone());
-            self.servers.ask_all(errand, |other| other != server);
-        }
+    /// Tells a server the revocations that its list lacks.
+    fn complete(&self, server: ServerId, message: &ServerMessage) {
         if let ServerMessage::Snapshot { revocations, .. } = message {
             // It was not there when we heard of them, or has lost them.
             for unheard in self.believed.revocations().missing_in(revocations) {

@@ -231,10 +231,11 @@ impl Connection {
                 let network = self.ourselves.membership.network().id;
                 let mut conversation = self.rest.converse().await?;
                 match conversation.revoke(&network, &revocation).await {
-                    Err(ServerError::Refused(problem)) => {
-                        tracing::warn!(%server, %problem, "the server does not take a revocation");
+                    Err(error) if error.is_final() => {
+                        tracing::warn!(%server, %error, "the server does not take a revocation");
                         Ok(())
                     }
+                    // With the next connection it is offered again.
                     answer => answer,
                 }
             }
@@ -247,8 +248,8 @@ impl Connection {
                         tracing::info!(%server, "got a new certificate");
                         self.tell(News::Registered(Box::new(own))).await
                     }
-                    Err(ServerError::Refused(problem)) => {
-                        tracing::warn!(%server, %problem, "the server does not take a new certificate");
+                    Err(error) if error.is_final() => {
+                        tracing::warn!(%server, %error, "the server does not take a new certificate");
                         Ok(())
                     }
                     Err(error) => Err(error),

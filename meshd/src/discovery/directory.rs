@@ -8,7 +8,7 @@ use mesh_wire::{
     NodeId,
     discovery::ServerMessage,
     peer_info::{Directory, PeerInfo},
-    trust::Revocation,
+    trust::{Certificate, Issuer, Revocation},
 };
 
 mod listed;
@@ -107,8 +107,14 @@ impl Believed {
                 if self.presence.is_listed(node_id) {
                     return self.refresh();
                 }
-                let members = (&mut self.directory, &mut self.unlisted);
-                remove(members, |peer| peer.record.node_id == *node_id)
+                if self.scope.root.is_none() {
+                    // Who is a member is the server's to say.
+                    let members = (&mut self.directory, &mut self.unlisted);
+                    return remove(members, |peer| peer.record.node_id == *node_id);
+                }
+                let before = self.directory.clone();
+                self.note_listed(now);
+                self.directory != before
             }
             ServerMessage::Revoked {
                 revision,
@@ -136,6 +142,11 @@ impl Believed {
             self.drop_the_revoked();
         }
         news
+    }
+
+    /// The newest of the revocations that were learnt since this was asked last, `most` of them.
+    pub fn take_news(&mut self, most: usize) -> Vec<Revocation> {
+        self.revoked.take_news(most)
     }
 
     /// The revocations that are known.
@@ -288,7 +299,8 @@ impl Believed {
         let node = peer.record.node_id;
         let others = self.directory.peers.iter().filter(|known| {
             let other = known.record.node_id;
-            other != node && !self.unlisted.contains_key(&other)
+            let is_left = self.unlisted.contains_key(&other) && self.may_follow(peer);
+            other != node && !is_left
         });
         let claims = |known: &PeerInfo| {
             known.record.wireguard_key == peer.record.wireguard_key || shares_address(known, peer)
@@ -297,6 +309,14 @@ impl Believed {
             && !self.revoked.has(&peer.record)
             && certificate_end(peer) >= self.latest(now)
             && !others.into_iter().any(claims)
+    }
+
+    /// Whether this member may have what belongs to one that is not listed any more. Not by a link: its holder signs for
+    /// whatever it likes, and a server that leaves somebody out may be in league with it.
+    fn may_follow(&self, peer: &PeerInfo) -> bool {
+        let certificate = peer.record.stated_certificate();
+        let is_by_link = |certificate: Certificate| matches!(certificate.issuer, Issuer::Invite(_));
+        !certificate.is_some_and(is_by_link)
     }
 
     /// Forgets members that the server has ceased to list, and whose key or address is now this one's.

@@ -42,7 +42,7 @@ pub enum Hearsay {
     Seen(Box<PeerRecord>),
 }
 
-/// The newest revocations that a member we meet is told of.
+/// The newest revocations that a member we meet is told of, or that are passed on of a list.
 const TOLD_AT_ONCE: usize = 64;
 
 /// Over how many members a letter goes at most.
@@ -58,7 +58,6 @@ const AGAIN: [Duration; 3] = [
 impl DiscoveryClient {
     /// Takes something in.
     pub(super) async fn hear(&mut self, hearsay: Hearsay) -> Result<(), Ended> {
-        let is_ours = matches!(hearsay, Hearsay::Signed(_));
         let revocation = match hearsay {
             Hearsay::Met(node) => {
                 return self.tell_all_to(node).await;
@@ -87,13 +86,18 @@ impl DiscoveryClient {
         }
         tracing::info!(key = %revocation.key.short(), "a key is revoked");
         self.show_all().await?;
-        tell_everybody(self.outlets.commands.clone(), &revocation);
-        // What others signed, they tell the servers.
-        if is_ours {
-            let errand = || Errand::Revocation(revocation.clone());
-            self.servers.ask_all(errand, |_| true);
-        }
+        self.spread_news(None);
         Ok(())
+    }
+
+    /// Tells members and servers of revocations that we have just learnt, wherever from: the servers know nothing of each
+    /// other, and who told us may reach neither the others nor our neighbours.
+    pub(super) fn spread_news(&mut self, from: Option<ServerId>) {
+        for revocation in self.believed.take_news(TOLD_AT_ONCE) {
+            tell_everybody(self.outlets.commands.clone(), &revocation);
+            let errand = || Errand::Revocation(revocation.clone());
+            self.servers.ask_all(errand, |other| Some(other) != from);
+        }
     }
 
     /// Asks who has an address, where not all members are listed. Whoever has it is told of like a new member.
@@ -110,7 +114,10 @@ impl DiscoveryClient {
     pub(super) fn follow_known(&self, server: ServerId) {
         let known = self.believed.directory().peers.iter();
         let known: Vec<NodeId> = known.map(|peer| peer.record.node_id).collect();
-        for nodes in known.chunks(MAX_FOLLOW).take(MAX_FOLLOWED / MAX_FOLLOW) {
+        for nodes in known
+            .chunks(MAX_FOLLOW)
+            .take(MAX_FOLLOWED.div_ceil(MAX_FOLLOW))
+        {
             let errand = || Errand::Follow {
                 nodes: nodes.to_vec(),
                 addresses: Vec::new(),
@@ -243,7 +250,7 @@ impl Passed {
 }
 
 /// Tells all with whom a session stands, now and some times more.
-pub(super) fn tell_everybody(commands: Commands, revocation: &Revocation) {
+fn tell_everybody(commands: Commands, revocation: &Revocation) {
     let message = Gossip::Revocation(revocation.clone()).to_bytes();
     tokio::spawn(async move {
         for pause in std::iter::once(Duration::ZERO).chain(AGAIN) {

@@ -17,17 +17,30 @@ pub struct UnderWay {
     signal: Signal,
     /// The servers that were asked to carry it, the last one last.
     tried: Vec<ServerId>,
+    /// The one that was asked to carry the letter before: it comes last.
+    late: Option<ServerId>,
 }
 
 impl DiscoveryClient {
     /// Sends a signal; what becomes of an older one to the same member does not matter any more.
     pub(super) async fn post(&mut self, to: NodeId, signal: Signal) -> Result<(), Ended> {
+        // A server that has taken the last letter and brought nothing about is not the first to be asked for the next one.
+        let last = self.under_way.iter().find(|other| other.to == to);
+        let last = last.and_then(|letter| letter.tried.last().copied());
         self.under_way.retain(|other| other.to != to);
         if self.under_way.len() >= MAX_UNDER_WAY {
             self.under_way.remove(0);
         }
+        let is_online = |server| self.believed.is_online_at(server, &to);
+        let late = last.filter(|last| self.servers.any_other(*last, is_online));
         let tried = Vec::new();
-        self.forward(UnderWay { to, signal, tried }).await
+        let letter = UnderWay {
+            to,
+            signal,
+            tried,
+            late,
+        };
+        self.forward(letter).await
     }
 
     /// A server could not deliver the last letter for this member.
@@ -50,8 +63,19 @@ impl DiscoveryClient {
     /// Hands it to the next server; after the last one to members, if somebody may be where we are not.
     async fn forward(&mut self, mut letter: UnderWay) -> Result<(), Ended> {
         let to = letter.to;
-        let content = Content::Signal(letter.signal.clone());
-        match self.hand_over(&to, content, &letter.tried) {
+        let signal = letter.signal.clone();
+        let content = || Content::Signal(signal.clone());
+        let late = letter.late.take();
+        let but_late: Vec<ServerId> = letter.tried.iter().copied().chain(late).collect();
+        let posted = match self.hand_over(&to, content(), &but_late) {
+            Posted::Nowhere if late.is_some() => self.hand_over(&to, content(), &letter.tried),
+            Posted::By(server) => {
+                letter.late = late;
+                Posted::By(server)
+            }
+            nowhere @ (Posted::Nowhere | Posted::Unknown) => nowhere,
+        };
+        match posted {
             Posted::Unknown => Ok(()),
             Posted::By(server) => {
                 letter.tried.push(server);

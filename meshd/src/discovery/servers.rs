@@ -192,6 +192,12 @@ impl Servers {
         }
     }
 
+    /// Whether a connected server other than this one says so.
+    pub fn any_other(&self, server: ServerId, says: impl Fn(ServerId) -> bool) -> bool {
+        let mut others = self.list.iter().filter(|other| other.id != server);
+        others.any(|other| other.connected.is_some() && says(other.id))
+    }
+
     /// Waits until all have said goodbye.
     pub async fn ended(self) {
         self.tasks.close();

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use mesh_wire::{discovery::MAX_WHOLE_LIST, peer_info::Directory};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use url::Url;
 
 use super::{Established, Membership};
@@ -25,6 +28,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A server that has not answered by then gets company by the next one.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one may take to register us while another one waits, and at most.
+const HURRY: Duration = Duration::from_secs(3);
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(60);
 
 impl Membership {
     /// Sees to it that the network exists and that we have an address in it. Tries one server after the other until it
@@ -74,10 +81,9 @@ impl Membership {
                 () = sleep(PATIENCE), if waiting.len() > 0 => continue,
                 else => break,
             };
-            let answer = match reached {
-                Ok(conversation) => self.attempt(rest, conversation, interface).await,
-                Err(error) => Ok(Err(error)),
-            };
+            let is_alone = waiting.len() == 0 && reaching.is_empty();
+            let at = (rest, interface);
+            let answer = self.attempt_within(at, reached, is_alone).await;
             let (problem, is_final) = match answer {
                 Ok(Ok(established)) => return Ok(Some(established)),
                 Ok(Err(error)) => {
@@ -116,6 +122,28 @@ impl Membership {
         } else {
             Ok(())
         }
+    }
+
+    /// As [`Self::attempt`], and not longer than one may take: less while another server waits.
+    async fn attempt_within(
+        &self,
+        (rest, interface): (&Rest, &str),
+        reached: Result<Conversation<'_>, ServerError>,
+        is_alone: bool,
+    ) -> Result<Result<Established, ServerError>, Problem> {
+        let conversation = match reached {
+            Ok(conversation) => conversation,
+            Err(error) => return Ok(Err(error)),
+        };
+        let limit = match is_alone {
+            true => LONGEST_ATTEMPT,
+            false => HURRY,
+        };
+        let attempt = timeout(limit, self.attempt(rest, conversation, interface));
+        attempt.await.unwrap_or_else(|_| {
+            let why = format!("nothing came of it within {} s", limit.as_secs());
+            Ok(Err(ServerError::Unreachable(why)))
+        })
     }
 
     /// The outer error is ours and final, the inner one the server's. Nothing is registered before it is certain that

@@ -16,6 +16,8 @@ const MAX_KNOWN: usize = 1_000;
 pub struct Revoked {
     root: Option<Root>,
     known: BTreeMap<NodeId, Revocation>,
+    /// The keys of those that nobody was told of yet.
+    news: Vec<NodeId>,
 }
 
 impl Revoked {
@@ -24,10 +26,12 @@ impl Revoked {
         let mut revoked = Self {
             root,
             known: BTreeMap::new(),
+            news: Vec::new(),
         };
         for text in cached {
             revoked.learn_text(text);
         }
+        revoked.news.clear();
         revoked
     }
 
@@ -46,12 +50,24 @@ impl Revoked {
             return false;
         }
         self.known.insert(revocation.key, revocation.clone());
+        self.news.push(revocation.key);
         true
     }
 
     /// As [`Self::learn`], from its text form.
     pub fn learn_text(&mut self, text: &str) -> bool {
         Revocation::from_text(text).is_ok_and(|revocation| self.learn(&revocation))
+    }
+
+    /// The newest of those that were learnt since this was asked last, `most` of them, in the order in which they were signed.
+    pub fn take_news(&mut self, most: usize) -> Vec<Revocation> {
+        let news = std::mem::take(&mut self.news);
+        let mut news: Vec<Revocation> = news
+            .iter()
+            .filter_map(|key| self.known.get(key).cloned())
+            .collect();
+        news.sort_by_key(|revocation| revocation.at);
+        news.split_off(news.len().saturating_sub(most))
     }
 
     /// Whether one of these keys is out.

@@ -26,6 +26,14 @@ fn public(lab: &Lab, names: [&str; 2]) -> [Host; 2] {
     names.map(|name| lab.internet().public_host(name).unwrap())
 }
 
+/// Two of them, each with a discovery server.
+fn two_servers(name: &str) -> (Lab, [Host; 2], [Discovery; 2]) {
+    let lab = Lab::new(name).unwrap();
+    let hosts = public(&lab, ["one", "two"]);
+    let servers = hosts.each_ref().map(|host| Discovery::start(host).unwrap());
+    (lab, hosts, servers)
+}
+
 /// A machine behind a router of its own.
 fn machine(lab: &Lab, name: &str) -> Host {
     let home = lab
@@ -128,12 +136,7 @@ fn write(path: &Path, text: &str) -> String {
 
 #[test]
 fn with_the_first_server_dead_all_meet_on_the_second_and_the_first_is_used_again_when_it_is_back() {
-    let lab = Lab::new("second").unwrap();
-    let [one, two] = public(&lab, ["one", "two"]);
-    let (first, second) = (
-        Discovery::start(&one).unwrap(),
-        Discovery::start(&two).unwrap(),
-    );
+    let (lab, [one, two], [first, second]) = two_servers("second");
     let both = ["--server", &first.url(), "--server", &second.url()];
     let alice = up(&machine(&lab, "a"), &both, "alice");
     let link = alice.join_link().unwrap();
@@ -200,12 +203,7 @@ fn a_first_server_that_never_answers_delays_a_start_by_a_second_or_two() {
 
 #[test]
 fn who_reaches_only_the_second_server_is_found_by_all() {
-    let lab = Lab::new("halves").unwrap();
-    let [one, two] = public(&lab, ["one", "two"]);
-    let (first, second) = (
-        Discovery::start(&one).unwrap(),
-        Discovery::start(&two).unwrap(),
-    );
+    let (lab, [one, two], [first, second]) = two_servers("halves");
     let both = ["--server", &first.url(), "--server", &second.url()];
     let alice = up(&machine(&lab, "a"), &both, "alice");
     let link = alice.join_link().unwrap();
@@ -225,12 +223,7 @@ fn who_reaches_only_the_second_server_is_found_by_all() {
 
 #[test]
 fn the_list_is_changed_while_a_ping_goes_on_and_survives_a_restart() {
-    let lab = Lab::new("live").unwrap();
-    let [one, two] = public(&lab, ["one", "two"]);
-    let (first, second) = (
-        Discovery::start(&one).unwrap(),
-        Discovery::start(&two).unwrap(),
-    );
+    let (lab, [one, two], [first, second]) = two_servers("live");
     let a = machine(&lab, "a");
     let alice = up(&a, &["--server", &first.url()], "alice");
     let link = alice.join_link().unwrap();
@@ -307,12 +300,7 @@ fn a_wrong_list_is_refused_and_changes_nothing() {
 
 #[test]
 fn an_empty_server_loses_nobody_and_only_the_creator_can_fill_it() {
-    let lab = Lab::new("empty").unwrap();
-    let [one, two] = public(&lab, ["one", "two"]);
-    let (first, second) = (
-        Discovery::start(&one).unwrap(),
-        Discovery::start(&two).unwrap(),
-    );
+    let (lab, [one, two], [first, second]) = two_servers("empty");
     let alice = up(&machine(&lab, "a"), &["--server", &first.url()], "alice");
     let link = alice.join_link().unwrap();
     let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
@@ -366,7 +354,7 @@ fn without_a_key_addresses_are_the_same_on_both_servers_and_the_file_wins_at_a_s
     assert_eq!(bob.status().unwrap()["health"], json!([]));
 
     let shown = alice.ask(&["servers", "rm", &one_url]).unwrap();
-    assert!(shown.contains("wins at the next start"), "{shown}");
+    assert!(shown.contains("started so again, it uses those"), "{shown}");
     wait_until("one is left", ECHO, || servers(&alice).len() == 1);
     alice.ask(&["down"]).unwrap();
     let alice = Daemon::up(&a, &["--config", &file]).unwrap();
@@ -404,12 +392,7 @@ fn a_network_whose_server_is_inside_a_daemon_gets_a_second_one_beside_it() {
 
 #[test]
 fn who_is_revoked_while_a_server_is_away_is_not_let_in_there_later() {
-    let lab = Lab::new("revoked").unwrap();
-    let [one, two] = public(&lab, ["one", "two"]);
-    let (first, second) = (
-        Discovery::start(&one).unwrap(),
-        Discovery::start(&two).unwrap(),
-    );
+    let (lab, [one, two], [first, second]) = two_servers("revoked");
     let both = ["--server", &first.url(), "--server", &second.url()];
     let alice = up(&machine(&lab, "a"), &both, "alice");
     let link = alice.join_link().unwrap();
@@ -423,16 +406,57 @@ fn who_is_revoked_while_a_server_is_away_is_not_let_in_there_later() {
     let _second = second.restart().unwrap();
     wait_connected(&[&alice], &[&two]);
     first.process.kill().unwrap();
-    let bob = Daemon::launch(&b, &[]).unwrap();
-    wait_until(
-        "the second one refuses him",
-        Duration::from_secs(20),
-        || {
-            let output = bob.cli(&["status"]).unwrap();
-            output.stdout.contains(&url(&two)) && output.stdout.contains("revoked")
-        },
-    );
-    assert!(!is_connected(&bob, &two));
+    refused_by(&b, &two);
+}
+
+#[test]
+fn what_one_server_is_told_of_a_revocation_reaches_the_other_through_a_member() {
+    let (lab, [one, two], [first, second]) = two_servers("passed");
+    let both = ["--server", &first.url(), "--server", &second.url()];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    let link = alice.join_link().unwrap();
+    let b = machine(&lab, "b");
+    let bob = up(&b, &["--join", &link], "bob");
+    let carol = up(&machine(&lab, "c"), &["--join", &link], "carol");
+    wait_connected(&[&alice, &bob, &carol], &[&one, &two]);
+    alice.ask(&["servers", "rm", &second.url()]).unwrap();
+    wait_lost(&[&alice], &two);
+    bob.kill().unwrap();
+    alice.ask(&["revoke", "bob"]).unwrap();
+    wait_until("carol hears of it", ECHO, || {
+        let status = carol.status().unwrap();
+        let peers = status["peers"].as_array().unwrap();
+        !peers.iter().any(|peer| peer["name"] == "bob")
+    });
+    first.process.kill().unwrap();
+    refused_by(&b, &two);
+}
+
+/// The daemon of this machine starts, and this server does not let it in.
+fn refused_by(host: &Host, server: &Host) {
+    let daemon = Daemon::launch(host, &[]).unwrap();
+    wait_until("it is refused", Duration::from_secs(20), || {
+        let output = daemon.cli(&["status"]).unwrap();
+        output.stdout.contains(&url(server)) && output.stdout.contains("revoked")
+    });
+    assert!(!is_connected(&daemon, server));
+}
+
+#[test]
+fn a_first_server_that_takes_a_connection_and_says_nothing_is_not_waited_for() {
+    let lab = Lab::new("silent").unwrap();
+    let [one, two] = public(&lab, ["one", "two"]);
+    let second = Discovery::start(&two).unwrap();
+    let listen = "import socket, time\ns = socket.create_server(('', 7080))\nprint('listens', flush=True)\ntime.sleep(600)";
+    let silent = one.spawn("python3", ["-c", listen]).unwrap();
+    silent.wait_for_line("listens", ECHO).unwrap();
+    let start = Instant::now();
+    let both = ["--server", &url(&one), "--server", &second.url()];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    // One request takes ten seconds to be given up.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    wait_connected(&[&alice], &[&two]);
 }
 
 #[test]

@@ -84,3 +84,6 @@ impl Believed {
         newest.map_or(now, |newest| now.min(newest.saturating_add(AHEAD)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ fn believed() -> Believed {
     Believed::new(scope(), Directory::default(), NOW)
 }
 
-fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
+pub(super) fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
     ServerMessage::Snapshot {
         complete: true,
         revision: 1,

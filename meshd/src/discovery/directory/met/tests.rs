@@ -1,14 +1,13 @@
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
     NodeId, WireGuardKey,
-    discovery::ServerMessage,
     peer_info::Directory,
     trust::{Invite, InviteTerms, Revocation, Roles, Span},
 };
 
 use super::*;
 use crate::discovery::{
-    directory::KEPT,
+    directory::{KEPT, tests::snapshot},
     scope::tests::{certified, keyed, peer, root, scope},
 };
 
@@ -25,15 +24,6 @@ fn member(number: u8) -> PeerInfo {
             until: NOW + 1000,
         }
     })
-}
-
-fn snapshot(peers: Vec<PeerInfo>) -> ServerMessage {
-    ServerMessage::Snapshot {
-        complete: true,
-        revision: 1,
-        peers,
-        revocations: Vec::new(),
-    }
 }
 
 #[test]
