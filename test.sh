@@ -38,7 +38,7 @@ main() {
   step "tests" cargo test --release --workspace --exclude netlab --no-fail-fast
   if [ "$mode" = all ]; then
     step "discovery server on PostgreSQL" \
-      env KILL_ROUNDS=100 scripts/with-postgres.sh cargo test --release --package discovery-server --test server --no-fail-fast
+      env KILL_ROUNDS=100 scripts/with-postgres.sh cargo test --release --workspace --exclude netlab --test server --no-fail-fast
     step "network laboratory" netlab
     step "other systems" scripts/cross-check.sh
   fi

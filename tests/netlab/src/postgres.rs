@@ -13,7 +13,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Postgres {
     pub process: Process,
-    url: String,
+    database: String,
 }
 
 impl Postgres {
@@ -33,12 +33,12 @@ impl Postgres {
         let url = line.strip_prefix("at ").context("no URL in the line")?;
         Ok(Self {
             process,
-            url: url.to_owned(),
+            database: format!("{url}/postgres"),
         })
     }
 
     /// The URL of a database that is there from the start.
-    pub fn database(&self) -> String {
-        format!("{}/postgres", self.url)
+    pub fn database(&self) -> &str {
+        &self.database
     }
 }

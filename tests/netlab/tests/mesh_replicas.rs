@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(10);
 struct Scene {
     server: Host,
     replicas: [Discovery; 2],
-    _postgres: Postgres,
+    postgres: Postgres,
     lab: Lab,
 }
 
@@ -22,11 +22,11 @@ impl Scene {
         let server = lab.internet().public_host("server").unwrap();
         let postgres = Postgres::start(&server).unwrap();
         let replica =
-            |number| Discovery::start_replica(&server, number, &postgres.database()).unwrap();
+            |number| Discovery::start_replica(&server, number, postgres.database()).unwrap();
         Self {
             replicas: [replica(0), replica(1)],
             server,
-            _postgres: postgres,
+            postgres,
             lab,
         }
     }
@@ -109,6 +109,11 @@ fn members_at_two_servers_of_one_database_meet() {
     })
     .unwrap();
     assert_eq!((scene.members(0), scene.members(1)), (1, 1));
+    // Nothing says any more that he is connected anywhere.
+    let count = "SELECT count(*) FROM presence";
+    let psql = ["-Atc", count, scene.postgres.database()];
+    let count = scene.server.run("psql", psql).unwrap().stdout;
+    assert_eq!(count.trim(), "1");
 }
 
 #[test]
