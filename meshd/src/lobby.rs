@@ -56,6 +56,7 @@ impl Meeting {
             network: self.network,
             described: self.described,
             own: self.own,
+            health: self.health,
             commands,
         };
         (outlets, self.control)

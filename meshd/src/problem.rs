@@ -25,10 +25,10 @@ pub use self::{
         port_in_use, socket_path_too_long,
     },
     network::{
-        LAN_DISCOVERY_OFF, address_changed, already_joined, cidr_fixed, daemon_not_running,
-        join_link_invalid, lan_discovery_off, network_exists, network_key_differs, not_joined,
-        peer_not_found, server_embedded, server_embedded_first, server_implausible, server_refused,
-        server_unreachable,
+        LAN_DISCOVERY_OFF, LISTS_DIFFER, address_changed, already_joined, cidr_fixed,
+        daemon_not_running, join_link_invalid, lan_discovery_off, lists_differ, network_exists,
+        network_key_differs, not_joined, peer_not_found, server_embedded, server_embedded_first,
+        server_implausible, server_refused, server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
@@ -110,6 +110,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         LAN_DISCOVERY_OFF,
         "multicast DNS cannot be used on any interface",
+    ),
+    (
+        LISTS_DIFFER,
+        "another member hears of other members than this node",
     ),
     ("daemon-not-running", "a command found no daemon to talk to"),
     (

@@ -13,7 +13,7 @@ use mesh_wire::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -24,11 +24,13 @@ use super::{
     hearsay::{Hearsay, Passed},
     post::UnderWay,
     servers::{Described, Servers},
+    views::{LOOK, Views},
 };
 use crate::{
     dataplane::{Commands, Ended},
     feed::Roster,
     membership::Membership,
+    problem::Problem,
     trust::{correspondence::Correspondence, unix_time},
 };
 
@@ -52,6 +54,8 @@ pub struct DiscoveryClient {
     pub reached: watch::Receiver<Arc<NodeStatus>>,
     /// Letters of others that were passed on.
     pub passed: Passed,
+    /// Whom others hear of.
+    pub views: Views,
     /// Letters of ours whose fate is not known.
     pub under_way: Vec<UnderWay>,
     /// Where it is published.
@@ -69,6 +73,8 @@ pub struct Outlets {
     pub described: watch::Sender<Described>,
     /// Ourselves, as a server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
+    /// What is wrong.
+    pub health: watch::Sender<Vec<Problem>>,
     /// To the data plane: the members, then their signals, in this order.
     pub commands: Commands,
 }
@@ -98,12 +104,15 @@ impl DiscoveryClient {
     /// Runs until `shutdown`, or until the data plane has ended.
     pub async fn run(mut self, mut inlets: Inlets, shutdown: CancellationToken) {
         self.wanted.mark_changed();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 (server, news) = self.servers.next() => self.on_news(server, news).await,
                 Some((to, signal)) = inlets.signals.recv() => self.post(to, signal).await,
                 Some(hearsay) = inlets.hearsay.recv() => self.hear(hearsay).await,
                 Ok(()) = self.wanted.changed() => self.follow(&shutdown).await,
+                _ = look.tick() => self.compare_lists().await,
                 () = shutdown.cancelled() => break,
             };
             if done.is_err() {

@@ -75,6 +75,9 @@ impl DiscoveryClient {
                 Ok(Gossip::Letter(letter)) => {
                     return self.on_forwarded(letter).await;
                 }
+                Ok(Gossip::List(list)) => {
+                    return self.on_list(from, list).await;
+                }
                 Err(error) => {
                     tracing::debug!(peer = %from.short(), %error, "refused gossip");
                     return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! [`dial`] reaches one, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
 //! [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
-//! [`hearsay`] what we learn otherwise, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
+//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
 
 pub mod client;
 pub mod connection;
@@ -16,6 +16,7 @@ pub mod renewal;
 pub mod rest;
 pub mod scope;
 pub mod servers;
+pub mod views;
 
 /// Characters of a server's sentence that are kept.
 const MAX_WORDS: usize = 400;

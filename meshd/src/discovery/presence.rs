@@ -97,6 +97,11 @@ impl Presence {
         self.lists.is_empty()
     }
 
+    /// Whether all lists are whole, and of servers that would tell us of changes.
+    pub fn is_whole(&self) -> bool {
+        !self.is_empty() && self.lists.values().all(|list| list.live && !list.partial)
+    }
+
     /// Whether only one server has given a list.
     pub fn is_of_one(&self) -> bool {
         self.lists.len() == 1

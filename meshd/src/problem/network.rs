@@ -175,6 +175,23 @@ pub fn lan_discovery_off(error: &dyn fmt::Display) -> Problem {
     )
 }
 
+/// The code of [`lists_differ`].
+pub const LISTS_DIFFER: &str = "lists-differ";
+
+/// A member hears of other members than we do, and has for a while. `members` are how many are in our list and in its.
+pub fn lists_differ(name: &str, (ours, theirs): (u16, u16)) -> Problem {
+    let what = format!("{name} hears of other members than this machine");
+    let detail = match ours == theirs {
+        true => format!(
+            "both lists have {ours} members, with different ones or different records of them"
+        ),
+        false => format!("{ours} members are listed here, {theirs} there"),
+    };
+    Problem::new(0, LISTS_DIFFER, what)
+        .detail(format!("{detail}; a discovery server should tell all members the same"))
+        .fix("compare `meshd peers` on both machines; if both have the same servers (meshd status), one of them tells members different things, or is cut off from its database: use another (meshd servers)")
+}
+
 /// A command found no daemon on the state directory's socket.
 pub fn daemon_not_running(state_dir: &Path) -> Problem {
     Problem::new(503, "daemon-not-running", "no meshd runs here")

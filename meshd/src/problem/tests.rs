@@ -42,6 +42,7 @@ fn one_of_each() -> Vec<Problem> {
         network_without_key("limit a join link"),
         role_not_held(&["bridge"]),
         lan_discovery_off(&"address already in use"),
+        lists_differ("bob", (3, 4)),
         daemon_not_running(path),
         peer_not_found("bob"),
         config_unreadable(path, &"no such file"),

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "mesh_evil_server/heartbeat.rs"]
+mod heartbeat;
+
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use netlab::{Capture, Daemon, Discovery, EvilServer, Host, Lab, Nat, Process};
-use nix::sys::signal::Signal;
+use heartbeat::Heartbeat;
+use netlab::{Capture, Daemon, Discovery, EvilServer, Host, Lab, Nat};
 use serde_json::Value;
 
 /// Enough for a reconnection after the longest pause that a test here causes.
@@ -69,31 +72,6 @@ impl Scene {
 
     fn alice(&self) -> &Daemon {
         &self.daemons[0]
-    }
-}
-
-/// A ping that goes on while other things happen.
-struct Heartbeat(Process);
-
-impl Heartbeat {
-    fn start(from: &Daemon, to: &Daemon) -> Self {
-        let ping = ["-n", "-i", "0.1", &to.virtual_ip];
-        Self(from.host().spawn("ping", ping).unwrap())
-    }
-
-    /// Ends it. Nothing may be lost but what was on its way.
-    fn finish(self) {
-        std::thread::sleep(Duration::from_secs(1));
-        self.0.signal(Signal::SIGINT).unwrap();
-        self.0.wait(Duration::from_secs(5)).unwrap();
-        let log = self.0.log();
-        let number = |before: &str| -> u32 {
-            let (text, _) = log.split_once(before).unwrap();
-            let word = text.split([' ', '\n']).next_back().unwrap();
-            word.parse().unwrap()
-        };
-        let [sent, received] = [" packets transmitted", " received"].map(number);
-        assert!(sent > 5 && sent - received <= 1, "{log}");
     }
 }
 
@@ -302,6 +280,52 @@ fn a_server_that_takes_a_revocation_and_tells_nobody_is_too_late() {
     let bob = Daemon::up(bob.host(), &[]).unwrap();
     bob.first_echo(alice, Duration::from_secs(10)).unwrap();
     assert_eq!(members(&bob).len(), 2);
+}
+
+#[test]
+fn members_who_are_told_different_lists_are_shown_it() {
+    let mut scene = Scene::new("split");
+    scene.tell("split");
+    let mut daemons: Vec<&Daemon> = scene.daemons.iter().collect();
+    let id = |daemon: &Daemon| {
+        daemon.status().unwrap()["node_id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    daemons.sort_by_key(|daemon| id(daemon));
+    let [misled, third, hidden] = daemons[..] else {
+        unreachable!()
+    };
+    let differing = |daemon: &Daemon| -> Vec<String> {
+        let health = daemon.status().unwrap()["health"].clone();
+        let health = health.as_array().unwrap().iter();
+        let lists = health.filter(|problem| problem["code"] == "lists-differ");
+        lists
+            .map(|it| format!("{} {}", it["title"], it["detail"]))
+            .collect()
+    };
+    for (daemon, other, detail) in [
+        (misled, third, "2 members are listed here, 3 there"),
+        (third, misled, "3 members are listed here, 2 there"),
+    ] {
+        wait_until("the lists differ", Duration::from_secs(120), || {
+            let shown = differing(daemon);
+            shown
+                .iter()
+                .any(|it| it.contains(&format!("{} hears", other.name)) && it.contains(detail))
+        });
+    }
+    // Nobody accuses two that hear the same.
+    assert!(!differing(third).concat().contains(&hidden.name));
+    // The one that is left out stays a member for everybody, and the blame ends with the lie.
+    misled.first_echo(hidden, Duration::from_secs(5)).unwrap();
+    scene.tell("nothing");
+    for daemon in &scene.daemons {
+        wait_until("all is well", Duration::from_secs(60), || {
+            differing(daemon).is_empty()
+        });
+    }
 }
 
 #[test]

@@ -6,8 +6,10 @@ use crate::{DecodeError, NodeId, carrier::MAX_GOSSIP};
 const KIND: &str = "gossip";
 const REVOCATION: u8 = 1;
 const LETTER: u8 = 2;
+const LIST: u8 = 3;
 /// Kind, hops, sender and receiver.
 const LETTER_HEADER: usize = 2 + 32 + 32;
+const LIST_CONTEXT: &str = "meshd 2026-11 list of members v1";
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,35 @@ pub enum Gossip {
     Revocation(Revocation),
     /// A letter to be passed on while the discovery server is away.
     Letter(Forwarded),
+    /// Whom the sender's servers list.
+    List(ListDigest),
+}
+
+/// A short form of a list of members and their records. Who hears of the same ones has the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListDigest {
+    /// How many members are in it.
+    pub members: u16,
+    /// BLAKE3 over node ids and sequence numbers, in order of node id; its first 16 bytes.
+    pub hash: [u8; 16],
+}
+
+impl ListDigest {
+    /// Of these members and the sequence numbers of their records, in order of node id.
+    pub fn of(members: impl Iterator<Item = (NodeId, u64)>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(LIST_CONTEXT);
+        let mut count = 0_u16;
+        for (node, seq) in members {
+            hasher.update(node.as_bytes()).update(&seq.to_be_bytes());
+            count = count.saturating_add(1);
+        }
+        let mut hash = [0; 16];
+        hasher.finalize_xof().fill(&mut hash);
+        Self {
+            members: count,
+            hash,
+        }
+    }
 }
 
 /// A sealed [`crate::letter::Letter`] on its way through other members.
@@ -52,6 +83,9 @@ impl Gossip {
                     .concat()
                     .into()
             }
+            Self::List(list) => [&[LIST][..], &list.members.to_be_bytes(), &list.hash]
+                .concat()
+                .into(),
         }
     }
 
@@ -73,6 +107,12 @@ impl Gossip {
                     sealed: sealed.into(),
                 }))
             }
+            [LIST, members_high, members_low, hash @ ..] => Ok(Self::List(ListDigest {
+                members: u16::from_be_bytes([*members_high, *members_low]),
+                hash: hash
+                    .try_into()
+                    .map_err(|_| DecodeError::new(KIND, "has a digest of another length"))?,
+            })),
             [] => Err(DecodeError::new(KIND, "is empty")),
             [..] => Err(DecodeError::new(
                 KIND,
@@ -112,6 +152,12 @@ mod tests {
         for cut in 0..LETTER_HEADER {
             assert!(Gossip::read(&bytes[..cut]).is_err(), "{cut}");
         }
+        let (one, other) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let list = ListDigest::of([(one, 5), (other, 6)].into_iter());
+        assert_ne!(list, ListDigest::of([(one, 5), (other, 7)].into_iter()));
+        let bytes = Gossip::List(list).to_bytes();
+        assert_eq!(Gossip::read(&bytes), Ok(Gossip::List(list)));
+        assert!(Gossip::read(&bytes[..18]).is_err() && list.members == 2);
         assert!(Gossip::read(&[]).is_err());
         assert!(Gossip::read(&[9, 9]).is_err());
         const { assert!(MAX_REVOCATION < MAX_GOSSIP) };

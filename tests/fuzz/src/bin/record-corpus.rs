@@ -27,7 +27,7 @@ use mesh_wire::{
     relay::{Path as RelayPath, RelayHeader},
     trust::{
         Binding, Capability, Certificate, Forwarded, Gossip, Invite, InviteTerms, Issuer,
-        Revocation, Roles, Root, Span, default_mac,
+        ListDigest, Revocation, Roles, Root, Span, default_mac,
     },
     wireguard::cookie_reply,
 };
@@ -225,6 +225,8 @@ fn gossip(root: &Root, admin: &Certificate) -> io::Result<()> {
         sealed: [6; 80].into(),
     };
     write("gossip", "letter", &Gossip::Letter(letter).to_bytes())?;
+    let list = ListDigest::of([(NodeId::of(&signer(2)), 150)].into_iter());
+    write("gossip", "list", &Gossip::List(list).to_bytes())?;
     let revoked = (&NodeId::of(&signer(2)), 150);
     for (name, key, admin) in [("network", 1, None), ("admin", 9, Some(admin))] {
         let made = Revocation::sign(root, &signer(key), admin, revoked).map_err(wrong)?;

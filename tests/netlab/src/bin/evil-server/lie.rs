@@ -29,6 +29,8 @@ pub(crate) enum Lie {
     AlterLetters,
     /// Revocations are taken, and told to nobody.
     HideRevocations,
+    /// The member with the least id does not hear of the one with the greatest.
+    Split,
     /// As many members as fit into the longest message, three times, each with a record that it signed.
     Crowd,
     /// One message of 100 MB.
@@ -63,6 +65,7 @@ impl FromStr for Lie {
             "swap-addresses" => Self::SwapAddresses,
             "alter-letters" => Self::AlterLetters,
             "hide-revocations" => Self::HideRevocations,
+            "split" => Self::Split,
             "crowd" => Self::Crowd,
             "long-message" => Self::LongMessage,
             "deep-message" => Self::DeepMessage,
@@ -108,8 +111,8 @@ impl Liar {
         }
     }
 
-    /// What is told in place of a message of the real server.
-    pub(crate) fn about_message(&self, text: &str) -> Vec<String> {
+    /// What `viewer` is told in place of a message of the real server.
+    pub(crate) fn about_message(&self, viewer: &str, text: &str) -> Vec<String> {
         let Ok(mut message) = serde_json::from_str::<Value>(text) else {
             return vec![text.to_owned()];
         };
@@ -117,6 +120,9 @@ impl Liar {
             Some("snapshot") => {
                 self.about_list(&mut message);
                 before_a_list(self.lie)
+            }
+            Some("peer_joined" | "peer_updated") if self.is_hidden(viewer, &message) => {
+                return Vec::new();
             }
             Some("peer_joined" | "peer_updated") => return self.about_change(message),
             Some("revoked" | "peer_left") if self.lie == Lie::HideRevocations => return Vec::new(),
@@ -139,6 +145,30 @@ impl Liar {
             text
         });
         told
+    }
+
+    /// What a member is told once it has said who it is.
+    pub(crate) fn about_hello(&self, viewer: &str) -> Option<String> {
+        let (least, greatest) = self.ends()?;
+        let is_misled = self.lie == Lie::Split && viewer == least;
+        let left = json!({"type": "peer_left", "revision": 1, "node_id": greatest});
+        is_misled.then(|| left.to_string())
+    }
+
+    /// Whether this member shall not hear of that change.
+    fn is_hidden(&self, viewer: &str, message: &Value) -> bool {
+        let Some((least, greatest)) = self.ends().filter(|_| self.lie == Lie::Split) else {
+            return false;
+        };
+        viewer == least && message["peer"]["node_id"] == *greatest
+    }
+
+    /// The members with the least and the greatest id.
+    fn ends(&self) -> Option<(String, String)> {
+        let known = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (least, _) = known.first_key_value()?;
+        let (greatest, _) = known.last_key_value()?;
+        Some((least.clone(), greatest.clone()))
     }
 
     fn about_list(&self, list: &mut Value) {
@@ -218,6 +248,7 @@ fn before_a_list(lie: Lie) -> Vec<String> {
         | Lie::SwapAddresses
         | Lie::AlterLetters
         | Lie::HideRevocations
+        | Lie::Split
         | Lie::DoubleKeys
         | Lie::WrongStun
         | Lie::WrongTime

@@ -146,11 +146,12 @@ impl Evil {
         mut daemon: WebSocket,
         mut real: WebSocketStream<TcpStream>,
     ) -> Result<()> {
+        let mut viewer = String::new();
         loop {
             tokio::select! {
                 said = real.next() => match said.context("the real server hung up")?? {
                     tungstenite::Message::Text(text) => {
-                        for lie in self.liar.about_message(&text) {
+                        for lie in self.liar.about_message(&viewer, &text) {
                             daemon.send(Message::Text(lie.into())).await?;
                         }
                     }
@@ -161,13 +162,31 @@ impl Evil {
                     | tungstenite::Message::Frame(_) => {}
                 },
                 said = daemon.recv() => match said.context("the daemon hung up")?? {
-                    Message::Text(text) => real.send(tungstenite::Message::text(text.as_str())).await?,
+                    Message::Text(text) => {
+                        if let Some(node) = who_says_hello(&text) {
+                            viewer = node;
+                            if let Some(lie) = self.liar.about_hello(&viewer) {
+                                daemon.send(Message::Text(lie.into())).await?;
+                            }
+                        }
+                        real.send(tungstenite::Message::text(text.as_str())).await?;
+                    }
                     Message::Close(_) => return Ok(real.close(None).await?),
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
                 },
             }
         }
     }
+}
+
+/// The node id in a member's first message.
+fn who_says_hello(text: &str) -> Option<String> {
+    let message: Value = serde_json::from_str(text).ok()?;
+    let is_hello = message["type"] == "hello";
+    message["node_id"]
+        .as_str()
+        .filter(|_| is_hello)
+        .map(str::to_owned)
 }
 
 fn copy(from: &HeaderMap, to: &mut HeaderMap) {
