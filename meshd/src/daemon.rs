@@ -325,7 +325,7 @@ fn discovery_client(
         renewed: BTreeMap::new(),
         reached,
         passed: Passed::default(),
-        views: Views::default(),
+        views: Views::new(prepared.settings.connection.heartbeat_interval),
         under_way: Vec::new(),
         membership: prepared.membership,
         roster,

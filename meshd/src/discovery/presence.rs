@@ -1,8 +1,8 @@
 //! Whom does each server list, and whom do they say to be online?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_wire::{NodeId, peer_info::PeerInfo};
+use mesh_wire::{NodeId, peer_info::PeerInfo, trust::ListView};
 
 use super::connection::ServerId;
 
@@ -97,9 +97,16 @@ impl Presence {
         self.lists.is_empty()
     }
 
-    /// Whether all lists are whole, and of servers that would tell us of changes.
-    pub fn is_whole(&self) -> bool {
-        !self.is_empty() && self.lists.values().all(|list| list.live && !list.partial)
+    /// Whom the servers list, as far as they would tell us of changes.
+    pub fn view(&self) -> ListView {
+        if self.is_empty() || self.lists.values().any(|list| !list.live) {
+            return ListView::Unknown;
+        }
+        if self.lists.values().any(|list| list.partial) {
+            return ListView::Part;
+        }
+        let listed = self.lists.values().flat_map(|list| list.members.keys());
+        ListView::whole(listed.collect::<BTreeSet<_>>().into_iter())
     }
 
     /// Whether only one server has given a list.

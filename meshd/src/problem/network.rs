@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, path::Path};
 
-use mesh_wire::{DecodeError, NetworkId};
+use mesh_wire::{DecodeError, NetworkId, trust::ListView};
 
 use super::Problem;
 
@@ -178,18 +178,37 @@ pub fn lan_discovery_off(error: &dyn fmt::Display) -> Problem {
 /// The code of [`lists_differ`].
 pub const LISTS_DIFFER: &str = "lists-differ";
 
-/// A member hears of other members than we do, and has for a while. `members` are how many are in our list and in its.
-pub fn lists_differ(name: &str, (ours, theirs): (u16, u16)) -> Problem {
-    let what = format!("{name} hears of other members than this machine");
-    let detail = match ours == theirs {
-        true => format!(
-            "both lists have {ours} members, with different ones or different records of them"
-        ),
-        false => format!("{ours} members are listed here, {theirs} there"),
+/// How many members are named before the rest is counted.
+const NAMED: usize = 3;
+
+/// These members have been hearing of other members than we do, if there are any.
+pub fn lists_differ(ours: ListView, others: &[(String, ListView)]) -> Option<Problem> {
+    let said = |view: &ListView| match view {
+        ListView::Whole { members, .. } => format!("{members} members"),
+        ListView::Part => "only those that it follows".to_owned(),
+        ListView::Unknown => "nobody".to_owned(),
     };
-    Problem::new(0, LISTS_DIFFER, what)
-        .detail(format!("{detail}; a discovery server should tell all members the same"))
-        .fix("compare `meshd peers` on both machines; if both have the same servers (meshd status), one of them tells members different things, or is cut off from its database: use another (meshd servers)")
+    let named: Vec<&str> = others
+        .iter()
+        .take(NAMED)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let mut names = named.join(", ");
+    if others.len() > NAMED {
+        names.push_str(&format!(" and {} more", others.len() - NAMED));
+    }
+    let (_, first) = others.first()?;
+    let verb = if others.len() == 1 { "hears" } else { "hear" };
+    let what = format!("{names} {verb} of other members than this machine");
+    let detail = format!(
+        "{} is told of {}, this machine of {}",
+        named.first()?,
+        said(first),
+        said(&ours)
+    );
+    Some(Problem::new(0, LISTS_DIFFER, what)
+        .detail(format!("{detail}; if both are the same number, of different ones. A discovery server should tell all the same"))
+        .fix("compare `meshd peers` and the servers in `meshd status` on both machines; with the same servers, one of these tells members different things or is cut off from its database (use another: meshd servers), or the other machine says what is not so"))
 }
 
 /// A command found no daemon on the state directory's socket.

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
-use mesh_wire::DecodeError;
+use mesh_wire::{DecodeError, trust::ListView};
 
 use super::*;
 use crate::config::{Finding, NotBuilt, Place};
@@ -13,6 +13,10 @@ fn one_of_each() -> Vec<Problem> {
     let address: SocketAddr = "0.0.0.0:7081".parse().unwrap();
     let finding = Finding::new(Place::Line(3), "mesh.listen_port", "must be a port");
     let not_built = NotBuilt::new((4, 5), "mesh.turn.servers", "TURN relaying");
+    let list = |members| ListView::Whole {
+        members,
+        hash: [0; 16],
+    };
     vec![
         not_root(),
         no_tun_device(&"no such file"),
@@ -42,7 +46,7 @@ fn one_of_each() -> Vec<Problem> {
         network_without_key("limit a join link"),
         role_not_held(&["bridge"]),
         lan_discovery_off(&"address already in use"),
-        lists_differ("bob", (3, 4)),
+        lists_differ(list(3), &[("bob".to_owned(), list(4))]).unwrap(),
         daemon_not_running(path),
         peer_not_found("bob"),
         config_unreadable(path, &"no such file"),

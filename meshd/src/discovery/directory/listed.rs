@@ -1,8 +1,8 @@
 //! What follows from a server's list?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use mesh_wire::{NodeId, peer_info::PeerInfo, trust::ListDigest};
+use mesh_wire::{NodeId, peer_info::PeerInfo, trust::ListView};
 
 use super::{AHEAD, Believed, Claim, KEPT, certificate_end, remove};
 use crate::discovery::connection::ServerId;
@@ -13,16 +13,9 @@ impl Believed {
         self.presence.is_partial(server)
     }
 
-    /// Whom the servers list, in short; `None` while that is not known for sure, or not of all members.
-    pub fn list_digest(&self) -> Option<ListDigest> {
-        if !self.presence.is_whole() {
-            return None;
-        }
-        let listed = self.directory.peers.iter().map(|peer| &peer.record);
-        let listed = listed.filter(|record| self.presence.is_listed(&record.node_id));
-        let listed: BTreeMap<NodeId, u64> =
-            listed.map(|record| (record.node_id, record.seq)).collect();
-        Some(ListDigest::of(listed.into_iter()))
+    /// Whom the servers list, in short.
+    pub fn list_view(&self) -> ListView {
+        self.presence.view()
     }
 
     /// Takes the list that a server begins with; whether it changed anything.

@@ -7,6 +7,9 @@ const KIND: &str = "gossip";
 const REVOCATION: u8 = 1;
 const LETTER: u8 = 2;
 const LIST: u8 = 3;
+const WHOLE: u8 = 1;
+const PART: u8 = 2;
+const UNKNOWN: u8 = 3;
 /// Kind, hops, sender and receiver.
 const LETTER_HEADER: usize = 2 + 32 + 32;
 const LIST_CONTEXT: &str = "meshd 2026-11 list of members v1";
@@ -19,32 +22,61 @@ pub enum Gossip {
     /// A letter to be passed on while the discovery server is away.
     Letter(Forwarded),
     /// Whom the sender's servers list.
-    List(ListDigest),
+    List(ListView),
 }
 
-/// A short form of a list of members and their records. Who hears of the same ones has the same.
+/// What a member hears of the others, in short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListDigest {
-    /// How many members are in it.
-    pub members: u16,
-    /// BLAKE3 over node ids and sequence numbers, in order of node id; its first 16 bytes.
-    pub hash: [u8; 16],
+pub enum ListView {
+    /// The servers list all members: how many, and the first 16 bytes of BLAKE3 over their node ids in order.
+    Whole {
+        /// How many.
+        members: u16,
+        /// Who.
+        hash: [u8; 16],
+    },
+    /// Some server lists only those whom the sender follows.
+    Part,
+    /// The sender does not reach all of its servers; what it said before counts no more.
+    Unknown,
 }
 
-impl ListDigest {
-    /// Of these members and the sequence numbers of their records, in order of node id.
-    pub fn of(members: impl Iterator<Item = (NodeId, u64)>) -> Self {
+impl ListView {
+    /// A list of these members, which come in order.
+    pub fn whole<'a>(members: impl Iterator<Item = &'a NodeId>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(LIST_CONTEXT);
         let mut count = 0_u16;
-        for (node, seq) in members {
-            hasher.update(node.as_bytes()).update(&seq.to_be_bytes());
+        for node in members {
+            hasher.update(node.as_bytes());
             count = count.saturating_add(1);
         }
         let mut hash = [0; 16];
         hasher.finalize_xof().fill(&mut hash);
-        Self {
+        Self::Whole {
             members: count,
             hash,
+        }
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Whole { members, hash } => [&[WHOLE][..], &members.to_be_bytes(), &hash].concat(),
+            Self::Part => vec![PART],
+            Self::Unknown => vec![UNKNOWN],
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes {
+            [WHOLE, high, low, hash @ ..] => Ok(Self::Whole {
+                members: u16::from_be_bytes([*high, *low]),
+                hash: hash
+                    .try_into()
+                    .map_err(|_| DecodeError::new(KIND, "has a digest of another length"))?,
+            }),
+            [PART] => Ok(Self::Part),
+            [UNKNOWN] => Ok(Self::Unknown),
+            [..] => Err(DecodeError::new(KIND, "tells of a list in another form")),
         }
     }
 }
@@ -83,9 +115,7 @@ impl Gossip {
                     .concat()
                     .into()
             }
-            Self::List(list) => [&[LIST][..], &list.members.to_be_bytes(), &list.hash]
-                .concat()
-                .into(),
+            Self::List(list) => [&[LIST], &list.to_bytes()[..]].concat().into(),
         }
     }
 
@@ -107,12 +137,7 @@ impl Gossip {
                     sealed: sealed.into(),
                 }))
             }
-            [LIST, members_high, members_low, hash @ ..] => Ok(Self::List(ListDigest {
-                members: u16::from_be_bytes([*members_high, *members_low]),
-                hash: hash
-                    .try_into()
-                    .map_err(|_| DecodeError::new(KIND, "has a digest of another length"))?,
-            })),
+            [LIST, list @ ..] => ListView::read(list).map(Self::List),
             [] => Err(DecodeError::new(KIND, "is empty")),
             [..] => Err(DecodeError::new(
                 KIND,
@@ -153,11 +178,13 @@ mod tests {
             assert!(Gossip::read(&bytes[..cut]).is_err(), "{cut}");
         }
         let (one, other) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
-        let list = ListDigest::of([(one, 5), (other, 6)].into_iter());
-        assert_ne!(list, ListDigest::of([(one, 5), (other, 7)].into_iter()));
-        let bytes = Gossip::List(list).to_bytes();
-        assert_eq!(Gossip::read(&bytes), Ok(Gossip::List(list)));
-        assert!(Gossip::read(&bytes[..18]).is_err() && list.members == 2);
+        let whole = ListView::whole([one, other].iter());
+        assert_ne!(whole, ListView::whole([one].iter()));
+        for list in [whole, ListView::Part, ListView::Unknown] {
+            let bytes = Gossip::List(list).to_bytes();
+            assert_eq!(Gossip::read(&bytes), Ok(Gossip::List(list)));
+            assert!(Gossip::read(&bytes[..bytes.len() - 1]).is_err());
+        }
         assert!(Gossip::read(&[]).is_err());
         assert!(Gossip::read(&[9, 9]).is_err());
         const { assert!(MAX_REVOCATION < MAX_GOSSIP) };

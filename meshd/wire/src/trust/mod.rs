@@ -19,7 +19,7 @@ use ed25519_dalek::SigningKey;
 
 pub use capability::Capability;
 pub use certificate::{Binding, Certificate, Issuer, MAX_CERTIFICATE, MAX_LIFE, default_mac};
-pub use gossip::{Forwarded, Gossip, ListDigest};
+pub use gossip::{Forwarded, Gossip, ListView};
 pub use invite::{Invite, InviteTerms};
 pub use revocation::{MAX_REVOCATION, Revocation};
 pub use role::{Role, Roles};

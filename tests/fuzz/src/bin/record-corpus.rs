@@ -26,8 +26,8 @@ use mesh_wire::{
     psk::NetworkPsk,
     relay::{Path as RelayPath, RelayHeader},
     trust::{
-        Binding, Capability, Certificate, Forwarded, Gossip, Invite, InviteTerms, Issuer,
-        ListDigest, Revocation, Roles, Root, Span, default_mac,
+        Binding, Capability, Certificate, Forwarded, Gossip, Invite, InviteTerms, Issuer, ListView,
+        Revocation, Roles, Root, Span, default_mac,
     },
     wireguard::cookie_reply,
 };
@@ -225,7 +225,7 @@ fn gossip(root: &Root, admin: &Certificate) -> io::Result<()> {
         sealed: [6; 80].into(),
     };
     write("gossip", "letter", &Gossip::Letter(letter).to_bytes())?;
-    let list = ListDigest::of([(NodeId::of(&signer(2)), 150)].into_iter());
+    let list = ListView::whole([NodeId::of(&signer(2))].iter());
     write("gossip", "list", &Gossip::List(list).to_bytes())?;
     let revoked = (&NodeId::of(&signer(2)), 150);
     for (name, key, admin) in [("network", 1, None), ("admin", 9, Some(admin))] {
