@@ -141,7 +141,7 @@ impl DiscoveryClient {
             News::Connected(_, own) => {
                 self.describe();
                 self.outlets.own.send_replace(Some(*own));
-                Ok(())
+                self.post_what_waited().await
             }
             News::Registered(own) => {
                 self.outlets.own.send_replace(Some(*own));
@@ -150,6 +150,7 @@ impl DiscoveryClient {
             News::Said(message) => self.on_message(server, message).await,
             News::Lost(..) => {
                 self.describe();
+                self.take_back(server);
                 match self.believed.lost(server) {
                     true => self.show_all().await,
                     false => Ok(()),

@@ -112,7 +112,10 @@ impl Connection {
             }
             tokio::select! {
                 () = sleep(jittered(pause)) => {}
-                Ok(()) = self.ourselves.moved.changed() => {}
+                Ok(()) = self.ourselves.moved.changed() => {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
                 () = until.cancelled() => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -123,7 +126,13 @@ impl Connection {
     async fn converse(&mut self, until: &CancellationToken) -> Result<(), ServerError> {
         // What was asked of the last connection has found another way, or its letters are old.
         while self.errands.try_recv().is_ok() {}
-        let mut events = self.enter().await?;
+        // The original still has the change, and ends the pause before the next attempt.
+        let mut moved = self.ourselves.moved.clone();
+        let mut events = tokio::select! {
+            events = self.enter() => events?,
+            // What waits for an answer to an old address waits long.
+            Ok(()) = moved.changed() => return Err(has_moved()),
+        };
         loop {
             tokio::select! {
                 message = events.next() => self.on_message(message?).await?,
@@ -131,9 +140,7 @@ impl Connection {
                     Some(errand) => self.run_errand(errand, &mut events).await?,
                     None => return Ok(()),
                 },
-                Ok(()) = self.ourselves.moved.changed() => {
-                    return Err(ServerError::Unreachable("this host's addresses have changed".to_owned()));
-                }
+                Ok(()) = moved.changed() => return Err(has_moved()),
                 () = until.cancelled() => {
                     events.close().await;
                     return Ok(());
@@ -268,6 +275,10 @@ impl Connection {
 async fn given_up(until: &CancellationToken) {
     until.cancelled().await;
     sleep(GOODBYE).await;
+}
+
+fn has_moved() -> ServerError {
+    ServerError::Unreachable("this host's addresses have changed".to_owned())
 }
 
 fn own_trouble(problem: Problem) -> ServerError {

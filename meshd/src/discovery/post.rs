@@ -1,6 +1,8 @@
 //! How does a letter reach a member? Over the server that is said to reach it, then over the others, and by way of members
 //! where a server is missing.
 
+use std::time::{Duration, Instant};
+
 use mesh_core::Command;
 use mesh_wire::{NodeId, letter::Content, signal::Signal};
 
@@ -10,9 +12,13 @@ use crate::dataplane::Ended;
 /// Signals whose fate is not known; the oldest is given up for a new one.
 const MAX_UNDER_WAY: usize = 256;
 
+/// A signal that no server has taken is of use for so long: who moves to another network reaches a server in this time.
+const KEPT: Duration = Duration::from_secs(10);
+
 /// A signal on its way.
 #[derive(Debug)]
 pub struct UnderWay {
+    since: Instant,
     to: NodeId,
     signal: Signal,
     /// The servers that were asked to carry it, the last one last.
@@ -35,6 +41,7 @@ impl DiscoveryClient {
         let late = last.filter(|last| self.servers.any_other(*last, is_online));
         let tried = Vec::new();
         let letter = UnderWay {
+            since: Instant::now(),
             to,
             signal,
             tried,
@@ -60,6 +67,28 @@ impl DiscoveryClient {
         }
     }
 
+    /// The connection to a server is lost, and with it what was handed over last, as far as anybody knows.
+    pub(super) fn take_back(&mut self, server: ServerId) {
+        for letter in &mut self.under_way {
+            letter.tried.pop_if(|tried| *tried == server);
+        }
+    }
+
+    /// There is a server: whatever none has taken is handed to it.
+    pub(super) async fn post_what_waited(&mut self) -> Result<(), Ended> {
+        let (waiting, rest) = std::mem::take(&mut self.under_way)
+            .into_iter()
+            .partition(|letter| letter.tried.is_empty());
+        self.under_way = rest;
+        let waiting: Vec<UnderWay> = waiting;
+        for letter in waiting {
+            if letter.since.elapsed() < KEPT {
+                self.forward(letter).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands it to the next server; after the last one to members, if somebody may be where we are not.
     async fn forward(&mut self, mut letter: UnderWay) -> Result<(), Ended> {
         let to = letter.to;
@@ -83,7 +112,10 @@ impl DiscoveryClient {
                 Ok(())
             }
             Posted::Nowhere if self.servers.any_missing() => {
-                self.write_through_members(to, letter.signal).await
+                if letter.tried.is_empty() {
+                    self.under_way.push(letter);
+                }
+                self.write_through_members(to, signal).await
             }
             Posted::Nowhere => self.tell(Command::Undeliverable { to }).await,
         }

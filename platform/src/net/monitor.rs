@@ -5,14 +5,14 @@ use super::NetError;
 use std::time::Duration;
 
 /// A burst of changes ends when nothing happened for this long: one lease renewal gives several
-/// messages within a few milliseconds.
-const QUIET: Duration = Duration::from_millis(100);
+/// messages within a few milliseconds, and who moves waits for its end.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// A burst is reported after this long even if it goes on.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Tells of changes to addresses and links. On Linux the kernel notifies (rtnetlink groups link,
-/// IPv4 and IPv6 addresses); elsewhere the addresses are compared every few seconds.
+/// Tells of changes to addresses, links and routes. On Linux the kernel notifies (rtnetlink groups link,
+/// IPv4 and IPv6 addresses and routes: an address is of use once a route leads out); elsewhere the addresses are compared every few seconds.
 pub struct Monitor {
     source: system::Source,
     /// A burst has begun and was not yet reported.
@@ -79,6 +79,8 @@ mod system {
                 MulticastGroup::Link,
                 MulticastGroup::Ipv4Ifaddr,
                 MulticastGroup::Ipv6Ifaddr,
+                MulticastGroup::Ipv4Route,
+                MulticastGroup::Ipv6Route,
             ];
             let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)
                 .map_err(|source| NetError::System {
@@ -172,7 +174,7 @@ mod tests {
             quiet.expect_err("one change, one report");
             add_address("lan0", "192.168.9.2", 24).await;
             // Dropped in the middle of the burst.
-            let early = timeout(Duration::from_millis(20), monitor.changed()).await;
+            let early = timeout(Duration::from_millis(5), monitor.changed()).await;
             early.expect_err("the burst is not over");
             let change = timeout(Duration::from_secs(5), monitor.changed()).await;
             change.expect("in time").expect("the change is not lost");
