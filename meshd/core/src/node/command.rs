@@ -94,7 +94,7 @@ impl Node {
             }
             Command::SetHosts(hosts) => {
                 if self.gatherer.set_hosts(hosts, now) {
-                    self.leave_lost_addresses(now);
+                    self.leave_lost_addresses(now, transmit);
                     self.offer_new_candidates(now, transmit);
                 }
             }

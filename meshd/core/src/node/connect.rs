@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mesh_wire::signal::Signal;
+use mesh_wire::{carrier::Carrier, signal::Signal};
 
 use super::{
     Node,
@@ -12,6 +12,7 @@ use crate::{
     path::{
         agent::{Agent, AgentEvent, is_never_a_peer},
         stun_index::is_check,
+        watch::Finding,
     },
     peer::{
         Peer,
@@ -22,6 +23,9 @@ use crate::{
     queue::transmit::{Route, TransmitQueue},
     wireguard::keypair::OVERHEAD,
 };
+
+/// The id of pings that nobody but us waits for.
+pub(super) const OWN_PING: u64 = u64::MAX;
 
 impl Node {
     /// Begins an attempt to reach a peer. A new agent has nothing to send before the peer has answered our signal.
@@ -141,8 +145,8 @@ impl Node {
 
     /// Addresses of ours are gone: whoever was reached from one of them needs another path (RFC 8445 section 2.4, ICE
     /// restart). The session stays, and so does the link until a better one is nominated: packets that leave from
-    /// wherever the system likes may still get through.
-    pub(super) fn leave_lost_addresses(&mut self, now: Instant) {
+    /// wherever the system likes may still get through. They are the first that a peer without a NAT of its own needs.
+    pub(super) fn leave_lost_addresses(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         for index in self.peers.indices() {
             let Some(peer) = self.peers.get_mut(index) else {
                 continue;
@@ -150,9 +154,22 @@ impl Node {
             let source = peer.link.and_then(|link| link.src);
             let lost =
                 source.is_some_and(|ip| !self.gatherer.hosts().iter().any(|host| host.ip() == ip));
-            if lost {
-                self.dial(index, now);
+            if !lost {
+                continue;
             }
+            self.dial(index, now);
+            self.show_up(index, now, transmit);
+        }
+    }
+
+    /// Lets a peer know where we are now, if the link gets there.
+    fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        if let Some(peer) = self.peers.get_mut(index)
+            && let Some(link) = peer.link
+            && peer.session.is_established(now)
+        {
+            let from_anywhere = Route { src: None, ..link };
+            send_keepalive(peer, from_anywhere, now, transmit);
         }
     }
 
@@ -191,9 +208,32 @@ impl Node {
             // A message of the peer is all that ever spoke for this path. It is kept until there is a better one.
             self.dial(index, now);
         }
+        self.drive_watch(index, now, transmit);
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
+    }
+
+    /// Asks a peer that has fallen silent, and looks for another path when it does not answer. The link stays until there
+    /// is a better one.
+    fn drive_watch(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let sent = self.micros(now);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let rtt = peer.agent.as_ref().and_then(Agent::rtt);
+        let volume = peer.traffic.volume();
+        let signs = (peer.traffic.last_rx, rtt);
+        match peer.traffic.watch.look(volume, signs, now) {
+            Finding::Nothing => {}
+            Finding::Ask => {
+                let question = Carrier::Ping { id: OWN_PING, sent };
+                self.send_inner(index, &question.encode(), now, transmit);
+            }
+            Finding::Lost if peer.state == State::Connected => self.dial(index, now),
+            Finding::Lost => {}
+            Finding::Gone => self.on_disconnected(index, now),
+        }
     }
 
     /// Sends what the agent wants sent, and follows what it decides.

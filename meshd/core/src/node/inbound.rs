@@ -17,6 +17,7 @@ use mesh_wire::{
 
 use super::{
     Node,
+    connect::OWN_PING,
     event::{DropReason, Event},
 };
 use crate::{
@@ -295,6 +296,8 @@ impl Node {
             Carrier::Ping { id, sent } => {
                 self.send_inner(index, &Carrier::Pong { id, sent }.encode(), now, transmit);
             }
+            // That it came is all that it says.
+            Carrier::Pong { id: OWN_PING, .. } => {}
             Carrier::Pong { id, sent } => {
                 let Some(peer) = self.peers.get(index) else {
                     return;

@@ -163,7 +163,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let started = peer.session.timers.take_started();
+        let started = peer.session.timers.take_started() | peer.traffic.wake(now);
         let due = started.then(|| peer.due_by_traffic()).flatten();
         if peer.session.take_renewal() {
             self.handshake(index, now, transmit);

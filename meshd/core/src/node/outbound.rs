@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use mesh_wire::wireguard::DATA_HEADER;
+use mesh_wire::{carrier::is_carrier, wireguard::DATA_HEADER};
 
 use super::{
     Node,
@@ -49,6 +49,7 @@ impl Node {
                     seal.into_train(peer, route, transmit, |place| {
                         segments.write(number, checksums, place);
                     });
+                    peer.traffic.tx_bytes += u64::try_from(len).unwrap_or(0);
                 }
                 self.moved += u64::try_from(segments.count()).unwrap_or(0);
                 self.after_traffic(index, now, transmit);
@@ -162,6 +163,9 @@ impl Node {
             seal.into_train(peer, route, transmit, |place| {
                 place.copy_from_slice(&packet)
             });
+            if !is_carrier(&packet) {
+                peer.traffic.tx_bytes += u64::try_from(packet.len()).unwrap_or(0);
+            }
             sent = true;
         }
         sent
@@ -193,7 +197,6 @@ impl Seal {
             write(&mut buffer[DATA_HEADER..DATA_HEADER + len]);
             peer.session.seal(buffer, (len, padded), now)
         });
-        peer.traffic.tx_bytes += u64::try_from(len).unwrap_or(0);
         peer.traffic.last_tx = Some(now);
     }
 }

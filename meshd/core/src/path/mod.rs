@@ -5,3 +5,4 @@ pub mod gather;
 pub mod knocks;
 pub mod stun_index;
 pub mod vigil;
+pub mod watch;

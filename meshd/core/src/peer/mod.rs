@@ -13,15 +13,20 @@ use mesh_wire::NodeId;
 
 use crate::{
     node::command::PeerEntry,
-    path::{agent::Agent, knocks::Knocks, vigil::PATIENCE},
+    path::{
+        agent::Agent,
+        knocks::Knocks,
+        vigil::PATIENCE,
+        watch::{Volume, Watch},
+    },
     peer::{ear::Ear, pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
 
-/// Bytes and times that `status` shows.
-#[derive(Debug, Clone, Copy, Default)]
+/// What has gone to and come from a peer.
+#[derive(Debug, Clone, Default)]
 pub struct Traffic {
-    /// Bytes of IP packets sealed for this peer.
+    /// Bytes of IP packets sealed for this peer; our own messages do not count.
     pub tx_bytes: u64,
     /// Bytes of IP packets opened from this peer.
     pub rx_bytes: u64,
@@ -29,6 +34,23 @@ pub struct Traffic {
     pub last_tx: Option<Instant>,
     /// When anything authentic last came from it.
     pub last_rx: Option<Instant>,
+    /// Whether the path that it takes is still there.
+    pub watch: Watch,
+}
+
+impl Traffic {
+    /// What others have sent over the path.
+    pub fn volume(&self) -> Volume {
+        Volume {
+            tx_bytes: self.tx_bytes,
+            rx_bytes: self.rx_bytes,
+        }
+    }
+
+    /// Watches the path, if it is in use again. Returns whether that is new.
+    pub fn wake(&mut self, now: Instant) -> bool {
+        self.watch.wake(self.volume(), now)
+    }
 }
 
 /// One other member of the network.
@@ -50,7 +72,7 @@ pub struct Peer {
     pub link: Option<Route>,
     /// Packets that wait for the session.
     pub pending: Pending,
-    /// For `status`.
+    /// What has gone to it and come from it.
     pub traffic: Traffic,
     /// Listens to its gossip.
     pub ear: Ear,
@@ -98,10 +120,14 @@ impl Peer {
 
     /// When something is due that packets have started.
     pub fn due_by_traffic(&self) -> Option<Instant> {
-        [self.session.poll_timeout(), self.doubt()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.session.poll_timeout(),
+            self.doubt(),
+            self.traffic.watch.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The earliest time at which something of this peer is due. A session without a path has nowhere to send to, so
@@ -111,6 +137,7 @@ impl Peer {
             self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
             self.doubt(),
+            self.link.and_then(|_| self.traffic.watch.poll_timeout()),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()
