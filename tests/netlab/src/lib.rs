@@ -21,6 +21,7 @@ mod nat;
 mod pair;
 mod postgres;
 mod process;
+mod roam;
 mod tap;
 mod traffic;
 
@@ -39,4 +40,5 @@ pub use nat::Nat;
 pub use pair::{Pair, wait_until};
 pub use postgres::Postgres;
 pub use process::{Output, Process};
+pub use roam::{Roam, Roaming, Talker};
 pub use traffic::Traffic;
