@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netlab::{Daemon, Discovery, Host, Lab, Nat};
+use netlab::{Daemon, Discovery, Host, Lab, LinkShape, Nat};
 use serde_json::{Value, json};
 
 /// What an echo between two who never spoke may take.
@@ -460,6 +460,24 @@ fn a_first_server_that_takes_a_connection_and_says_nothing_is_not_waited_for() {
 }
 
 #[test]
+#[test]
+fn a_slow_first_server_beside_one_that_never_answers_is_given_the_time_that_it_needs() {
+    let lab = Lab::new("slow").unwrap();
+    let far = LinkShape {
+        delay: Duration::from_millis(600),
+        ..LinkShape::default()
+    };
+    let one = lab.internet().public_host_shaped("one", far).unwrap();
+    let two = lab.internet().public_host("two").unwrap();
+    drop_all(&two, "");
+    let first = Discovery::start(&one).unwrap();
+    // More than three seconds until we are registered, also at a second attempt.
+    let both = ["--server", &first.url(), "--server", &url(&two)];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    let link = alice.join_link().unwrap();
+    up(&machine(&lab, "b"), &["--join", &link], "bob");
+}
+
 fn who_waits_for_a_dead_server_at_a_first_start_can_be_given_another() {
     let lab = Lab::new("waits").unwrap();
     let [one, two] = public(&lab, ["one", "two"]);
