@@ -144,7 +144,7 @@ impl Believed {
         news
     }
 
-    /// The newest of the revocations that were learnt since this was asked last, `most` of them.
+    /// Revocations that were learnt and not yet taken, `most` of them.
     pub fn take_news(&mut self, most: usize) -> Vec<Revocation> {
         self.revoked.take_news(most)
     }
