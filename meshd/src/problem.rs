@@ -27,8 +27,8 @@ pub use self::{
     network::{
         LAN_DISCOVERY_OFF, LISTS_DIFFER, MEMBER_REFUSED, address_changed, already_joined,
         cidr_fixed, daemon_not_running, join_link_invalid, lan_discovery_off, lists_differ,
-        member_refused, network_exists, network_key_differs, not_joined, peer_not_found,
-        server_embedded, server_embedded_first, server_implausible, server_refused,
+        member_refused, members_unsigned, network_exists, network_key_differs, not_joined,
+        peer_not_found, server_embedded, server_embedded_first, server_implausible, server_refused,
         server_unreachable,
     },
     share::{

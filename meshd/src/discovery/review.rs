@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client::DiscoveryClient;
+use super::{client::DiscoveryClient, directory::Objection};
 use crate::{
     dataplane::Ended,
     problem::{self, MEMBER_REFUSED, Problem},
@@ -27,11 +27,7 @@ impl DiscoveryClient {
 
     /// Lets the user know whom a server lists and this machine does not take for a member.
     pub(super) fn show_refused(&self) {
-        let refused = self.believed.refused(unix_time());
-        let problems = refused
-            .iter()
-            .map(|(name, why)| problem::member_refused(name, why));
-        let problems: Vec<Problem> = problems.collect();
+        let problems = problems(self.believed.refused(unix_time()));
         self.outlets.health.send_if_modified(|health| {
             let is_ours = |known: &Problem| known.code == MEMBER_REFUSED;
             let before = health.iter().filter(|known| is_ours(known));
@@ -43,4 +39,23 @@ impl DiscoveryClient {
             true
         });
     }
+}
+
+/// One for each who has what is another's, and one for all who are made up.
+fn problems(refused: Vec<(String, Objection)>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut unsigned = Vec::new();
+    for (name, why) in refused {
+        match why {
+            Objection::Claims { of, is_listed } => {
+                problems.push(problem::member_refused(&name, (&of, is_listed)));
+            }
+            Objection::Unsigned => unsigned.push(name),
+            Objection::Over => {}
+        }
+    }
+    if !unsigned.is_empty() {
+        problems.push(problem::members_unsigned(&unsigned));
+    }
+    problems
 }

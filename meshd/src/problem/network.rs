@@ -5,7 +5,6 @@ use std::{fmt, net::IpAddr, path::Path};
 use mesh_wire::{DecodeError, NetworkId};
 
 use super::Problem;
-use crate::discovery::directory::Objection;
 
 /// A join link is cut short, mistyped or not one of ours.
 pub fn join_link_invalid(error: &DecodeError) -> Problem {
@@ -193,27 +192,38 @@ pub fn lists_differ(name: &str, (ours, theirs): (u16, u16)) -> Problem {
         .fix("compare `meshd peers` on both machines; if both have the same servers (meshd status), one of them tells members different things, or is cut off from its database: use another (meshd servers)")
 }
 
-/// The code of [`member_refused`].
+/// The code of [`member_refused`] and [`members_unsigned`].
 pub const MEMBER_REFUSED: &str = "member-refused";
 
-/// A server lists somebody under this name whom this node does not take for a member.
-pub fn member_refused(name: &str, why: &Objection) -> Problem {
+/// A server lists somebody under this name who has the address or session key of `of`, a member that servers still list or
+/// none does any more.
+pub fn member_refused(name: &str, (of, is_listed): (&str, bool)) -> Problem {
     let what = format!("{name} is listed by a discovery server, and is no member to this machine");
     let problem = Problem::new(0, MEMBER_REFUSED, what);
-    match why {
-        Objection::Unsigned => problem
-            .detail("nobody who may has signed for it")
-            .fix("a discovery server that lists it is not honest, or has been tampered with: use another (meshd servers)"),
-        Objection::Over => problem
-            .detail("its certificate is over or revoked")
-            .fix("if it shall be a member, give it a new link: meshd invite"),
-        Objection::Claims { of, is_listed: true } => problem
+    match is_listed {
+        true => problem
             .detail(format!("it has the address or the session key of {of}, which was known first"))
             .fix(format!("a discovery server that lists both is not honest: use another (meshd servers); or put one of them out: meshd revoke {of}")),
-        Objection::Claims { of, is_listed: false } => problem
+        false => problem
             .detail(format!("it has the address or the session key of {of}, which no server lists any more, and joined by a link, which gives nobody what was another's"))
             .fix(format!("if {of} is gone for good: meshd revoke {of}, on the creator's machine or an admin's; else begin anew on the other one, with another --state-dir; or wait: {of} is forgotten a day after it was listed last")),
     }
+}
+
+/// A server lists records under these names that nobody has signed who may.
+pub fn members_unsigned(names: &[String]) -> Problem {
+    const SHOWN: usize = 3;
+    let mut shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    if names.len() > SHOWN {
+        shown.push("others".to_owned());
+    }
+    let what = "a discovery server lists members that are none to this machine";
+    Problem::new(0, MEMBER_REFUSED, what)
+        .detail(format!(
+            "nobody who may has signed for what it says of {}",
+            shown.join(", ")
+        ))
+        .fix("that server is not honest, or has been tampered with: use another (meshd servers)")
 }
 
 /// A command found no daemon on the state directory's socket.

@@ -3,15 +3,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 use mesh_wire::DecodeError;
 
 use super::*;
-use crate::{
-    config::{Finding, NotBuilt, Place},
-    discovery::directory::Objection,
-};
-
-fn claims(is_listed: bool) -> Objection {
-    let of = "ann".to_owned();
-    Objection::Claims { of, is_listed }
-}
+use crate::config::{Finding, NotBuilt, Place};
 
 fn one_of_each() -> Vec<Problem> {
     let path = Path::new("/tmp/x");
@@ -51,10 +43,9 @@ fn one_of_each() -> Vec<Problem> {
         role_not_held(&["bridge"]),
         lan_discovery_off(&"address already in use"),
         lists_differ("bob", (3, 4)),
-        member_refused("bob", &Objection::Unsigned),
-        member_refused("bob", &Objection::Over),
-        member_refused("bob", &claims(true)),
-        member_refused("bob", &claims(false)),
+        member_refused("bob", ("ann", true)),
+        member_refused("bob", ("ann", false)),
+        members_unsigned(&["bob".to_owned()]),
         daemon_not_running(path),
         peer_not_found("bob"),
         config_unreadable(path, &"no such file"),

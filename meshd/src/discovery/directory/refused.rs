@@ -1,6 +1,7 @@
 //! Whom does a server list that we do not take for a member, and why? It is told to the user, and judged again later.
 
 use mesh_wire::{
+    id::check_dns_label,
     peer_info::PeerInfo,
     trust::{Certificate, Issuer},
 };
@@ -9,9 +10,6 @@ use super::{Believed, Claim, certificate_end, shares_address};
 
 /// Members of whom it is kept; the log tells of the others.
 const MAX_REFUSED: usize = 16;
-
-/// The longest name that is shown, in characters: a DNS label.
-const MAX_NAME: usize = 63;
 
 /// Why somebody is not taken for a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +68,16 @@ impl Believed {
         }
     }
 
-    /// Whom the servers list and we refuse: the name that they give it, and why.
+    /// Whom the servers list and we refuse: the name that they give it, or else its id, and why.
     pub fn refused(&self, now: u64) -> Vec<(String, Objection)> {
         let listed = self.refused.values().map(|(_, peer)| peer);
         let listed = listed.filter(|peer| self.presence.is_listed(&peer.record.node_id));
         let judged = listed.filter_map(|peer| {
-            let name = peer.name.chars().take(MAX_NAME).collect();
+            // A name is the server's word so far, and is shown to the user.
+            let name = match check_dns_label("name", &peer.name) {
+                Ok(_) => peer.name.clone(),
+                Err(_) => peer.record.node_id.short(),
+            };
             Some((name, self.objection(peer, now)?))
         });
         judged.collect()
