@@ -195,10 +195,7 @@ impl Store {
         id: &NetworkId,
     ) -> Result<Option<Vec<NodeId>>, sqlx::Error> {
         let members = rows::nodes(tx, id).await?;
-        self.tell_in(tx, id, &Change::Deleted).await?;
-        for node in &members {
-            self.tell_in(tx, id, &Change::Left { node: *node }).await?;
-        }
+        self.tell_deleted_in(tx, id).await?;
         let result = sqlx::query("DELETE FROM networks WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut *tx)

@@ -13,6 +13,7 @@ use mesh_wire::{
     join_link::JoinLink,
     peer_info::{Directory, PeerInfo, PeerRecord},
     psk::NetworkPsk,
+    trust::Revocation,
 };
 use url::Url;
 
@@ -266,6 +267,18 @@ impl Membership {
         let network = self.network();
         let anchor = network.anchor.as_ref()?;
         anchor.authority(&network.id, self.identity.signing_key())
+    }
+
+    /// Whether this node has signed the revocation, or another one with the same key.
+    pub fn has_signed(&self, revocation: &Revocation) -> bool {
+        match &revocation.admin {
+            Some(admin) => admin.binding.node_id == self.identity.node_id(),
+            None => {
+                let held = self.held();
+                let anchor = held.network.anchor.as_ref();
+                anchor.is_some_and(|anchor| anchor.creator_key.is_some())
+            }
+        }
     }
 
     /// Remembers the address that we were given.

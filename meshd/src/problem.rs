@@ -25,10 +25,11 @@ pub use self::{
         port_in_use, socket_path_too_long,
     },
     network::{
-        LAN_DISCOVERY_OFF, LISTS_DIFFER, address_changed, already_joined, cidr_fixed,
-        daemon_not_running, join_link_invalid, lan_discovery_off, lists_differ, network_exists,
-        network_key_differs, not_joined, peer_not_found, server_embedded, server_embedded_first,
-        server_implausible, server_refused, server_unreachable,
+        LAN_DISCOVERY_OFF, LISTS_DIFFER, MEMBER_REFUSED, address_changed, already_joined,
+        cidr_fixed, daemon_not_running, join_link_invalid, lan_discovery_off, lists_differ,
+        member_refused, members_unsigned, network_exists, network_key_differs, not_joined,
+        peer_not_found, server_embedded, server_embedded_first, server_implausible, server_refused,
+        server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
@@ -114,6 +115,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         LISTS_DIFFER,
         "another member hears of other members than this node",
+    ),
+    (
+        MEMBER_REFUSED,
+        "a server lists somebody whom this node does not take for a member",
     ),
     ("daemon-not-running", "a command found no daemon to talk to"),
     (

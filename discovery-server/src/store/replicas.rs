@@ -152,6 +152,29 @@ impl Store {
         note_presence(tx, network, (change, self.epoch)).await?;
         tell(tx, network, (change, self.epoch)).await
     }
+
+    /// Tells the other servers that a network is deleted in `tx`, and so that all its members have left. However many they
+    /// are, the lock is not held for long; their presence goes with the network.
+    pub(super) async fn tell_deleted_in(
+        &self,
+        tx: &mut AnyConnection,
+        network: &NetworkId,
+    ) -> Result<(), sqlx::Error> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let told = (&Change::Deleted, self.epoch);
+        tell(tx, network, told).await?;
+        sqlx::query(
+            "INSERT INTO news (replica, network, change) SELECT $1, network, \
+             CAST(json_build_object('change', 'left', 'node', node_id) AS text) FROM peers WHERE network = $2",
+        )
+        .bind(signed(self.epoch))
+        .bind(network.as_str())
+        .execute(tx)
+        .await
+        .map(drop)
+    }
 }
 
 async fn tell(
@@ -210,7 +233,7 @@ async fn note_presence(
 
 async fn enlist(tx: &mut AnyConnection, replica: u64) -> Result<Beginning, sqlx::Error> {
     bury(tx, replica).await?;
-    let query = "INSERT INTO replicas (id, alive_until) VALUES ($1, now() + CAST($2 AS interval))";
+    let query = "INSERT INTO replicas (id, alive_until) VALUES ($1, clock_timestamp() + CAST($2 AS interval))";
     sqlx::query(query)
         .bind(signed(replica))
         .bind(LEASE)
@@ -229,13 +252,15 @@ async fn enlist(tx: &mut AnyConnection, replica: u64) -> Result<Beginning, sqlx:
 }
 
 async fn renew_lease(tx: &mut AnyConnection, replica: u64) -> Result<bool, sqlx::Error> {
-    let query = "UPDATE replicas SET alive_until = now() + CAST($2 AS interval) WHERE id = $1";
+    // The time of the statement: now() is when the transaction began, before it waited for the lock.
+    let query =
+        "UPDATE replicas SET alive_until = clock_timestamp() + CAST($2 AS interval) WHERE id = $1";
     let renewed = sqlx::query(query)
         .bind(signed(replica))
         .bind(LEASE)
         .execute(&mut *tx)
         .await?;
-    let dead = sqlx::query_scalar("SELECT id FROM replicas WHERE alive_until < now()");
+    let dead = sqlx::query_scalar("SELECT id FROM replicas WHERE alive_until < clock_timestamp()");
     let dead: Vec<i64> = dead.fetch_all(&mut *tx).await?;
     for replica in dead {
         bury(tx, unsigned(replica)).await?;
@@ -249,14 +274,16 @@ async fn renew_lease(tx: &mut AnyConnection, replica: u64) -> Result<bool, sqlx:
 
 /// Removes a server, and tells everybody that its clients are not connected to it any more.
 async fn bury(tx: &mut AnyConnection, replica: u64) -> Result<(), sqlx::Error> {
-    let query = "DELETE FROM presence WHERE replica = $1 RETURNING network, node_id, replica";
-    let gone = sqlx::query(query)
-        .bind(signed(replica))
-        .fetch_all(&mut *tx)
-        .await?;
-    for row in &gone {
-        let (network, node, replica) = rows::read_presence(row)?;
-        tell(tx, &network, (&Change::Offline { node, replica }, 0)).await?;
+    let told = sqlx::query(
+        "WITH gone AS (DELETE FROM presence WHERE replica = $1 RETURNING network, node_id, replica) \
+         INSERT INTO news (replica, network, change) SELECT 0, network, \
+         CAST(json_build_object('change', 'offline', 'node', node_id, 'replica', replica) AS text) FROM gone",
+    )
+    .bind(signed(replica))
+    .execute(&mut *tx)
+    .await?;
+    if told.rows_affected() > 0 {
+        sqlx::query(NOTIFY).execute(&mut *tx).await?;
     }
     sqlx::query("DELETE FROM replicas WHERE id = $1")
         .bind(signed(replica))

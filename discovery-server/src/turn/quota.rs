@@ -1,13 +1,14 @@
 //! How much of the relay may one member use, and one address?
 //!
-//! Keys cost nothing on a server where anybody may make a network, so what a member may use is bounded by its address too.
+//! Keys cost nothing on a server where anybody may make a network, so what a member may use is bounded by its address too;
+//! who has an IPv6 /48 has 65,536 of these, so that is bounded as well; and so is the server as a whole.
 //! Pure; the caller tells the time.
 
 use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use mesh_wire::NodeId;
 
-use crate::rate::source_key;
+use crate::rate::{site_key, source_key};
 
 /// Allocations of one member at once. A daemon needs one for each way it reaches the server (IPv4, IPv6, TCP), and
 /// again as many while it changes networks.
@@ -16,6 +17,10 @@ pub(crate) const MAX_PER_MEMBER: usize = 10;
 /// Allocations of one address at once (IPv6: of a /64): an eighth of what the server has, and enough for the homes that
 /// share the address of a carrier's NAT.
 pub(crate) const MAX_PER_SOURCE: usize = 256;
+
+/// Allocations of one IPv6 /48 at once: a quarter of what the server has. It is what one customer gets (RFC 6177), or what some
+/// hundred homes of one provider share.
+pub(crate) const MAX_PER_SITE: usize = 512;
 
 /// Bytes per second that one member may have relayed, both ways together: 100 Mbit/s, more than homes without a direct
 /// path mostly send, and a tenth of what a small server has.
@@ -26,6 +31,12 @@ const BURST: u64 = BYTES_PER_SECOND / 4;
 
 /// So many times what a member may have relayed, all members of one address together may.
 const SOURCE_SHARE: u64 = 5;
+
+/// The same of all members of one /48.
+const SITE_SHARE: u64 = 8;
+
+/// The same of everybody: 1 Gbit/s, what the interface of a small server carries.
+const SERVER_SHARE: u64 = 10;
 
 /// Why there is no further allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +55,9 @@ pub(crate) type User = (NodeId, IpAddr);
 enum Payer {
     Member(NodeId),
     Source(IpAddr),
+    /// An IPv6 /48.
+    Site(IpAddr),
+    Server,
 }
 
 #[derive(Debug)]
@@ -78,7 +92,7 @@ impl Quotas {
             let usage = self.usage.get(&payer);
             usage.is_some_and(|usage| usage.allocations >= payer.allocations())
         };
-        if payers(user).into_iter().any(is_full) {
+        if payers(user).any(is_full) {
             return Err(Exhausted::Member);
         }
         if self.total >= self.limit {
@@ -138,8 +152,10 @@ impl Quotas {
     }
 }
 
-fn payers((node, source): User) -> [Payer; 2] {
-    [Payer::Member(node), Payer::Source(source_key(source))]
+fn payers((node, source): User) -> impl Iterator<Item = Payer> {
+    let own = [Payer::Member(node), Payer::Source(source_key(source))];
+    let site = site_key(source).map(Payer::Site);
+    own.into_iter().chain(site).chain([Payer::Server])
 }
 
 impl Payer {
@@ -147,6 +163,9 @@ impl Payer {
         match self {
             Self::Member(_) => MAX_PER_MEMBER,
             Self::Source(_) => MAX_PER_SOURCE,
+            Self::Site(_) => MAX_PER_SITE,
+            // Counted as the total.
+            Self::Server => usize::MAX,
         }
     }
 
@@ -154,6 +173,8 @@ impl Payer {
         match self {
             Self::Member(_) => 1,
             Self::Source(_) => SOURCE_SHARE,
+            Self::Site(_) => SITE_SHARE,
+            Self::Server => SERVER_SHARE,
         }
     }
 
@@ -261,5 +282,37 @@ mod tests {
         assert!(quotas.take(user(1), BURST as usize, start));
         quotas.release(at_one(0));
         assert_eq!(quotas.admit(at_one(1_000), start), Ok(()));
+    }
+
+    /// A member of its own in a /64 of its own of this /48.
+    fn in_site(site: u16, network: u16) -> User {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&site.to_be_bytes());
+        bytes[2..4].copy_from_slice(&network.to_be_bytes());
+        let source = [0x2a00, 1, site, network, 0, 0, 0, 1];
+        (NodeId::from_bytes(bytes), source.into())
+    }
+
+    #[test]
+    fn many_networks_of_one_site_share_what_it_may_use() {
+        let start = Instant::now();
+        let mut quotas = Quotas::new(10_000);
+        let admitted = (0..1_000).filter(|n| quotas.admit(in_site(1, *n), start).is_ok());
+        assert_eq!(admitted.count(), MAX_PER_SITE);
+        assert_eq!(quotas.admit(in_site(2, 0), start), Ok(()));
+        let taken = (0..512).filter(|n| quotas.take(in_site(1, *n), BURST as usize, start));
+        assert_eq!(taken.count() as u64, SITE_SHARE);
+        assert!(quotas.take(in_site(2, 0), BURST as usize, start));
+    }
+
+    #[test]
+    fn all_together_have_what_the_server_carries() {
+        let start = Instant::now();
+        let mut quotas = Quotas::new(10_000);
+        for site in 0..100 {
+            quotas.admit(in_site(site, 0), start).unwrap();
+        }
+        let taken = (0..100).filter(|site| quotas.take(in_site(*site, 0), BURST as usize, start));
+        assert_eq!(taken.count() as u64, SERVER_SHARE);
     }
 }

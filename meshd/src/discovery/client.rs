@@ -23,6 +23,7 @@ use super::{
     directory::Believed,
     hearsay::{Hearsay, Passed},
     post::UnderWay,
+    review::REVIEW,
     servers::{Described, Servers},
     views::{LOOK, Views},
 };
@@ -106,6 +107,8 @@ impl DiscoveryClient {
         self.wanted.mark_changed();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut review = interval(REVIEW);
+        review.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 (server, news) = self.servers.next() => self.on_news(server, news).await,
@@ -113,6 +116,7 @@ impl DiscoveryClient {
                 Some(hearsay) = inlets.hearsay.recv() => self.hear(hearsay).await,
                 Ok(()) = self.wanted.changed() => self.follow(&shutdown).await,
                 _ = look.tick() => self.compare_lists().await,
+                _ = review.tick() => self.review().await,
                 () = shutdown.cancelled() => break,
             };
             if done.is_err() {
@@ -177,6 +181,9 @@ impl DiscoveryClient {
                 records = self.believed.rejected() - rejected,
                 "refused members that the server lists: unsigned, older than known, or with what is not theirs"
             );
+        }
+        if changed || self.believed.rejected() > rejected {
+            self.show_refused();
         }
         if changed {
             let directory = self.believed.directory();

@@ -5,6 +5,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use ed25519_dalek::SigningKey;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use mesh_wire::{
     NodeId,
     discovery::{ClientMessage, Network, ServerMessage},
@@ -13,11 +14,16 @@ use mesh_wire::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServerError, events::Events, rest::Rest};
+use super::{
+    ServerError,
+    beside::{Beside, Done},
+    events::Events,
+    rest::Rest,
+};
 use crate::{membership::Membership, problem::Problem};
 
 /// The first pause after a failure. A server that is being restarted is back within a second or two.
@@ -133,13 +139,27 @@ impl Connection {
             // What waits for an answer to an old address waits long.
             Ok(()) = moved.changed() => return Err(has_moved()),
         };
+        let mut beside = Beside::new(Instant::now());
+        let mut working = FuturesUnordered::new();
         loop {
+            let now = Instant::now();
+            let due = beside.due(now).filter(|_| working.is_empty());
             tokio::select! {
-                message = events.next() => self.on_message(message?).await?,
+                message = events.next() => {
+                    let message = message?;
+                    beside.note(&message);
+                    self.on_message(message).await?;
+                }
                 errand = self.errands.recv() => match errand {
-                    Some(errand) => self.run_errand(errand, &mut events).await?,
+                    Some(errand) => self.run_errand(errand, &mut events, &mut beside).await?,
                     None => return Ok(()),
                 },
+                () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
+                    let work = beside.take(Instant::now()).into_iter();
+                    let membership = &self.ourselves.membership;
+                    working.extend(work.map(|work| work.run(self.rest.clone(), membership.clone())));
+                }
+                Some(done) = working.next() => self.on_done(done, &mut beside).await?,
                 Ok(()) = moved.changed() => return Err(has_moved()),
                 () = until.cancelled() => {
                     events.close().await;
@@ -218,9 +238,13 @@ impl Connection {
         }
     }
 
-    /// A refusal ends nothing: members tell each other of revocations, and an old certificate still holds.
-    async fn run_errand(&self, errand: Errand, events: &mut Events) -> Result<(), ServerError> {
-        let server = self.rest.server();
+    /// What takes a request is done beside the connection, and does not end it.
+    async fn run_errand(
+        &self,
+        errand: Errand,
+        events: &mut Events,
+        beside: &mut Beside,
+    ) -> Result<(), ServerError> {
         match errand {
             Errand::Letter(to, payload) => {
                 events.send(&ClientMessage::Signal { to, payload }).await
@@ -235,33 +259,28 @@ impl Connection {
                 events.send(&follow).await
             }
             Errand::Revocation(revocation) => {
-                let network = self.ourselves.membership.network().id;
-                let mut conversation = self.rest.converse().await?;
-                match conversation.revoke(&network, &revocation).await {
-                    Err(error) if error.is_final() => {
-                        tracing::warn!(%server, %error, "the server does not take a revocation");
-                        Ok(())
-                    }
-                    // With the next connection it is offered again.
-                    answer => answer,
-                }
+                let is_ours = self.ourselves.membership.has_signed(&revocation);
+                beside.revoke(revocation, (is_ours, random_share()), Instant::now());
+                Ok(())
             }
             Errand::Certificate(certificate) => {
-                let mut conversation = self.rest.converse().await?;
-                let membership = &self.ourselves.membership;
-                let registered = membership.register_with(&mut conversation, certificate);
-                match registered.await.map_err(own_trouble)? {
-                    Ok(own) => {
-                        tracing::info!(%server, "got a new certificate");
-                        self.tell(News::Registered(Box::new(own))).await
-                    }
-                    Err(error) if error.is_final() => {
-                        tracing::warn!(%server, %error, "the server does not take a new certificate");
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                }
+                beside.register(certificate);
+                Ok(())
             }
+        }
+    }
+
+    async fn on_done(&self, done: Done, beside: &mut Beside) -> Result<(), ServerError> {
+        match done {
+            Done::Told(left) => {
+                beside.put_back(left, random_share(), Instant::now());
+                Ok(())
+            }
+            Done::Registered(Some(own)) => {
+                tracing::info!(server = %self.rest.server(), "got a new certificate");
+                self.tell(News::Registered(own)).await
+            }
+            Done::Registered(None) => Ok(()),
         }
     }
 
@@ -281,15 +300,21 @@ fn has_moved() -> ServerError {
     ServerError::Unreachable("this host's addresses have changed".to_owned())
 }
 
-fn own_trouble(problem: Problem) -> ServerError {
+/// What this node can do nothing about, as what keeps us from the server.
+pub(super) fn own_trouble(problem: Problem) -> ServerError {
     ServerError::Unreachable(problem.to_string())
 }
 
 /// Half to one and a half of `pause`, so that a thousand clients do not come back in one instant.
 fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + random_share())
+}
+
+/// From 0 to 1; half where there is no chance to be had.
+fn random_share() -> f64 {
     let mut byte = [128];
-    if getrandom::fill(&mut byte).is_err() {
-        return pause;
+    match getrandom::fill(&mut byte) {
+        Ok(()) => f64::from(byte[0]) / 256.0,
+        Err(_) => 0.5,
     }
-    pause.mul_f64(0.5 + f64::from(byte[0]) / 256.0)
 }

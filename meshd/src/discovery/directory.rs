@@ -8,11 +8,14 @@ use mesh_wire::{
     NodeId,
     discovery::ServerMessage,
     peer_info::{Directory, PeerInfo},
-    trust::{Certificate, Issuer, Revocation},
+    trust::Revocation,
 };
 
 mod listed;
 mod met;
+mod refused;
+
+pub use refused::Objection;
 
 use super::{
     connection::ServerId,
@@ -43,6 +46,8 @@ pub struct Believed {
     presence: Presence,
     /// Members that no server lists any more, and since when.
     unlisted: BTreeMap<NodeId, u64>,
+    /// Members that a server lists and that are refused, as it showed them.
+    refused: BTreeMap<NodeId, (ServerId, PeerInfo)>,
     evicted: bool,
     rejected: u64,
 }
@@ -56,6 +61,7 @@ impl Believed {
             directory: Directory::default(),
             presence: Presence::default(),
             unlisted: BTreeMap::new(),
+            refused: BTreeMap::new(),
             evicted: false,
             rejected: 0,
         };
@@ -144,7 +150,7 @@ impl Believed {
         news
     }
 
-    /// The newest of the revocations that were learnt since this was asked last, `most` of them.
+    /// Revocations that were learnt and not yet taken, `most` of them.
     pub fn take_news(&mut self, most: usize) -> Vec<Revocation> {
         self.revoked.take_news(most)
     }
@@ -228,11 +234,12 @@ impl Believed {
     /// Takes a member in, or what is new of it; whether anything changed.
     fn put(&mut self, mut peer: PeerInfo, now: u64, claim: Claim) -> bool {
         self.keep_agreed(&mut peer, claim);
-        if !self.is_acceptable(&peer, now) {
-            self.rejected += 1;
+        if let Some(why) = self.objection(&peer, now) {
+            self.refuse(peer, claim, &why);
             return false;
         }
         let node = peer.record.node_id;
+        self.refused.remove(&node);
         let known = self.directory.by_node(&node);
         if known.is_some_and(|known| peer.record.seq < known.record.seq) {
             self.rejected += u64::from(self.takes_back(&peer, claim));
@@ -291,32 +298,6 @@ impl Believed {
             Claim::Of(..) => self.presence.is_of_one(),
             Claim::Ours => true,
         }
-    }
-
-    /// Whether the member is one, and claims nothing that is another's. What has an owner stays with whom it was known
-    /// first, as long as the server lists that one too.
-    fn is_acceptable(&self, peer: &PeerInfo, now: u64) -> bool {
-        let node = peer.record.node_id;
-        let others = self.directory.peers.iter().filter(|known| {
-            let other = known.record.node_id;
-            let is_left = self.unlisted.contains_key(&other) && self.may_follow(peer);
-            other != node && !is_left
-        });
-        let claims = |known: &PeerInfo| {
-            known.record.wireguard_key == peer.record.wireguard_key || shares_address(known, peer)
-        };
-        self.scope.admits(peer)
-            && !self.revoked.has(&peer.record)
-            && certificate_end(peer) >= self.latest(now)
-            && !others.into_iter().any(claims)
-    }
-
-    /// Whether this member may have what belongs to one that is not listed any more. Not by a link: its holder signs for
-    /// whatever it likes, and a server that leaves somebody out may be in league with it.
-    fn may_follow(&self, peer: &PeerInfo) -> bool {
-        let certificate = peer.record.stated_certificate();
-        let is_by_link = |certificate: Certificate| matches!(certificate.issuer, Issuer::Invite(_));
-        !certificate.is_some_and(is_by_link)
     }
 
     /// Forgets members that the server has ceased to list, and whose key or address is now this one's.

@@ -1,9 +1,10 @@
 //! How does the daemon talk to the discovery servers?
 //!
 //! [`dial`] reaches one, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
-//! [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
-//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
+//! [`beside`] what one is told by requests meanwhile, [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
+//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`review`] what is judged again, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
 
+pub mod beside;
 pub mod client;
 pub mod connection;
 pub mod dial;
@@ -14,6 +15,7 @@ pub mod post;
 pub mod presence;
 pub mod renewal;
 pub mod rest;
+pub mod review;
 pub mod scope;
 pub mod servers;
 pub mod views;

@@ -1,6 +1,6 @@
 //! How does a first start get into the network? It asks until a server answers; only a refusal ends it.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use mesh_wire::{discovery::MAX_WHOLE_LIST, peer_info::Directory};
@@ -29,7 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A server that has not answered by then gets company by the next one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What one may take to register us while another one waits, and at most.
+/// What one may take to register us while another one waits, and at most. Who was given up for another one's sake is asked
+/// again when all others have failed.
 const HURRY: Duration = Duration::from_secs(3);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(60);
 
@@ -64,14 +65,12 @@ impl Membership {
         pause: Duration,
         interface: &str,
     ) -> Result<Option<Established>, Problem> {
-        let servers: Vec<Rest> = self
-            .servers()
-            .into_iter()
-            .map(|url| self.rest(url))
-            .collect();
+        let urls = self.servers().into_iter();
+        let servers: Vec<Rest> = urls.map(|url| self.rest(url)).collect();
         let mut refusals = Vec::new();
         let mut waiting = servers.iter();
         let mut reaching = FuturesUnordered::new();
+        let mut hurried: VecDeque<&Rest> = VecDeque::new();
         loop {
             if let Some(rest) = waiting.next() {
                 reaching.push(async move { (rest, rest.converse().await) });
@@ -79,22 +78,26 @@ impl Membership {
             let (rest, reached) = tokio::select! {
                 Some(reached) = reaching.next() => reached,
                 () = sleep(PATIENCE), if waiting.len() > 0 => continue,
-                else => break,
+                else => match hurried.pop_front() {
+                    Some(rest) => (rest, rest.converse().await),
+                    None => break,
+                },
             };
             let is_alone = waiting.len() == 0 && reaching.is_empty();
-            let at = (rest, interface);
-            let answer = self.attempt_within(at, reached, is_alone).await;
+            let limit = if is_alone { LONGEST_ATTEMPT } else { HURRY };
+            let attempt = self.attempt((rest, interface), reached);
+            let answer = timeout(limit, attempt).await.unwrap_or_else(|_| {
+                if !is_alone {
+                    hurried.push_back(rest);
+                }
+                Ok(Err(took_too_long(limit)))
+            });
             let (problem, is_final) = match answer {
                 Ok(Ok(established)) => return Ok(Some(established)),
                 Ok(Err(error)) => {
-                    tracing::warn!(server = %rest.server(), %error, "discovery server not reached; trying again in {pause:?}");
-                    note(statuses, rest.server(), |status| {
-                        status.failed(&error, pause);
-                    });
-                    (
-                        problem_of(&error, rest.server(), &self.network()),
-                        error.is_final(),
-                    )
+                    show(statuses, rest.server(), &error, pause);
+                    let problem = problem_of(&error, rest.server(), &self.network());
+                    (problem, error.is_final())
                 }
                 Err(problem) => (problem, true),
             };
@@ -124,36 +127,17 @@ impl Membership {
         }
     }
 
-    /// As [`Self::attempt`], and not longer than one may take: less while another server waits.
-    async fn attempt_within(
-        &self,
-        (rest, interface): (&Rest, &str),
-        reached: Result<Conversation<'_>, ServerError>,
-        is_alone: bool,
-    ) -> Result<Result<Established, ServerError>, Problem> {
-        let conversation = match reached {
-            Ok(conversation) => conversation,
-            Err(error) => return Ok(Err(error)),
-        };
-        let limit = match is_alone {
-            true => LONGEST_ATTEMPT,
-            false => HURRY,
-        };
-        let attempt = timeout(limit, self.attempt(rest, conversation, interface));
-        attempt.await.unwrap_or_else(|_| {
-            let why = format!("nothing came of it within {} s", limit.as_secs());
-            Ok(Err(ServerError::Unreachable(why)))
-        })
-    }
-
     /// The outer error is ours and final, the inner one the server's. Nothing is registered before it is certain that
     /// this host can take part.
     async fn attempt(
         &self,
-        rest: &Rest,
-        mut conversation: Conversation<'_>,
-        interface: &str,
+        (rest, interface): (&Rest, &str),
+        reached: Result<Conversation<'_>, ServerError>,
     ) -> Result<Result<Established, ServerError>, Problem> {
+        let mut conversation = match reached {
+            Ok(conversation) => conversation,
+            Err(error) => return Ok(Err(error)),
+        };
         let network = match self.find_or_create(&mut conversation).await {
             Ok(network) => network,
             Err(error) => return Ok(Err(error)),
@@ -197,6 +181,20 @@ impl Membership {
             members,
         }))
     }
+}
+
+fn show(
+    statuses: &watch::Sender<Vec<ServerStatus>>,
+    server: &Url,
+    error: &ServerError,
+    pause: Duration,
+) {
+    tracing::warn!(%server, %error, "discovery server not reached; trying again in {pause:?}");
+    note(statuses, server, |status| status.failed(error, pause));
+}
+
+fn took_too_long(limit: Duration) -> ServerError {
+    ServerError::Unreachable(format!("nothing came of it within {} s", limit.as_secs()))
 }
 
 /// What the user sees of a server error.

@@ -14,13 +14,13 @@ use crate::{
     problem::{self, Problem},
     trust::{
         anchor::{Anchor, OwnKeys},
-        place::{Place, Wish},
+        place::{Place, Wish, first_start},
         unix_time,
     },
 };
 
-/// How often a place is chosen anew after another member was faster. The first time a hundred who join at once choose the
-/// same one; then they choose at random, and in a range of a hundred addresses two meet again in half of the cases.
+/// How often a place is chosen anew after another member was faster: where a hundred join at once a range of two hundred
+/// addresses, one meets another in half of the cases.
 const ATTEMPTS: u32 = 20;
 
 /// For how long the same record is shown again, in seconds: others read from it what time it is at least.
@@ -139,7 +139,10 @@ impl Membership {
             cidr: network.cidr,
             address: network.virtual_ips.first().copied(),
             hostname: &network.name,
-            start: if attempt == 0 { 0 } else { random_u64()? },
+            start: match attempt {
+                0 => first_start(&self.identity.node_id(), network.created),
+                _ => random_u64()?,
+            },
         };
         let place = wish
             .choose(members)

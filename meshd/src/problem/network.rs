@@ -211,6 +211,40 @@ pub fn lists_differ(ours: ListView, others: &[(String, ListView)]) -> Option<Pro
         .fix("compare `meshd peers` and the servers in `meshd status` on both machines; with the same servers, one of these tells members different things or is cut off from its database (use another: meshd servers), or the other machine says what is not so"))
 }
 
+/// The code of [`member_refused`] and [`members_unsigned`].
+pub const MEMBER_REFUSED: &str = "member-refused";
+
+/// A server lists somebody under this name who has the address or session key of `of`, a member that servers still list or
+/// none does any more.
+pub fn member_refused(name: &str, (of, is_listed): (&str, bool)) -> Problem {
+    let what = format!("{name} is listed by a discovery server, and is no member to this machine");
+    let problem = Problem::new(0, MEMBER_REFUSED, what);
+    match is_listed {
+        true => problem
+            .detail(format!("it has the address or the session key of {of}, which was known first"))
+            .fix(format!("a discovery server that lists both is not honest: use another (meshd servers); or put one of them out: meshd revoke {of}")),
+        false => problem
+            .detail(format!("it has the address or the session key of {of}, which no server lists any more, and joined by a link, which gives nobody what was another's"))
+            .fix(format!("if {of} is gone for good: meshd revoke {of}, on the creator's machine or an admin's; else begin anew on the other one, with another --state-dir; or wait: {of} is forgotten a day after it was listed last")),
+    }
+}
+
+/// A server lists records under these names that nobody has signed who may.
+pub fn members_unsigned(names: &[String]) -> Problem {
+    const SHOWN: usize = 3;
+    let mut shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    if names.len() > SHOWN {
+        shown.push("others".to_owned());
+    }
+    let what = "a discovery server lists members that are none to this machine";
+    Problem::new(0, MEMBER_REFUSED, what)
+        .detail(format!(
+            "nobody who may has signed for what it says of {}",
+            shown.join(", ")
+        ))
+        .fix("that server is not honest, or has been tampered with: use another (meshd servers)")
+}
+
 /// A command found no daemon on the state directory's socket.
 pub fn daemon_not_running(state_dir: &Path) -> Problem {
     Problem::new(503, "daemon-not-running", "no meshd runs here")

@@ -34,9 +34,19 @@ pub struct Wish<'a> {
     pub address: Option<IpAddr>,
     /// Its host name.
     pub hostname: &'a str,
-    /// Zero at the first try. After others were faster, where to begin to look: a random number, so that many who join
-    /// at once do not meet again.
+    /// Where to begin to look: at first [`first_start`]. After others were faster, a random number, so that many who join at
+    /// once do not meet again.
     pub start: u64,
+}
+
+/// Where a node begins to look for an address: who makes the network at the first one, others each somewhere else, the same
+/// each time. The lowest one that a server calls free may be that of a member which the server has lost: those who know
+/// it would believe nobody else to have it.
+pub fn first_start(node: &NodeId, is_creator: bool) -> u64 {
+    match node.as_bytes().first_chunk() {
+        Some(first) if !is_creator => u64::from_be_bytes(*first),
+        Some(_) | None => 0,
+    }
 }
 
 impl Wish<'_> {
@@ -92,6 +102,24 @@ mod tests {
         let place = wish("10.100.0.0/24").choose(&taken).unwrap();
         assert_eq!(place.address, Ipv4Addr::new(10, 100, 0, 3));
         assert_eq!(place.name, "web-3");
+    }
+
+    #[test]
+    fn who_joins_looks_elsewhere_than_those_before_it_and_the_creator_has_the_first_address() {
+        let choose = |node: u8, is_creator| {
+            let node_id = NodeId::from_bytes([node; 32]);
+            let wish = Wish {
+                node_id,
+                start: first_start(&node_id, is_creator),
+                ..wish("10.100.0.0/16")
+            };
+            wish.choose(&members(&[])).unwrap().address
+        };
+        let first = Ipv4Addr::new(10, 100, 0, 1);
+        assert_eq!(choose(7, true), first);
+        let others: BTreeSet<Ipv4Addr> = (1..=100).map(|node| choose(node, false)).collect();
+        assert_eq!(others.len(), 100);
+        assert_eq!(choose(7, false), choose(7, false));
     }
 
     #[test]

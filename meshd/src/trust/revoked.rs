@@ -59,15 +59,14 @@ impl Revoked {
         Revocation::from_text(text).is_ok_and(|revocation| self.learn(&revocation))
     }
 
-    /// The newest of those that were learnt since this was asked last, `most` of them, in the order in which they were signed.
+    /// Of those that were learnt since and not yet taken, `most`, in the order in which they were signed. The rest stays for
+    /// the next time.
     pub fn take_news(&mut self, most: usize) -> Vec<Revocation> {
-        let news = std::mem::take(&mut self.news);
-        let mut news: Vec<Revocation> = news
-            .iter()
-            .filter_map(|key| self.known.get(key).cloned())
-            .collect();
-        news.sort_by_key(|revocation| revocation.at);
-        news.split_off(news.len().saturating_sub(most))
+        let known = &self.known;
+        self.news
+            .sort_by_key(|key| known.get(key).map(|revocation| revocation.at));
+        let taken = self.news.drain(..most.min(self.news.len()));
+        taken.filter_map(|key| known.get(&key).cloned()).collect()
     }
 
     /// Whether one of these keys is out.
@@ -139,6 +138,24 @@ mod tests {
         assert!(again.has(&certified(2, |_| {}).record));
         assert_eq!(again.missing_in(&[]).len(), 1);
         assert!(again.missing_in(&revoked.texts()).is_empty());
+    }
+
+    #[test]
+    fn news_that_are_too_many_at_once_come_the_next_time() {
+        let mut revoked = Revoked::new(Some(root()), &[]);
+        let signer = SigningKey::from_bytes(&[1; 32]);
+        let sign = |number: u8| {
+            let node = NodeId::from_bytes([number; 32]);
+            Revocation::sign(&root(), &signer, None, (&node, u64::from(number))).unwrap()
+        };
+        for number in [5, 3, 4, 1, 2] {
+            assert!(revoked.learn(&sign(number)));
+        }
+        let mut take = || -> Vec<u64> {
+            let news = revoked.take_news(2);
+            news.iter().map(|revocation| revocation.at).collect()
+        };
+        assert_eq!([take(), take(), take(), take()].concat(), [1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -225,3 +225,54 @@ fn a_server_that_takes_no_revocation_keeps_nobody_offline() {
         .first_echo(&scene.alice, Duration::from_secs(5))
         .unwrap();
 }
+
+#[test]
+fn who_has_the_address_of_a_member_that_the_server_lost_is_refused_in_the_open_until_that_one_is_out()
+ {
+    let lab = Lab::new("lost").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(|name| home.host(name).unwrap());
+    let mut discovery = Discovery::start(&server).unwrap();
+    // With room for two, so that the third has no choice.
+    let url = discovery.url();
+    let create = [
+        "--server",
+        &url,
+        "--name",
+        "alice",
+        "--cidr",
+        "10.77.0.0/30",
+    ];
+    let alice = Daemon::up(&a, &create).unwrap();
+    let link = alice.join_link().unwrap();
+    let bob = Daemon::up(&b, &["--join", &link, "--name", "bob"]).unwrap();
+    alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    bob.kill().unwrap();
+    discovery.process.kill().unwrap();
+    let database = discovery.data_dir().join("discovery.sqlite");
+    let database = database.display().to_string();
+    let forget = "DELETE FROM peers WHERE name = 'bob';";
+    let output = server.run("sqlite3", [database.as_str(), forget]).unwrap();
+    assert!(output.status.success(), "{}", output.stderr);
+    discovery = discovery.restart().unwrap();
+    let carol = Daemon::up(&c, &["--join", &link, "--name", "carol"]).unwrap();
+    assert_eq!(carol.virtual_ip, "10.77.0.2");
+    let refused = || {
+        let health = alice.status().unwrap()["health"].clone();
+        let mut problems = health.as_array().unwrap().clone().into_iter();
+        problems.find(|problem| problem["code"] == "member-refused")
+    };
+    wait_until("alice says so", Duration::from_secs(15), || {
+        refused().is_some_and(|problem| {
+            let text = problem.to_string();
+            text.contains("carol is listed") && text.contains("meshd revoke bob")
+        })
+    });
+    alice.ask(&["revoke", "bob"]).unwrap();
+    wait_until("alice takes her in", Duration::from_secs(15), || {
+        refused().is_none() && alice.peer("carol").is_ok()
+    });
+    alice.first_echo(&carol, Duration::from_secs(10)).unwrap();
+    drop(discovery);
+}

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{fs, thread, time::Duration};
 
 use netlab::{Daemon, Discovery, Host, Lab, Nat, Postgres, wait_until};
 
@@ -46,6 +46,14 @@ impl Scene {
         let [first, second] = self.replicas.each_ref().map(Discovery::url);
         assert!(link.contains(&first), "{link}");
         link.replace(&first, &second)
+    }
+
+    /// What PostgreSQL answers to this.
+    fn sql(&self, text: &str) -> String {
+        let psql = ["-Atc", text, self.postgres.database()];
+        let output = self.server.run("psql", psql).unwrap();
+        assert!(output.status.success(), "{}", output.stderr);
+        output.stdout.trim().to_owned()
     }
 
     /// Members of the network as a server lists them.
@@ -110,10 +118,7 @@ fn members_at_two_servers_of_one_database_meet() {
     .unwrap();
     assert_eq!((scene.members(0), scene.members(1)), (1, 1));
     // Nothing says any more that he is connected anywhere.
-    let count = "SELECT count(*) FROM presence";
-    let psql = ["-Atc", count, scene.postgres.database()];
-    let count = scene.server.run("psql", psql).unwrap().stdout;
-    assert_eq!(count.trim(), "1");
+    assert_eq!(scene.sql("SELECT count(*) FROM presence"), "1");
 }
 
 #[test]
@@ -165,4 +170,54 @@ fn whoever_was_connected_to_a_server_that_died_is_offline_for_the_others() {
     scene.replicas[1].process.kill().unwrap();
     bob.kill().unwrap();
     sees(&ann, "bob", false);
+}
+
+#[test]
+fn a_network_of_thousands_is_deleted_by_a_few_statements() {
+    let scene = Scene::new("replicas-delete");
+    let url = scene.replicas[0].url();
+    let body = format!(
+        "{{\"id\":\"large\",\"cidr\":\"10.9.0.0/16\",\"admission_token\":\"{}\"}}",
+        "t".repeat(40)
+    );
+    let networks = format!("{url}/api/v1/mesh/networks");
+    let create = format!("curl -sf -H 'content-type: application/json' -d '{body}' {networks}");
+    scene.server.sh(&create).unwrap();
+    // Members that are never there. A node id is 51 digits of base32 and one that is half a digit.
+    scene.sql(
+        "INSERT INTO peers (network, node_id, record, name, virtual_ip, last_seen, wireguard_key) \
+         SELECT 'large', lpad(translate(to_hex(n), '0123456789abcdef', 'abcdefghijklmnop'), 51, 'a') || 'a', \
+         '{}', 'm' || n, n, 0, 'k' || n FROM generate_series(1, 3000) AS n",
+    );
+    let looks = || -> u64 {
+        let query = "SELECT coalesce(sum(seq_scan + coalesce(idx_scan, 0)), 0) FROM pg_stat_user_tables \
+                     WHERE relname = 'presence'";
+        scene.sql(query).parse().unwrap()
+    };
+    let before = looks();
+    let token = fs::read_to_string(scene.replicas[0].data_dir().join("admin-token")).unwrap();
+    let token = token.trim();
+    let delete = format!("curl -sf -X DELETE -H 'authorization: Bearer {token}' {networks}/large");
+    assert!(scene.server.sh(&delete).unwrap().status.success());
+    let told = "SELECT count(*) FROM news WHERE network = 'large' AND change LIKE '%left%'";
+    assert_eq!(scene.sql(told), "3000");
+    // A session tells what it did within a second.
+    thread::sleep(Duration::from_secs(3));
+    let looked = looks() - before;
+    assert!(looked < 100, "looked at who is there {looked} times");
+    // The other server has understood all of it, and both are at work.
+    let log = scene.replicas[1].process.log();
+    assert!(!log.contains("will try again"), "{log}");
+    assert_eq!(scene.sql("SELECT count(*) FROM replicas"), "2");
+}
+
+#[test]
+fn a_lease_that_was_renewed_after_a_wait_holds_as_long_as_any() {
+    let scene = Scene::new("replicas-wait");
+    // Renewed every five seconds: each server waits for three at least.
+    scene.sql("BEGIN; LOCK TABLE server IN EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT");
+    thread::sleep(Duration::from_millis(500));
+    let left = "SELECT min(extract(epoch FROM alive_until - clock_timestamp())) FROM replicas";
+    let left: f64 = scene.sql(left).parse().unwrap();
+    assert!(left > 13.5, "{left} s of 15");
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netlab::{Daemon, Discovery, Host, Lab, Nat};
+use netlab::{Daemon, Discovery, Host, Lab, LinkShape, Nat};
 use serde_json::{Value, json};
 
 /// What an echo between two who never spoke may take.
@@ -435,7 +435,8 @@ fn what_one_server_is_told_of_a_revocation_reaches_the_other_through_a_member() 
 /// The daemon of this machine starts, and this server does not let it in.
 fn refused_by(host: &Host, server: &Host) {
     let daemon = Daemon::launch(host, &[]).unwrap();
-    wait_until("it is refused", Duration::from_secs(20), || {
+    // Who did not sign a revocation tells servers of it within half a minute.
+    wait_until("it is refused", Duration::from_secs(45), || {
         let output = daemon.cli(&["status"]).unwrap();
         output.stdout.contains(&url(server)) && output.stdout.contains("revoked")
     });
@@ -457,6 +458,24 @@ fn a_first_server_that_takes_a_connection_and_says_nothing_is_not_waited_for() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(9), "{took:?}");
     wait_connected(&[&alice], &[&two]);
+}
+
+#[test]
+fn a_slow_first_server_beside_one_that_never_answers_is_given_the_time_that_it_needs() {
+    let lab = Lab::new("slow").unwrap();
+    let far = LinkShape {
+        delay: Duration::from_millis(600),
+        ..LinkShape::default()
+    };
+    let one = lab.internet().public_host_shaped("one", far).unwrap();
+    let two = lab.internet().public_host("two").unwrap();
+    drop_all(&two, "");
+    let first = Discovery::start(&one).unwrap();
+    // More than three seconds until we are registered, also at a second attempt.
+    let both = ["--server", &first.url(), "--server", &url(&two)];
+    let alice = up(&machine(&lab, "a"), &both, "alice");
+    let link = alice.join_link().unwrap();
+    up(&machine(&lab, "b"), &["--join", &link], "bob");
 }
 
 #[test]

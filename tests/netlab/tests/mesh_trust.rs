@@ -353,3 +353,38 @@ fn what_an_admin_said_while_the_server_was_dead_holds_after_it_was_put_out_itsel
     assert!(names(&alice).is_empty());
     assert_eq!(alice.status().unwrap()["server"]["connected"], true);
 }
+
+#[test]
+fn a_server_that_takes_no_request_hears_of_a_revocation_later_and_loses_nobody_meanwhile() {
+    let lab = Lab::new("later").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(|machine| home.host(machine).unwrap());
+    let discovery = Discovery::start(&server).unwrap();
+    let alice = create(&a, &discovery);
+    let link = alice.join_link().unwrap();
+    let bob = join(&b, &link, "bob");
+    let carol = join(&c, &link, "carol");
+    alice.first_echo(&bob, Duration::from_secs(5)).unwrap();
+    alice.first_echo(&carol, Duration::from_secs(5)).unwrap();
+    // What stands goes on; whoever comes is turned away.
+    let closed = "table ip closed { chain input { type filter hook input priority 0; \
+                  tcp dport 7080 tcp flags & (syn | ack) == syn reject with tcp reset; }; }";
+    server.namespace().nft(closed).unwrap();
+    alice.ask(&["revoke", "bob"]).unwrap();
+    wait_until("carol hears of it", Duration::from_secs(10), || {
+        names(&carol) == ["alice"]
+    });
+    // Some attempts.
+    thread::sleep(Duration::from_secs(6));
+    server.namespace().nft("delete table ip closed").unwrap();
+    let url = format!("{}/metrics", discovery.url());
+    wait_until("the server hears of it", Duration::from_secs(40), || {
+        let metrics = a.sh(&format!("curl -sf {url}")).unwrap().stdout;
+        metrics.lines().any(|line| line == "discovery_peers 2")
+    });
+    for daemon in [&alice, &carol] {
+        let log = daemon.process.log();
+        assert!(!log.contains("discovery server lost"), "{log}");
+    }
+}

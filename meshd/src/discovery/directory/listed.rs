@@ -48,7 +48,7 @@ impl Believed {
         self.directory != before
     }
 
-    /// Notes whom a server lists, and forgets who has not been listed for long.
+    /// Notes whom the servers list, and forgets who is gone.
     pub(super) fn note_listed(&mut self, now: u64) {
         let presence = &self.presence;
         self.unlisted.retain(|node, _| !presence.is_listed(node));
@@ -60,6 +60,11 @@ impl Believed {
             }
         }
         self.refresh();
+        self.forget_gone(now);
+    }
+
+    /// Forgets who has not been listed for long, or whose certificate is over; whether there was anybody.
+    pub(super) fn forget_gone(&mut self, now: u64) -> bool {
         let gone: BTreeSet<NodeId> = self
             .unlisted
             .iter()
@@ -69,7 +74,7 @@ impl Believed {
         let expired = self.latest(now);
         remove((&mut self.directory, &mut self.unlisted), |peer| {
             gone.contains(&peer.record.node_id) || certificate_end(peer) < expired
-        });
+        })
     }
 
     /// As [`Self::latest`] where nobody is known yet: our clock is compared with what is listed, if it lists two, because one

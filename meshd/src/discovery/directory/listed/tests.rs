@@ -3,12 +3,12 @@ use mesh_wire::{
     NodeId,
     discovery::ServerMessage,
     peer_info::{Directory, PeerInfo, PeerRecord},
-    trust::{Binding, Certificate, Invite, InviteTerms, Issuer, Roles, Span},
+    trust::{Binding, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Span},
 };
 
 use super::*;
 use crate::discovery::{
-    directory::tests::snapshot,
+    directory::{Objection, tests::snapshot},
     scope::tests::{certified, keyed, root, scope},
 };
 
@@ -114,4 +114,42 @@ fn a_link_gives_nobody_what_belongs_to_a_member_that_is_left_out() {
         };
         assert_eq!((has(&newcomer), has(&bob)), (gets_it, !gets_it));
     }
+}
+
+#[test]
+fn who_is_refused_for_what_a_lost_member_had_is_named_and_taken_in_once_that_one_is_gone() {
+    let (bob, carol) = (by_network((2, 2), 9), by_link((3, 2)));
+    let is_member = |believed: &Believed| {
+        let node = carol.record.node_id;
+        believed.directory().by_node(&node).is_some()
+    };
+    let mut believed = knowing(bob.clone());
+    believed.apply(A, &snapshot(vec![carol.clone()]), NOW);
+    let why = Objection::Claims {
+        of: bob.name.clone(),
+        is_listed: false,
+    };
+    assert_eq!(believed.refused(NOW), [(carol.name.clone(), why)]);
+    let rejected = believed.rejected();
+    assert!(!believed.review(NOW + 10));
+    assert_eq!(
+        (is_member(&believed), believed.rejected()),
+        (false, rejected)
+    );
+    // No list comes, and the day is over all the same.
+    let mut later = knowing(bob.clone());
+    let since = NOW - KEPT;
+    later.apply(A, &snapshot(vec![carol.clone()]), since);
+    assert!(later.review(NOW + 1));
+    assert!(is_member(&later) && later.refused(NOW + 1).is_empty());
+    // Or the other one is put out.
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let out = Revocation::sign(&root(), &key, None, (&bob.record.node_id, NOW)).unwrap();
+    assert!(believed.revoke(&out) && believed.review(NOW + 10));
+    assert!(is_member(&believed) && believed.refused(NOW).is_empty());
+    // Whom the server does not list any more is not spoken of.
+    let mut gone = knowing(bob.clone());
+    gone.apply(A, &snapshot(vec![carol.clone()]), NOW);
+    gone.apply(A, &snapshot(vec![bob]), NOW);
+    assert!(gone.refused(NOW).is_empty());
 }

@@ -1,0 +1,61 @@
+//! What is looked at again now and then, though no server says anything new?
+
+use std::time::Duration;
+
+use super::{client::DiscoveryClient, directory::Objection};
+use crate::{
+    dataplane::Ended,
+    problem::{self, MEMBER_REFUSED, Problem},
+    trust::unix_time,
+};
+
+/// How often.
+pub const REVIEW: Duration = Duration::from_secs(10);
+
+impl DiscoveryClient {
+    /// Tells the revocations that were too many at once, and judges anew who is a member.
+    pub(super) async fn review(&mut self) -> Result<(), Ended> {
+        self.spread_news(None);
+        // Without a server nobody says who is gone.
+        let changed = self.servers.any_connected() && self.believed.review(unix_time());
+        self.show_refused();
+        match changed {
+            true => self.show_all().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Lets the user know whom a server lists and this machine does not take for a member.
+    pub(super) fn show_refused(&self) {
+        let problems = problems(self.believed.refused(unix_time()));
+        self.outlets.health.send_if_modified(|health| {
+            let is_ours = |known: &Problem| known.code == MEMBER_REFUSED;
+            let before = health.iter().filter(|known| is_ours(known));
+            if before.eq(&problems) {
+                return false;
+            }
+            health.retain(|known| !is_ours(known));
+            health.extend(problems);
+            true
+        });
+    }
+}
+
+/// One for each who has what is another's, and one for all who are made up.
+fn problems(refused: Vec<(String, Objection)>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut unsigned = Vec::new();
+    for (name, why) in refused {
+        match why {
+            Objection::Claims { of, is_listed } => {
+                problems.push(problem::member_refused(&name, (&of, is_listed)));
+            }
+            Objection::Unsigned => unsigned.push(name),
+            Objection::Over => {}
+        }
+    }
+    if !unsigned.is_empty() {
+        problems.push(problem::members_unsigned(&unsigned));
+    }
+    problems
+}
