@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use mesh_wire::signal::Signal;
+use rand::RngExt as _;
 
 use super::{
     Node,
@@ -11,6 +12,7 @@ use super::{
 use crate::{
     path::{
         agent::{Agent, AgentEvent, is_never_a_peer},
+        gather::binding_request,
         stun_index::is_check,
     },
     peer::{
@@ -209,6 +211,16 @@ impl Node {
         let Some(agent) = peer.agent.as_mut() else {
             return;
         };
+        while let Some(shot) = agent.poll_shot(now) {
+            if !peer.knocks.may_knock(shot.dst.ip(), now) {
+                self.counters.count(DropReason::UnansweredCheck, 1);
+                continue;
+            }
+            // Nobody needs to understand it. It is a STUN message because that is what a middlebox expects here.
+            let request = binding_request(&self.rng.random());
+            let (dst, src) = (shot.dst, None);
+            transmit.push_limited(Route { dst, src }, shot.hop_limit, &request);
+        }
         while let Some((route, message)) = agent.poll_transmit() {
             if is_check(&message) && !peer.knocks.may_knock(route.dst.ip(), now) {
                 self.counters.count(DropReason::UnansweredCheck, 1);
@@ -349,7 +361,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let mut agent = Agent::new(controlling, &mut self.rng, now);
+        let mut agent = Agent::new(controlling, self.local.hop_limits, &mut self.rng, now);
         agent.add_local(&self.gatherer, now);
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
