@@ -26,11 +26,11 @@ pub const MATRIX: [Nat; 9] = [
 /// How two daemons met that had not spoken before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {
-    /// What `status` shows at the end: `direct`, `turn`, `relay` or `none`.
+    /// What bob shows at the end: `direct`, `turn`, `relay` or `none`.
     pub path: String,
     /// From the first ping to its answer, or that to a later one.
     pub first_reply: Option<Duration>,
-    /// From the first ping until `status` shows a direct path.
+    /// From the first ping until `meshd ping` has an answer over a direct path.
     pub direct: Option<Duration>,
 }
 
@@ -46,12 +46,20 @@ impl Pair {
     pub fn meet(&self, limit: Duration) -> Result<Meeting> {
         let start = Instant::now();
         let first_reply = self.bob.host().first_reply(self.alice.ip()?, limit)?;
+        let Some(end) = first_reply.map(|took| took + limit) else {
+            let peer = self.bob.peer(&self.alice.name)?;
+            let path = peer["path"].as_str().unwrap_or_default().to_owned();
+            return Ok(Meeting {
+                path,
+                first_reply,
+                direct: None,
+            });
+        };
         loop {
-            let path = path(&self.bob, &self.alice.name)?;
+            let path = self.bob.path_of_pong(&self.alice)?;
             let took = start.elapsed();
             let direct = (path == "direct").then_some(took);
-            let over = first_reply.is_none() || took > first_reply.unwrap_or_default() + limit;
-            if direct.is_some() || over {
+            if direct.is_some() || took > end {
                 return Ok(Meeting {
                     path,
                     first_reply,
@@ -59,6 +67,16 @@ impl Pair {
                 });
             }
         }
+    }
+}
+
+impl Daemon {
+    /// Over what kind of path the answer to one ping comes; `none` without an answer. Newer than the status, which is
+    /// published once a second.
+    fn path_of_pong(&self, to: &Self) -> Result<String> {
+        let answer = self.cli(&["ping", &to.name, "-c", "1"])?.stdout;
+        let mut words = answer.split_whitespace().skip_while(|word| *word != "via");
+        Ok(words.nth(1).unwrap_or("none").to_owned())
     }
 }
 
@@ -73,9 +91,4 @@ impl Host {
         ensure!(output.stderr.is_empty(), "ping: {}", output.stderr);
         Ok(output.status.success().then(|| start.elapsed()))
     }
-}
-
-fn path(daemon: &Daemon, peer: &str) -> Result<String> {
-    let peer = daemon.peer(peer)?;
-    Ok(peer["path"].as_str().unwrap_or_default().to_owned())
 }

@@ -151,3 +151,21 @@ fn ordinary_pairs_lose_little() {
         }
     });
 }
+
+/// A daemon that has just started knows no more than its hosts' addresses, and its offer is not whole.
+#[test]
+fn a_leaky_home_is_spared_by_a_peer_that_does_not_know_yet_how_it_is_seen() {
+    for_each_seed("a_leaky_home_is_spared", |seed| {
+        for other in leaky_pairs() {
+            for wait in [11, 20, 30, 39, 41, 50, 60] {
+                let mut world = World::new(seed);
+                let (leaky, other_host) = (world.add(Place::Leaky), world.add(other));
+                // The server is reached sooner by signals than by the caller's question.
+                world.start();
+                world.run_for(wait * MS);
+                let took = world.ping_until_answered((other_host, leaky), SECOND, FIRST_ATTEMPT);
+                assert!(took.is_some(), "{other:?} calls after {wait} ms");
+            }
+        }
+    });
+}

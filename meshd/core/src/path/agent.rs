@@ -47,9 +47,9 @@ pub struct Agent {
     remote_count: usize,
     /// Absent where a datagram cannot have a hop limit of its own.
     opening: Option<Opening>,
-    /// A server-reflexive address of ours became known after the first signal: an answer of the peer does not say
-    /// whether it has heard of that.
-    reflexive_late: bool,
+    /// The first signal named all that servers see of us. Of what became known later an answer of the peer does not say
+    /// whether it has heard.
+    whole_offer: bool,
     vigil: Vigil,
 }
 
@@ -73,7 +73,7 @@ impl Agent {
             remote_ufrag: None,
             remote_count: 0,
             opening: shots.then(Opening::default),
-            reflexive_late: false,
+            whole_offer: false,
             vigil: Vigil::new(now),
         }
     }
@@ -96,11 +96,14 @@ impl Agent {
                 .ice
                 .local_candidates()
                 .any(|c| c.addr() == candidate.addr() && c.kind() == candidate.kind());
-            let late = !first && candidate.kind() == CandidateKind::ServerReflexive;
-            let new = !known && self.ice.add_local_candidate(candidate).is_some();
-            self.reflexive_late |= new && late;
-            news |= new;
+            news |= !known && self.ice.add_local_candidate(candidate).is_some();
         }
+        let whole = if first {
+            !gatherer.reflexive().is_empty()
+        } else {
+            !news
+        };
+        self.whole_offer = whole && (first || self.whole_offer);
         if news {
             self.vigil.settle(now);
         }
@@ -150,7 +153,7 @@ impl Agent {
         }
         let answered = signal.remote_ufrag.as_deref() == Some(self.ufrag());
         // Its shots are on their way, so that nothing needs to wait for them.
-        let may_check = answered && !self.reflexive_late;
+        let may_check = answered && self.whole_offer;
         if may_check {
             self.release(Opening::release_all);
         }

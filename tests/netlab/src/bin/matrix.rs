@@ -10,11 +10,14 @@ use netlab::{MATRIX, Meeting, Nat, Pair};
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
-    let runs = runs(&std::env::args().skip(1).collect::<Vec<_>>())?;
+    let Options { runs, with } = Options::read(std::env::args().skip(1))?;
     let mut cells = Vec::new();
     let mut failures = Vec::new();
     for (number, one) in MATRIX.into_iter().enumerate() {
         for other in &MATRIX[number..] {
+            if with.is_some_and(|kind| kind != one && kind != *other) {
+                continue;
+            }
             let cell = Cell::measure([one, *other], runs)?;
             say(&format!(
                 "{} with {}: {}",
@@ -45,15 +48,37 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn runs(arguments: &[String]) -> Result<usize> {
-    match arguments {
-        [] => Ok(1),
-        [flag, number] if flag == "--runs" => {
-            let number = number.parse().context("--runs takes a number")?;
-            ensure!(number > 0, "--runs takes a number from 1 on");
-            Ok(number)
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    runs: usize,
+    /// Only pairs of which one is of this kind.
+    with: Option<Nat>,
+}
+
+impl Options {
+    fn read(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self {
+            runs: 1,
+            with: None,
+        };
+        let mut arguments = arguments;
+        while let Some(flag) = arguments.next() {
+            let value = arguments
+                .next()
+                .with_context(|| format!("{flag} takes a value"))?;
+            match flag.as_str() {
+                "--runs" => options.runs = value.parse().context("--runs takes a number")?,
+                "--with" => {
+                    let kind = MATRIX.into_iter().find(|kind| label(*kind) == value);
+                    options.with = Some(kind.with_context(|| {
+                        format!("--with takes one of {}", MATRIX.map(label).join(", "))
+                    })?);
+                }
+                _ => bail!("usage: matrix [--runs N] [--with KIND]"),
+            }
         }
-        _ => bail!("usage: matrix [--runs N]"),
+        ensure!(options.runs > 0, "--runs takes a number from 1 on");
+        Ok(options)
     }
 }
 
