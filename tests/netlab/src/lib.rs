@@ -12,6 +12,7 @@ mod evil;
 mod home;
 mod host;
 mod internet;
+mod ipv6;
 mod lab;
 mod lab_dir;
 mod link;

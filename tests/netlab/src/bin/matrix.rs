@@ -92,7 +92,9 @@ impl Cell {
     fn measure(nats: [Nat; 2], runs: usize) -> Result<Self> {
         let mut meetings = Vec::new();
         for _ in 0..runs {
-            meetings.push(Pair::new("matrix", nats)?.meet(LIMIT)?);
+            let pair = Pair::new("matrix", nats)?;
+            pair.acquaint()?;
+            meetings.push(pair.meet(LIMIT)?);
         }
         Ok(Self { nats, meetings })
     }
