@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use mesh_wire::signal::Signal;
-use rand::RngExt as _;
 
 use super::{
     Node,
@@ -12,7 +11,6 @@ use super::{
 use crate::{
     path::{
         agent::{Agent, AgentEvent, is_never_a_peer},
-        gather::binding_request,
         stun_index::is_check,
     },
     peer::{
@@ -205,22 +203,13 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
+        self.fire_shots(index, now, transmit);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         let Some(agent) = peer.agent.as_mut() else {
             return;
         };
-        while let Some(shot) = agent.poll_shot(now) {
-            if !peer.knocks.may_knock(shot.dst.ip(), now) {
-                self.counters.count(DropReason::UnansweredCheck, 1);
-                continue;
-            }
-            // Nobody needs to understand it. It is a STUN message because that is what a middlebox expects here.
-            let request = binding_request(&self.rng.random());
-            let (dst, src) = (shot.dst, None);
-            transmit.push_limited(Route { dst, src }, shot.hop_limit, &request);
-        }
         while let Some((route, message)) = agent.poll_transmit() {
             if is_check(&message) && !peer.knocks.may_knock(route.dst.ip(), now) {
                 self.counters.count(DropReason::UnansweredCheck, 1);

@@ -7,6 +7,7 @@ mod forward;
 mod handshake;
 pub mod inbound;
 mod outbound;
+mod shots;
 pub mod status;
 mod wakeup;
 
