@@ -17,7 +17,7 @@ use crate::link::{Link, LinkShape};
 /// TEST-NET-2 and TEST-NET-3 of RFC 5737 serve as public addresses.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// A packet that would not survive three more routers dies here: between customers of different providers there are
+/// A packet that would not survive four more routers dies here: between customers of different providers there are
 /// never fewer.
 const MORE_HOPS: &str = r#"
 table ip hops {
