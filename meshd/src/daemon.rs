@@ -141,6 +141,7 @@ async fn start_data_plane(
             // Known once there is an interface.
             open_checksums: false,
             relay: false,
+            hop_limits: platform::udp::HOP_LIMITS,
             // A clock before 1970 is as wrong as one at 1970.
             unix_time: SystemTime::now()
                 .duration_since(UNIX_EPOCH)

@@ -2,8 +2,10 @@
 //! send, receive offload and several messages per system call, as far as the system has them.
 
 mod bind;
+mod hop_limit;
 
 pub use bind::enlarge_buffers;
+pub use hop_limit::HOP_LIMITS;
 use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
 use std::{
     io::{self, IoSliceMut},
@@ -75,6 +77,9 @@ pub struct Destination {
     pub source_ip: Option<IpAddr>,
     /// ECN field of the IP header (RFC 3168), 0 to 3.
     pub ecn: u8,
+    /// Hop limit (IPv4: TTL) of the IP header instead of the system's; see [`HOP_LIMITS`]. The system then also chooses
+    /// the source and no ECN field is set.
+    pub hop_limit: Option<u8>,
 }
 
 /// Where a received train came from and how it divides.
@@ -240,6 +245,10 @@ impl UdpSocket {
         train: &[u8],
         segment_size: usize,
     ) -> io::Result<usize> {
+        if let Some(hop_limit) = to.hop_limit {
+            let first = &train[..train.len().min(segment_size)];
+            return hop_limit::send(&self.socket, to.address, hop_limit, first);
+        }
         let send = |contents| {
             let transmit = Transmit {
                 destination: to.address,

@@ -152,6 +152,7 @@ impl<'a> Sender<'a> {
             address: route.dst,
             source_ip: route.src.filter(|ip| !ip.is_unspecified()),
             ecn: train.ecn().bits(),
+            hop_limit: train.hop_limit(),
         };
         let mut rest = train.contents();
         while !rest.is_empty() {

@@ -42,6 +42,7 @@ fn each_source_is_told_from_the_others_for_as_long_as_it_has_something() {
                 address: sockets[at].local_addr(),
                 source_ip: None,
                 ecn: 0,
+                hop_limit: None,
             };
             sockets[at].try_send(to, b"hello", 5).expect("send");
             let mut expected = Ready::default();

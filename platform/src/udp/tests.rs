@@ -21,6 +21,7 @@ fn to(address: SocketAddr) -> Destination {
         address,
         source_ip: None,
         ecn: 0,
+        hop_limit: None,
     }
 }
 
@@ -258,4 +259,68 @@ async fn no_more_trains_are_taken_than_asked_for() {
         receiver.try_recv(&mut buffers, 2, |_, _| {}).expect("one"),
         1
     );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_hop_limit_holds_for_its_own_message_only() {
+    let v4 = (LOCAL4, libc::IPPROTO_IP, libc::IP_RECVTTL);
+    let v6 = (LOCAL6, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT);
+    for (local, level, option) in [v4, v6] {
+        let (mut sender, receiver) = (socket(local), socket(local));
+        tell_hop_limits(receiver.std(), (level, option));
+        for (asked, seen) in [(None, 64), (Some(2), 2), (Some(255), 255), (None, 64)] {
+            let to = Destination {
+                hop_limit: asked,
+                ..to(receiver.local_addr())
+            };
+            assert_eq!(sender.try_send(to, b"shot", 4).expect("send"), 4);
+            readable(&receiver).await;
+            assert_eq!(received_hop_limit(receiver.std()), seen, "{local}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn tell_hop_limits(socket: &std::net::UdpSocket, (level, option): (i32, i32)) {
+    use std::os::fd::AsRawFd;
+    let on: libc::c_int = 1;
+    let len = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the option reads one int, which outlives the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            len,
+        )
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Takes one datagram; its hop limit is the int in the one control message that was asked for.
+#[cfg(target_os = "linux")]
+fn received_hop_limit(socket: &std::net::UdpSocket) -> i32 {
+    use std::mem::MaybeUninit;
+    let (mut bytes, mut control) = ([MaybeUninit::uninit(); 64], [MaybeUninit::uninit(); 256]);
+    let mut contents = [socket2::MaybeUninitSlice::new(&mut bytes)];
+    let mut message = socket2::MsgHdrMut::new()
+        .with_buffers(&mut contents)
+        .with_control(&mut control);
+    let socket = socket2::SockRef::from(socket);
+    assert_eq!(socket.recvmsg(&mut message, 0).expect("receive"), 4);
+    let len = message.control_len();
+    // SAFETY: the system has written `len` bytes.
+    let told = unsafe { std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), len) };
+    let (header, int) = (size_of::<libc::cmsghdr>(), size_of::<libc::c_int>());
+    let is_hop_limit = |at: &usize| {
+        let kind = told[*at + header - int..][..int]
+            .try_into()
+            .expect("four bytes");
+        [libc::IP_TTL, libc::IPV6_HOPLIMIT].contains(&i32::from_ne_bytes(kind))
+    };
+    let mut starts = (0..len).step_by(size_of::<usize>());
+    let at = starts.find(is_hop_limit).expect("a hop limit");
+    i32::from_ne_bytes(told[at + header..][..int].try_into().expect("four bytes"))
 }

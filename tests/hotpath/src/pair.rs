@@ -59,6 +59,7 @@ impl Station {
             allow_gcm,
             open_checksums: false,
             relay: true,
+            hop_limits: true,
             unix_time: Duration::from_secs(1_700_000_000),
         };
         let mut station = Self {

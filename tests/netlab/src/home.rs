@@ -1,6 +1,7 @@
 //! What is behind a home router, and how is it wired?
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -134,6 +135,13 @@ impl Router {
     fn new(core: &Arc<LabCore>, name: &str, lan: Lan) -> Result<Self> {
         let host = Host::new(core, name)?;
         host.sysctl("net.ipv4.ip_forward", "1")?;
+        for family in ["iptables", "ip6tables"] {
+            // What the LAN's switch carries passes no rule of the router. Not every kernel has the choice.
+            let key = format!("net.bridge.bridge-nf-call-{family}");
+            if Path::new("/proc/sys").join(key.replace('.', "/")).exists() {
+                host.sysctl(&key, "0")?;
+            }
+        }
         host.namespace().ip(&format!(
             "link add lan0 type bridge\naddr add {}/{} dev lan0\nlink set lan0 up",
             lan.address(1),

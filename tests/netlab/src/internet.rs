@@ -17,6 +17,17 @@ use crate::link::{Link, LinkShape};
 /// TEST-NET-2 and TEST-NET-3 of RFC 5737 serve as public addresses.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
+/// A packet that would not survive four more routers dies here: between customers of different providers there are
+/// never fewer.
+const MORE_HOPS: &str = r#"
+table ip hops {
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        ip ttl < 5 drop
+    }
+}
+"#;
+
 /// The internet of a lab. Clones are handles of the same one.
 #[derive(Debug, Clone)]
 pub struct Internet(Arc<Inner>);
@@ -34,6 +45,7 @@ impl Internet {
     pub(crate) fn new(core: &Arc<LabCore>) -> Result<Self> {
         let router = Host::new(core, "internet")?;
         router.sysctl("net.ipv4.ip_forward", "1")?;
+        router.namespace().nft(MORE_HOPS)?;
         Ok(Self(Arc::new(Inner {
             router,
             customers: AtomicU8::new(1),

@@ -6,6 +6,8 @@
 
 use std::net::Ipv4Addr;
 
+use sim::oracle::Place;
+
 /// A kind of router between a home and the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nat {
@@ -20,6 +22,9 @@ pub enum Nat {
     AddressRestricted,
     /// EIM, APDF: "port-restricted cone", the most usual home router.
     PortRestricted,
+    /// EIM, APDF, but a bare masquerade: a packet that nobody inside asked for is remembered, and what is then sent to
+    /// its sender leaves from another port.
+    Leaky,
     /// APDM, APDF: "symmetric", a new random port for each destination.
     Symmetric,
     /// EIM, APDF twice: a port-restricted home router behind a port-restricted carrier.
@@ -31,17 +36,34 @@ pub enum Nat {
 }
 
 impl Nat {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Open,
         Self::OneToOne,
         Self::FullCone,
         Self::AddressRestricted,
         Self::PortRestricted,
+        Self::Leaky,
         Self::Symmetric,
         Self::Cgnat,
         Self::CgnatSymmetric,
         Self::UdpBlocked,
     ];
+
+    /// The same kind in the simulator, whose oracle says which pairs must meet.
+    pub fn place(self) -> Place {
+        match self {
+            Self::Open => Place::Open,
+            Self::OneToOne => Place::OneToOne,
+            Self::FullCone => Place::FullCone,
+            Self::AddressRestricted => Place::AddressRestricted,
+            Self::PortRestricted => Place::PortRestricted,
+            Self::Leaky => Place::Leaky,
+            Self::Symmetric => Place::Symmetric,
+            Self::Cgnat => Place::Cgnat,
+            Self::CgnatSymmetric => Place::CgnatSymmetric,
+            Self::UdpBlocked => Place::UdpBlocked,
+        }
+    }
 
     /// What the carrier's router does, where there is one.
     pub(crate) fn carrier(self) -> Option<Self> {
@@ -53,6 +75,7 @@ impl Nat {
             | Self::FullCone
             | Self::AddressRestricted
             | Self::PortRestricted
+            | Self::Leaky
             | Self::Symmetric
             | Self::UdpBlocked => None,
         }
@@ -71,6 +94,7 @@ impl Nat {
             Self::PortRestricted | Self::Cgnat | Self::CgnatSymmetric => {
                 format!("{GUARD}{MASQUERADE}")
             }
+            Self::Leaky => MASQUERADE.to_owned(),
             Self::Symmetric => format!("{GUARD}{RANDOM_PORTS}"),
             Self::UdpBlocked => format!("{GUARD}{MASQUERADE}{NO_UDP}"),
         }

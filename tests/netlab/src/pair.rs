@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Daemon, Discovery, Host, Lab, Nat, Output};
+use crate::{Daemon, Discovery, Home, Host, Lab, Nat, Output};
 
 /// The server and two daemons, `alice` and `bob`, on hosts `alice-pc` and `bob-pc` behind routers of some kind.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Pair {
     pub bob: Daemon,
     pub server: Host,
     pub discovery: Discovery,
+    /// Alice's and bob's.
+    pub homes: [Home; 2],
     /// Last, so that it is dropped last.
     pub lab: Lab,
 }
@@ -28,11 +30,33 @@ impl Pair {
 
     /// As [`Self::new`], with the text of a configuration file for each.
     pub fn configured(name: &str, nats: [Nat; 2], configurations: [&str; 2]) -> Result<Self> {
+        Self::built(name, nats, configurations, |_, _| Ok(()))
+    }
+
+    /// As [`Self::new`], with a change to the lab before the daemons start.
+    pub fn prepared(
+        name: &str,
+        nats: [Nat; 2],
+        prepare: impl FnOnce(&Lab, [(&Home, &Host); 2]) -> Result<()>,
+    ) -> Result<Self> {
+        Self::built(name, nats, ["", ""], prepare)
+    }
+
+    fn built(
+        name: &str,
+        nats: [Nat; 2],
+        configurations: [&str; 2],
+        prepare: impl FnOnce(&Lab, [(&Home, &Host); 2]) -> Result<()>,
+    ) -> Result<Self> {
         let lab = Lab::new(name)?;
         let server = lab.internet().public_host("server")?;
         let discovery = Discovery::start(&server)?;
-        let a = lab.internet().home("alice", nats[0])?.host("pc")?;
-        let b = lab.internet().home("bob", nats[1])?.host("pc")?;
+        let homes = [
+            lab.internet().home("alice", nats[0])?,
+            lab.internet().home("bob", nats[1])?,
+        ];
+        let (a, b) = (homes[0].host("pc")?, homes[1].host("pc")?);
+        prepare(&lab, [(&homes[0], &a), (&homes[1], &b)])?;
         let up = |host: &Host, text: &str, args: [&str; 4]| {
             let file = host.dir().join("mesh.yaml");
             std::fs::write(&file, text)?;
@@ -47,8 +71,25 @@ impl Pair {
             bob,
             server,
             discovery,
+            homes,
             lab,
         })
+    }
+
+    /// Waits until each has heard of the other, as two members have that were not started this very moment.
+    pub fn acquaint(&self) -> Result<()> {
+        for (one, other) in [(&self.alice, &self.bob), (&self.bob, &self.alice)] {
+            let what = format!("{} has heard of {}", one.name, other.name);
+            wait_until(&what, Duration::from_secs(10), || {
+                let status = one.status()?;
+                let peers = status["peers"].as_array().context("status has no peers")?;
+                let there = |peer: &serde_json::Value| {
+                    peer["name"] == other.name.as_str() && peer["online"] == true
+                };
+                Ok(peers.iter().any(there))
+            })?;
+        }
+        Ok(())
     }
 
     /// A pair that has exchanged its first echo.

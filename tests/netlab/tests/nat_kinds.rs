@@ -83,6 +83,51 @@ fn a_home_without_udp_gets_no_answer_by_udp_but_connects_by_tcp() {
         .unwrap();
 }
 
+#[test]
+fn a_leaky_nat_looks_port_restricted_to_whoever_speaks_first() {
+    judge(Nat::Leaky).expect(SAME_MAPPING, FILTER_BY_PORT);
+}
+
+#[test]
+fn a_leaky_nat_maps_elsewhere_towards_whoever_has_spoken_unasked() {
+    let lab = Lab::new("leaky").unwrap();
+    let [first, second] = ["first", "second"].map(|name| public_socket(&lab, name));
+    let home = lab.internet().home("home", Nat::Leaky).unwrap();
+    let inside = socket_on(&home.host("a").unwrap(), 5000);
+    let mapped = mapping_seen(&inside, &first);
+    second.send_to(b"unasked", mapped).unwrap();
+    assert!(receive(&inside, SILENCE).is_none(), "APDF");
+    let elsewhere = mapping_seen(&inside, &second);
+    assert_eq!(elsewhere.ip(), mapped.ip());
+    assert_ne!(elsewhere.port(), mapped.port());
+    // The NAT has forgotten: it is again as it was.
+    home.forget_flows().unwrap();
+    assert_eq!(mapping_seen(&inside, &second), mapped);
+}
+
+/// What the opening shots of the daemon rely on.
+#[test]
+fn a_packet_with_a_low_hop_limit_opens_our_own_nat_and_leaves_a_leaky_one_alone() {
+    let lab = Lab::new("shots").unwrap();
+    let outside = public_socket(&lab, "outside");
+    let [a, b] = ["alice", "bob"].map(|name| {
+        let home = lab.internet().home(name, Nat::Leaky).unwrap();
+        socket_on(&home.host("a").unwrap(), 5000)
+    });
+    let [to_a, to_b] = [&a, &b].map(|inside| mapping_seen(inside, &outside));
+    for hop_limit in 2..=4 {
+        a.set_ttl(hop_limit).unwrap();
+        a.send_to(b"shot", to_b).unwrap();
+    }
+    assert!(receive(&b, SILENCE).is_none());
+    b.send_to(b"check", to_a).unwrap();
+    assert_eq!(
+        receive(&a, SOON),
+        Some(to_b),
+        "and from the mapping that others see"
+    );
+}
+
 /// The judge always speaks first, so it cannot see a router that keeps an unasked packet's
 /// ports and then maps the answer elsewhere.
 #[test]

@@ -78,6 +78,8 @@ pub struct SimNode {
     pub segment: Segment,
     /// A firewall that lets no UDP through.
     pub udp_blocked: bool,
+    /// Its system can send datagrams with hop limits of their own.
+    pub hop_limits: bool,
     /// Towards the Internet.
     pub up: Link,
     /// From the Internet.
@@ -101,6 +103,7 @@ impl SimNode {
             address,
             segment,
             udp_blocked: false,
+            hop_limits: true,
             up: Link::new(shape),
             down: Link::new(shape),
             node: None,
@@ -129,6 +132,7 @@ impl SimNode {
             allow_gcm: self.identity.allow_gcm,
             open_checksums: self.identity.allow_gcm,
             relay: true,
+            hop_limits: self.hop_limits,
             unix_time,
         };
         self.node = Some(Node::new(config, self.identity.private, seed, now));

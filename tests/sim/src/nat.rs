@@ -41,6 +41,9 @@ pub struct Behaviour {
     pub expiry: Duration,
     /// Whether it takes the port of the inside while that is free (section 4.2.1); else ports are random.
     pub preserves_port: bool,
+    /// Whether it remembers packets that nobody inside asked for, as Linux does with those that it does not refuse: to
+    /// their sender the inside's port is then taken, and what the inside sends there leaves from another one.
+    pub leaky: bool,
 }
 
 impl Behaviour {
@@ -51,9 +54,21 @@ impl Behaviour {
             filtering,
             expiry: Duration::from_secs(120),
             preserves_port: matches!(mapping, Dependence::EndpointIndependent),
+            leaky: false,
+        }
+    }
+
+    /// As it is, but leaky.
+    pub const fn leaky(self) -> Self {
+        Self {
+            leaky: true,
+            ..self
         }
     }
 }
+
+/// How long an unasked packet is remembered: `nf_conntrack_udp_timeout`.
+const UNASKED: Duration = Duration::from_secs(30);
 
 type MappingKey = (SocketAddr, Option<(IpAddr, u16)>);
 
@@ -72,6 +87,10 @@ pub struct Nat {
     external: IpAddr,
     ports: BTreeMap<MappingKey, u16>,
     mappings: BTreeMap<u16, Mapping>,
+    /// Who sent what nobody asked for to which port, and when, if the NAT is leaky.
+    unasked: BTreeMap<(SocketAddr, u16), Instant>,
+    /// The host inside that gets what no mapping is for.
+    exposed: Option<IpAddr>,
     /// Added to the port that would be preserved, so that a rebinding shows.
     shift: u16,
 }
@@ -84,8 +103,15 @@ impl Nat {
             external,
             ports: BTreeMap::new(),
             mappings: BTreeMap::new(),
+            unasked: BTreeMap::new(),
+            exposed: None,
             shift: 0,
         }
+    }
+
+    /// Gives the external address to one host, as a cloud does with an elastic address.
+    pub fn expose(&mut self, inside: IpAddr) {
+        self.exposed = Some(inside);
     }
 
     /// Its address on the outside.
@@ -102,7 +128,7 @@ impl Nat {
         rng: &mut impl Rng,
     ) -> SocketAddr {
         self.forget_expired(now);
-        let key = (inside, self.behaviour.mapping.key(remote));
+        let key = self.key(inside, remote);
         let port = match self.ports.get(&key) {
             Some(port) => *port,
             None => self.allocate(key, rng),
@@ -121,20 +147,37 @@ impl Nat {
     /// Where a datagram from outside to one of our ports goes, if anywhere.
     pub fn inbound(&mut self, now: Instant, remote: SocketAddr, port: u16) -> Option<SocketAddr> {
         self.forget_expired(now);
-        let mapping = self.mappings.get(&port)?;
         let filter = self.behaviour.filtering.key(remote);
-        mapping
-            .permitted
-            .contains_key(&filter)
-            .then_some(mapping.inside)
+        let mapping = self.mappings.get(&port);
+        if let Some(mapping) = mapping.filter(|it| it.permitted.contains_key(&filter)) {
+            return Some(mapping.inside);
+        }
+        if self.behaviour.leaky {
+            self.unasked.insert((remote, port), now);
+        }
+        self.exposed.map(|inside| SocketAddr::new(inside, port))
     }
 
     /// A restart: all mappings are gone and new ones have other ports, and another address if one is given.
     pub fn rebind(&mut self, external: Option<IpAddr>) {
         self.ports.clear();
         self.mappings.clear();
+        self.unasked.clear();
         self.shift = self.shift.wrapping_add(1000);
         self.external = external.unwrap_or(self.external);
+    }
+
+    /// Which destinations share a port with this one.
+    fn key(&self, inside: SocketAddr, remote: SocketAddr) -> MappingKey {
+        let shared = (inside, self.behaviour.mapping.key(remote));
+        let own = (inside, Dependence::AddressAndPortDependent.key(remote));
+        let port = self.ports.get(&shared);
+        let taken = port.is_some_and(|port| self.unasked.contains_key(&(remote, *port)));
+        if taken || self.ports.contains_key(&own) {
+            own
+        } else {
+            shared
+        }
     }
 
     fn allocate(&mut self, key: MappingKey, rng: &mut impl Rng) -> u16 {
@@ -160,6 +203,8 @@ impl Nat {
         }
         self.ports
             .retain(|_, port| self.mappings.contains_key(port));
+        self.unasked
+            .retain(|_, at| now.saturating_duration_since(*at) < UNASKED);
     }
 }
 
@@ -218,6 +263,30 @@ mod tests {
                 .map(|from| nat.inbound(now, from, outside.port()) == Some(inside()));
             assert_eq!(got, enters, "{filtering:?}");
         }
+    }
+
+    #[test]
+    fn a_leaky_nat_maps_elsewhere_towards_whoever_came_unasked() {
+        let now = Instant::now();
+        for leaky in [false, true] {
+            let (mut nat, mut rng) = nat(EndpointIndependent, AddressAndPortDependent);
+            nat.behaviour.leaky = leaky;
+            let first = nat.outbound(now, inside(), at(1, 1), &mut rng);
+            assert_eq!(nat.inbound(now, at(2, 2), first.port()), None);
+            let second = nat.outbound(now, inside(), at(2, 2), &mut rng);
+            assert_eq!(second != first, leaky);
+            assert_eq!(nat.inbound(now, at(2, 2), second.port()), Some(inside()));
+            let other = nat.outbound(now, inside(), at(3, 3), &mut rng);
+            assert_eq!(other, first, "others are not concerned");
+        }
+    }
+
+    #[test]
+    fn an_exposed_host_gets_what_no_mapping_is_for() {
+        let now = Instant::now();
+        let (mut nat, _) = nat(EndpointIndependent, EndpointIndependent);
+        nat.expose(inside().ip());
+        assert_eq!(nat.inbound(now, at(1, 1), 7081), Some(inside()));
     }
 
     #[test]

@@ -36,6 +36,12 @@ pub struct Passage {
     pub destination: SocketAddr,
 }
 
+/// Routers between two customers of the Internet, unless a scenario says otherwise. The customers' own NATs are
+/// routers too.
+const INTERNET_HOPS: u8 = 3;
+/// The hop limit that systems give to packets.
+pub const HOP_LIMIT: u8 = 64;
+
 #[derive(Debug)]
 struct Gateway {
     nat: Nat,
@@ -47,6 +53,8 @@ struct Gateway {
 pub struct Network {
     nats: Vec<Gateway>,
     addresses: Vec<(Segment, SocketAddr, Owner)>,
+    /// Routers between two customers of the Internet.
+    pub internet_hops: u8,
 }
 
 impl Network {
@@ -55,6 +63,7 @@ impl Network {
         Self {
             nats: Vec::new(),
             addresses: vec![(None, server, Owner::Server)],
+            internet_hops: INTERNET_HOPS,
         }
     }
 
@@ -88,18 +97,25 @@ impl Network {
     }
 
     /// Sends a datagram from `segment` outwards until it meets the segment of its destination, then inwards. `None`
-    /// if nobody is there or a NAT lets it not through.
+    /// if nobody is there, a NAT lets it not through or its hop limit is too low. A router that throws a packet away for
+    /// that does not translate it, but one that comes from outside has been seen by then.
     pub fn route(
         &mut self,
         now: Instant,
         mut segment: Segment,
-        (mut source, destination): (SocketAddr, SocketAddr),
+        (mut source, destination, mut hops): (SocketAddr, SocketAddr, u8),
         rng: &mut ChaCha8Rng,
     ) -> Option<Passage> {
         loop {
             if self.is_on(segment, destination.ip()) {
-                return self.inwards(now, segment, source, destination);
+                if segment.is_none() {
+                    hops = hops
+                        .checked_sub(self.internet_hops)
+                        .filter(|left| *left > 0)?;
+                }
+                return self.inwards(now, segment, (source, destination, hops));
             }
+            hops = hops.checked_sub(1).filter(|left| *left > 0)?;
             let gateway = &mut self.nats[segment?];
             // Without hairpinning nobody inside is reached by the outside address.
             if gateway.nat.external() == destination.ip() {
@@ -114,8 +130,7 @@ impl Network {
         &mut self,
         now: Instant,
         mut segment: Segment,
-        source: SocketAddr,
-        mut destination: SocketAddr,
+        (source, mut destination, mut hops): (SocketAddr, SocketAddr, u8),
     ) -> Option<Passage> {
         loop {
             let here = self
@@ -136,6 +151,7 @@ impl Network {
             destination = self.nats[gateway]
                 .nat
                 .inbound(now, source, destination.port())?;
+            hops = hops.checked_sub(1).filter(|left| *left > 0)?;
             segment = Some(gateway);
         }
     }
@@ -173,15 +189,45 @@ mod tests {
         let host = at([192, 168, 1, 10]);
         network.place(0, Some(inner), host);
         let out = network
-            .route(now, Some(inner), (host, server), &mut rng)
+            .route(now, Some(inner), (host, server, HOP_LIMIT), &mut rng)
             .unwrap();
         assert_eq!(out.owner, Owner::Server);
         assert_eq!(out.source, at([203, 0, 113, 1]));
         let back = network
-            .route(now, None, (server, out.source), &mut rng)
+            .route(now, None, (server, out.source, HOP_LIMIT), &mut rng)
             .unwrap();
         assert_eq!(back.owner, Owner::Host(0));
         assert_eq!(back.destination, host);
+    }
+
+    #[test]
+    fn a_low_hop_limit_opens_our_own_nat_and_does_not_reach_the_other_one() {
+        let now = Instant::now();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let server = at([198, 51, 100, 2]);
+        let mut network = Network::new(server);
+        let nats = [1, 2].map(|last| {
+            let behaviour = Place::Leaky.nats()[0];
+            network.add_nat(behaviour, None, [203, 0, 113, last].into())
+        });
+        let hosts = [0, 1].map(|number| {
+            let host = at([192, 168, 1, 10]);
+            network.place(number, Some(nats[number]), host);
+            host
+        });
+        let seen = [0, 1].map(|number| {
+            let path = (hosts[number], server, HOP_LIMIT);
+            let passage = network.route(now, Some(nats[number]), path, &mut rng);
+            passage.unwrap().source
+        });
+        for hops in 1..=4 {
+            let shot = (hosts[0], seen[1], hops);
+            assert_eq!(network.route(now, Some(nats[0]), shot, &mut rng), None);
+        }
+        let check = (hosts[1], seen[0], HOP_LIMIT);
+        let passage = network.route(now, Some(nats[1]), check, &mut rng).unwrap();
+        assert_eq!(passage.owner, Owner::Host(0));
+        assert_eq!(passage.source, seen[1]);
     }
 
     #[test]
@@ -196,15 +242,15 @@ mod tests {
         network.place(1, Some(nat), hosts[1]);
         assert_eq!(network.hosts_on(Some(nat)), 2);
         let seen = network
-            .route(now, Some(nat), (hosts[0], server), &mut rng)
+            .route(now, Some(nat), (hosts[0], server, HOP_LIMIT), &mut rng)
             .unwrap()
             .source;
         assert_eq!(
-            network.route(now, Some(nat), (hosts[1], seen), &mut rng),
+            network.route(now, Some(nat), (hosts[1], seen, HOP_LIMIT), &mut rng),
             None
         );
         let beside = network
-            .route(now, Some(nat), (hosts[1], hosts[0]), &mut rng)
+            .route(now, Some(nat), (hosts[1], hosts[0], HOP_LIMIT), &mut rng)
             .unwrap();
         assert_eq!(beside.owner, Owner::Host(0));
     }

@@ -43,6 +43,10 @@ impl World {
         }
         let host = self.add_on(segment);
         self.hosts[host].udp_blocked = place == Place::UdpBlocked;
+        if let (Place::OneToOne, Some(nat)) = (place, segment) {
+            let inside = self.hosts[host].address.ip();
+            self.network.nat_mut(nat).expose(inside);
+        }
         host
     }
 

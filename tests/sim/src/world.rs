@@ -22,7 +22,7 @@ use crate::{
     host::SimNode,
     inner::SECRET,
     ledger::Ledger,
-    network::{HostId, Network, Owner, Passage},
+    network::{HOP_LIMIT, HostId, Network, Owner, Passage},
     server::{Mailbox, SimServer},
 };
 
@@ -41,6 +41,7 @@ pub(crate) enum Action {
         from: HostId,
         source: SocketAddr,
         destination: SocketAddr,
+        hops: u8,
         bytes: Vec<u8>,
     },
     /// A datagram has come to the end of its receiver's cable; `from` is absent when the server sent it.
@@ -232,10 +233,11 @@ impl World {
                 from,
                 source,
                 destination,
+                hops,
                 bytes,
             } => {
                 (age, "transit", from, destination, &bytes).hash(&mut self.trace);
-                self.transit(from, (source, destination), bytes);
+                self.transit(from, (source, destination, hops), bytes);
             }
             Action::Arrive {
                 to,
@@ -259,7 +261,7 @@ impl World {
         }
     }
 
-    fn transit(&mut self, from: HostId, path: (SocketAddr, SocketAddr), bytes: Vec<u8>) {
+    fn transit(&mut self, from: HostId, path: (SocketAddr, SocketAddr, u8), bytes: Vec<u8>) {
         let (now, segment) = (self.now(), self.hosts[from].segment);
         if self.hosts[from].udp_blocked {
             return;
@@ -272,7 +274,7 @@ impl World {
             Owner::Server if !self.server.is_up => {}
             Owner::Server => {
                 let answer = self.server.answer(passage.source, &bytes);
-                let back = (self.server.stun, passage.source);
+                let back = (self.server.stun, passage.source, HOP_LIMIT);
                 if let Some(passage) = self.network.route(now, None, back, &mut self.rng) {
                     self.descend(passage, None, answer);
                 }
@@ -355,6 +357,7 @@ impl World {
                         from: host,
                         source: at.address,
                         destination: train.route().dst,
+                        hops: train.hop_limit().unwrap_or(HOP_LIMIT),
                         bytes: bytes.to_vec(),
                     };
                     actions.push((arrival, action));

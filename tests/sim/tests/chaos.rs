@@ -16,6 +16,17 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOSTS: usize = 4;
 const MISFORTUNES: usize = 40;
+/// Not those without UDP, and not leaky NATs: while two keep trying, such a NAT does not forget who came unasked.
+const PLACES: [Place; 8] = [
+    Place::Open,
+    Place::OneToOne,
+    Place::FullCone,
+    Place::AddressRestricted,
+    Place::PortRestricted,
+    Place::Symmetric,
+    Place::Cgnat,
+    Place::CgnatSymmetric,
+];
 /// Giving up one attempt that began in the chaos, the pause after it, and a whole new one.
 const HEALING: Duration = Duration::from_secs(25);
 
@@ -38,7 +49,7 @@ fn whatever_happened_the_mesh_heals() {
 fn new_world(seed: u64, rng: &mut impl Rng) -> (World, Vec<Place>) {
     let mut world = World::new(seed);
     let places: Vec<_> = (0..HOSTS)
-        .map(|_| Place::ALL[rng.random_range(0..Place::ALL.len() - 1)])
+        .map(|_| PLACES[rng.random_range(0..PLACES.len())])
         .collect();
     for place in &places {
         world.add(*place);

@@ -243,6 +243,7 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
+        self.fire_shots(index, now, transmit);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -389,7 +390,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let mut agent = Agent::new(controlling, &mut self.rng, now);
+        let mut agent = Agent::new(controlling, self.local.hop_limits, &mut self.rng, now);
         agent.add_local(&self.gatherer, now);
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);

@@ -7,6 +7,7 @@ mod forward;
 mod handshake;
 pub mod inbound;
 mod outbound;
+mod shots;
 pub mod status;
 mod wakeup;
 
@@ -57,6 +58,8 @@ pub struct NodeConfig {
     pub open_checksums: bool,
     /// Whether frames are carried for others.
     pub relay: bool,
+    /// Whether a datagram can be sent with a hop limit of its own.
+    pub hop_limits: bool,
     /// Time since 1970-01-01T00:00:00Z when the node is made; handshakes carry it.
     pub unix_time: Duration,
 }

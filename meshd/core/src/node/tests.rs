@@ -78,6 +78,7 @@ impl Station {
             allow_gcm: false,
             open_checksums: false,
             relay: true,
+            hop_limits: true,
             unix_time: Duration::from_secs(unix_time),
         };
         let mut station = Self {

@@ -7,13 +7,17 @@ use std::{
 };
 
 use is::{
-    Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol,
+    Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol,
     stun::{StunMessage, StunPacket},
 };
 use mesh_wire::signal::{MAX_CANDIDATES, Signal};
 use rand::Rng;
 
-use super::{gather::Gatherer, vigil::Vigil};
+use super::{
+    gather::Gatherer,
+    opening::{Opening, Shot},
+    vigil::Vigil,
+};
 use crate::queue::transmit::Route;
 
 /// Fast enough for a hole to be punched within a second over any sane path.
@@ -41,12 +45,18 @@ pub struct Agent {
     ice: IceAgent,
     remote_ufrag: Option<String>,
     remote_count: usize,
+    /// Absent where a datagram cannot have a hop limit of its own.
+    opening: Option<Opening>,
+    /// The first signal named all that servers see of us. Of what became known later an answer of the peer does not say
+    /// whether it has heard.
+    whole_offer: bool,
     vigil: Vigil,
 }
 
 impl Agent {
-    /// An agent with fresh credentials. Of two peers exactly one is `controlling`.
-    pub fn new(controlling: bool, rng: &mut impl Rng, now: Instant) -> Self {
+    /// An agent with fresh credentials. Of two peers exactly one is `controlling`. Whether it may send `shots` is up to
+    /// the operating system.
+    pub fn new(controlling: bool, shots: bool, rng: &mut impl Rng, now: Instant) -> Self {
         let creds = IceCreds {
             ufrag: ice_text(rng, 8),
             pass: ice_text(rng, 24),
@@ -62,6 +72,8 @@ impl Agent {
             ice,
             remote_ufrag: None,
             remote_count: 0,
+            opening: shots.then(Opening::default),
+            whole_offer: false,
             vigil: Vigil::new(now),
         }
     }
@@ -77,6 +89,7 @@ impl Agent {
             .into_iter()
             .filter(|r| r.mapped != r.base)
             .map(|r| Candidate::server_reflexive(r.mapped, r.base, "udp"));
+        let first = self.ice.local_candidates().next().is_none();
         let mut news = false;
         for candidate in hosts.chain(reflexive).flatten() {
             let known = self
@@ -85,6 +98,12 @@ impl Agent {
                 .any(|c| c.addr() == candidate.addr() && c.kind() == candidate.kind());
             news |= !known && self.ice.add_local_candidate(candidate).is_some();
         }
+        let whole = if first {
+            !gatherer.reflexive().is_empty()
+        } else {
+            !news
+        };
+        self.whole_offer = whole && (first || self.whole_offer);
         if news {
             self.vigil.settle(now);
         }
@@ -132,17 +151,19 @@ impl Agent {
             });
             self.remote_ufrag = Some(signal.ufrag.clone());
         }
+        let answered = signal.remote_ufrag.as_deref() == Some(self.ufrag());
+        // Its shots are on their way, so that nothing needs to wait for them.
+        let may_check = answered && self.whole_offer;
+        if may_check {
+            self.release(Opening::release_all);
+        }
         let mut left_out = 0;
         for text in &signal.candidates {
             let Ok(candidate) = Candidate::from_sdp_string(text) else {
                 left_out += 1;
                 continue;
             };
-            let known = self
-                .ice
-                .remote_candidates()
-                .any(|c| c.addr() == candidate.addr());
-            if known {
+            if self.knows(candidate.addr()) {
                 continue;
             }
             let usable = candidate.proto() == Protocol::Udp
@@ -151,7 +172,12 @@ impl Agent {
                 && self.remote_count < MAX_CANDIDATES;
             if usable {
                 self.remote_count += 1;
-                self.ice.add_remote_candidate(candidate);
+                match self.opening.as_mut() {
+                    Some(opening) if !may_check && is_behind_nat(&self.ice, &candidate) => {
+                        opening.hold(candidate, now);
+                    }
+                    Some(_) | None => self.ice.add_remote_candidate(candidate),
+                }
             } else {
                 left_out += 1;
             }
@@ -174,6 +200,9 @@ impl Agent {
         };
         let before = self.ice.nominated_pair_responses_received();
         let authentic = self.ice.handle_packet(now, packet);
+        if authentic {
+            self.release(|opening| opening.release(source));
+        }
         if self.ice.nominated_pair_responses_received() > before {
             self.vigil.proven(now);
         }
@@ -185,11 +214,16 @@ impl Agent {
         if self.vigil.is_resting() {
             return None;
         }
-        self.ice.poll_timeout()
+        let opening = self.opening.as_ref().and_then(Opening::poll_timeout);
+        [self.ice.poll_timeout(), opening]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.release(|opening| opening.release_due(now));
         self.ice.handle_timeout(now);
     }
 
@@ -210,6 +244,11 @@ impl Agent {
     /// When a path that is left alone must be looked at: see [`Vigil::doubt`].
     pub fn doubt(&self, heard: Option<Instant>, unanswered: Option<Instant>) -> Option<Instant> {
         self.vigil.doubt(heard, unanswered)
+    }
+
+    /// The next shot that shall open our NAT.
+    pub fn poll_shot(&mut self, now: Instant) -> Option<Shot> {
+        self.opening.as_mut()?.poll_shot(now)
     }
 
     /// The next STUN message to send.
@@ -252,6 +291,21 @@ impl Agent {
     pub fn rtt(&self) -> Option<Duration> {
         self.ice.nominated_pair_rtt()
     }
+
+    fn knows(&self, address: SocketAddr) -> bool {
+        let held = self
+            .opening
+            .as_ref()
+            .is_some_and(|opening| opening.holds(address));
+        held || self.ice.remote_candidates().any(|c| c.addr() == address)
+    }
+
+    /// Lets candidates be checked that were kept back.
+    fn release(&mut self, which: impl FnOnce(&mut Opening) -> Vec<Candidate>) {
+        for candidate in self.opening.as_mut().map(which).unwrap_or_default() {
+            self.ice.add_remote_candidate(candidate);
+        }
+    }
 }
 
 impl std::fmt::Debug for Agent {
@@ -260,6 +314,14 @@ impl std::fmt::Debug for Agent {
             .field("state", &self.ice.state())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a NAT that is not also ours is between us and a candidate of the peer.
+fn is_behind_nat(ice: &IceAgent, remote: &Candidate) -> bool {
+    let is_ours = |local: Candidate| {
+        local.kind() == CandidateKind::ServerReflexive && local.addr().ip() == remote.addr().ip()
+    };
+    remote.kind() == CandidateKind::ServerReflexive && !ice.local_candidates().any(is_ours)
 }
 
 /// Whether no peer may be there: loopback, link-local IPv4, multicast, unspecified or broadcast. A candidate of this

@@ -183,7 +183,7 @@ impl Gatherer {
 }
 
 /// A Binding request without attributes (RFC 8489 section 5): 20 bytes.
-fn binding_request(transaction: &TransactionId) -> [u8; 20] {
+pub fn binding_request(transaction: &TransactionId) -> [u8; 20] {
     let mut message = [0; 20];
     message[1] = 1;
     message[4..8].copy_from_slice(&0x2112_A442_u32.to_be_bytes());

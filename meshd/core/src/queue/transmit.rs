@@ -30,6 +30,8 @@ pub struct Route {
 pub struct Train {
     route: Route,
     ecn: Ecn,
+    /// Of the IP headers; the system's own if absent.
+    hop_limit: Option<u8>,
     segment: usize,
     segments: usize,
     /// Nothing may be added: a shorter datagram is its last, it is full, or a newer train goes the same way.
@@ -51,6 +53,11 @@ impl Train {
     /// The ECN field of the IP headers that carry it.
     pub fn ecn(&self) -> Ecn {
         self.ecn
+    }
+
+    /// The hop limit (TTL) of the IP headers that carry it, where that is not left to the system.
+    pub fn hop_limit(&self) -> Option<u8> {
+        self.hop_limit
     }
 
     /// Length of each datagram in bytes; the last may be shorter.
@@ -138,6 +145,23 @@ impl TransmitQueue {
         });
     }
 
+    /// Queues a copy of `datagram` alone, in an IP packet with this hop limit.
+    pub fn push_limited(&mut self, route: Route, hop_limit: u8, datagram: &[u8]) {
+        if datagram.is_empty() || datagram.len() > MAX_TRAIN {
+            return;
+        }
+        // A train of its own: what may be extended is closed, and nothing may follow.
+        let newest = self.trains.iter_mut().rfind(|train| train.route == route);
+        if let Some(train) = newest {
+            train.closed = true;
+        }
+        self.push(route, datagram);
+        if let Some(train) = self.trains.last_mut() {
+            train.hop_limit = Some(hop_limit);
+            train.closed = true;
+        }
+    }
+
     /// The trains, oldest first.
     pub fn trains(&self) -> &[Train] {
         &self.trains
@@ -214,6 +238,7 @@ impl TransmitQueue {
         self.trains.push(Train {
             route,
             ecn,
+            hop_limit: None,
             segment: len,
             segments: 0,
             closed: false,

@@ -84,6 +84,33 @@ fn datagrams_of_different_ecn_never_share_a_train() {
 }
 
 #[test]
+fn a_hop_limit_is_for_one_datagram_alone() {
+    let mut queue = TransmitQueue::new();
+    queue.push(route(1), &[0; 60]);
+    for hop_limit in [2, 2, 3] {
+        queue.push_limited(route(1), hop_limit, &[0; 60]);
+    }
+    queue.push_limited(route(1), 4, &[]);
+    queue.push(route(1), &[0; 60]);
+    queue.push(route(1), &[0; 60]);
+    let trains: Vec<(Option<u8>, usize)> = queue
+        .trains()
+        .iter()
+        .map(|train| (train.hop_limit(), train.datagrams().count()))
+        .collect();
+    let alone = |hop_limit| (Some(hop_limit), 1);
+    assert_eq!(trains, [(None, 1), alone(2), alone(2), alone(3), (None, 2)]);
+    assert_eq!(closed(&mut queue), [1; 4], "they are sent at once");
+    queue.push(route(1), &[0; 60]);
+    assert!(
+        queue
+            .trains()
+            .iter()
+            .all(|train| train.hop_limit().is_none())
+    );
+}
+
+#[test]
 fn a_train_respects_the_limits_of_segmentation_offload() {
     let mut queue = TransmitQueue::new();
     for _ in 0..130 {

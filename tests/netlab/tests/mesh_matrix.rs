@@ -1,0 +1,160 @@
+//! Nine kinds of NAT, all pairs of them: two daemons join, ping each other and fetch a file by curl, directly wherever the
+//! oracle that the simulator uses too says so. `cargo run --release -p netlab --bin matrix` prints the times.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, time::Duration};
+
+use netlab::{MATRIX, Nat, Pair, wait_until};
+
+/// What `status` shows of a pair that cannot be direct: `none`, and then nothing passes, or the relay's kind.
+const INDIRECT: &str = "none";
+/// From the first ping to a direct path: far more than it takes, for a machine that is busy with other tests.
+const DIRECT: Duration = Duration::from_secs(5);
+
+#[allow(
+    clippy::print_stdout,
+    reason = "a figure for the reader of the test's output"
+)]
+fn meet(name: &str, nats: [Nat; 2]) {
+    let pair = Pair::new(name, nats).unwrap();
+    share(&pair);
+    if !nats[0].must_be_direct(nats[1]) {
+        return check_indirect(&pair);
+    }
+    let meeting = pair.meet(DIRECT).unwrap();
+    println!(
+        "{nats:?}: first reply {:?}, direct {:?}",
+        meeting.first_reply, meeting.direct
+    );
+    assert!(
+        meeting.direct.is_some_and(|took| took < DIRECT),
+        "{meeting:?}"
+    );
+    check_traffic(&pair);
+    check_shown(&pair, "direct");
+}
+
+/// Both show this kind of path soon: the status is made once a second.
+fn check_shown(pair: &Pair, path: &str) {
+    for (one, other) in [(&pair.alice, "bob"), (&pair.bob, "alice")] {
+        wait_until(path, DIRECT, || {
+            let peer = one.peer(other)?;
+            Ok(peer["path"] == path && peer["online"] == true)
+        })
+        .unwrap();
+    }
+}
+
+/// A folder of alice's, shared with everybody.
+fn share(pair: &Pair) {
+    let folder = pair.alice.host().dir().join("documents");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("hello.txt"), "hello\n").unwrap();
+    let path = folder.to_str().unwrap();
+    let words = ["share", "add", "docs", path, "--to", "all"];
+    pair.alice.ask(&words).unwrap();
+}
+
+/// Pings pass both ways, and bob's curl gets alice's file.
+fn check_traffic(pair: &Pair) {
+    for (from, to) in [(&pair.alice, &pair.bob), (&pair.bob, &pair.alice)] {
+        let gap = Duration::from_millis(20);
+        let report = from.host().ping_each(gap, to.ip().unwrap(), 10).unwrap();
+        assert_eq!(report.received(), 10, "{report:?}");
+    }
+    let url = format!("http://{}/docs/hello.txt", pair.alice.virtual_ip);
+    let fetched = pair.bob.host().sh(&format!("curl -sS -f -m 10 {url}"));
+    assert_eq!(fetched.unwrap().stdout, "hello\n");
+}
+
+/// A pair that no direct path can join is shown as what it is.
+fn check_indirect(pair: &Pair) {
+    let ping = pair
+        .bob
+        .host()
+        .first_reply(pair.alice.ip().unwrap(), DIRECT);
+    let answered = ping.unwrap().is_some();
+    check_shown(pair, INDIRECT);
+    if INDIRECT != "none" {
+        assert!(answered, "nothing came over the relay");
+        return check_traffic(pair);
+    }
+    assert!(!answered, "an answer without a path");
+    let ping = pair.bob.cli(&["ping", "alice", "-c", "1"]).unwrap();
+    assert_eq!(ping.status.code(), Some(1), "{ping:?}");
+    assert!(
+        !ping.stderr.is_empty(),
+        "a failure says what, why and the fix"
+    );
+}
+
+macro_rules! pairs {
+    ($($name:ident: $one:ident, $other:ident;)*) => {
+        const PAIRS: &[[Nat; 2]] = &[$([Nat::$one, Nat::$other]),*];
+        $(
+            #[test]
+            fn $name() {
+                meet(stringify!($name), [Nat::$one, Nat::$other]);
+            }
+        )*
+    };
+}
+
+pairs! {
+    one_to_one_with_one_to_one: OneToOne, OneToOne;
+    one_to_one_with_full_cone: OneToOne, FullCone;
+    one_to_one_with_address_restricted: OneToOne, AddressRestricted;
+    one_to_one_with_port_restricted: OneToOne, PortRestricted;
+    one_to_one_with_leaky: OneToOne, Leaky;
+    one_to_one_with_symmetric: OneToOne, Symmetric;
+    one_to_one_with_cgnat: OneToOne, Cgnat;
+    one_to_one_with_cgnat_symmetric: OneToOne, CgnatSymmetric;
+    one_to_one_with_udp_blocked: OneToOne, UdpBlocked;
+    full_cone_with_full_cone: FullCone, FullCone;
+    full_cone_with_address_restricted: FullCone, AddressRestricted;
+    full_cone_with_port_restricted: FullCone, PortRestricted;
+    full_cone_with_leaky: FullCone, Leaky;
+    full_cone_with_symmetric: FullCone, Symmetric;
+    full_cone_with_cgnat: FullCone, Cgnat;
+    full_cone_with_cgnat_symmetric: FullCone, CgnatSymmetric;
+    full_cone_with_udp_blocked: FullCone, UdpBlocked;
+    address_restricted_with_address_restricted: AddressRestricted, AddressRestricted;
+    address_restricted_with_port_restricted: AddressRestricted, PortRestricted;
+    address_restricted_with_leaky: AddressRestricted, Leaky;
+    address_restricted_with_symmetric: AddressRestricted, Symmetric;
+    address_restricted_with_cgnat: AddressRestricted, Cgnat;
+    address_restricted_with_cgnat_symmetric: AddressRestricted, CgnatSymmetric;
+    address_restricted_with_udp_blocked: AddressRestricted, UdpBlocked;
+    port_restricted_with_port_restricted: PortRestricted, PortRestricted;
+    port_restricted_with_leaky: PortRestricted, Leaky;
+    port_restricted_with_symmetric: PortRestricted, Symmetric;
+    port_restricted_with_cgnat: PortRestricted, Cgnat;
+    port_restricted_with_cgnat_symmetric: PortRestricted, CgnatSymmetric;
+    port_restricted_with_udp_blocked: PortRestricted, UdpBlocked;
+    leaky_with_leaky: Leaky, Leaky;
+    leaky_with_symmetric: Leaky, Symmetric;
+    leaky_with_cgnat: Leaky, Cgnat;
+    leaky_with_cgnat_symmetric: Leaky, CgnatSymmetric;
+    leaky_with_udp_blocked: Leaky, UdpBlocked;
+    symmetric_with_symmetric: Symmetric, Symmetric;
+    symmetric_with_cgnat: Symmetric, Cgnat;
+    symmetric_with_cgnat_symmetric: Symmetric, CgnatSymmetric;
+    symmetric_with_udp_blocked: Symmetric, UdpBlocked;
+    cgnat_with_cgnat: Cgnat, Cgnat;
+    cgnat_with_cgnat_symmetric: Cgnat, CgnatSymmetric;
+    cgnat_with_udp_blocked: Cgnat, UdpBlocked;
+    cgnat_symmetric_with_cgnat_symmetric: CgnatSymmetric, CgnatSymmetric;
+    cgnat_symmetric_with_udp_blocked: CgnatSymmetric, UdpBlocked;
+    udp_blocked_with_udp_blocked: UdpBlocked, UdpBlocked;
+}
+
+#[test]
+fn every_pair_of_kinds_has_its_test() {
+    for (number, one) in MATRIX.iter().enumerate() {
+        for other in &MATRIX[number..] {
+            assert!(PAIRS.contains(&[*one, *other]), "{one:?} with {other:?}");
+        }
+    }
+    assert_eq!(PAIRS.len(), 45);
+}
