@@ -194,6 +194,7 @@ impl Node {
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
+        self.drive_mtu(index, now, transmit);
     }
 
     /// Sends what the agent wants sent, and follows what it decides.
@@ -250,6 +251,7 @@ impl Node {
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.
         self.drive_session(index, now, transmit);
+        self.follow_path(index, now);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };

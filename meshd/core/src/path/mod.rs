@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod gather;
 pub mod knocks;
+pub mod mtu;
 pub mod stun_index;
 pub mod vigil;

@@ -13,7 +13,7 @@ use mesh_wire::NodeId;
 
 use crate::{
     node::command::PeerEntry,
-    path::{agent::Agent, knocks::Knocks, vigil::PATIENCE},
+    path::{agent::Agent, knocks::Knocks, mtu::PathMtu, vigil::PATIENCE},
     peer::{ear::Ear, pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
@@ -29,6 +29,13 @@ pub struct Traffic {
     pub last_tx: Option<Instant>,
     /// When anything authentic last came from it.
     pub last_rx: Option<Instant>,
+}
+
+impl Traffic {
+    /// An IP packet of `len` bytes is sealed for this peer.
+    pub fn sent(&mut self, len: usize) {
+        self.tx_bytes += u64::try_from(len).unwrap_or(0);
+    }
 }
 
 /// One other member of the network.
@@ -48,6 +55,8 @@ pub struct Peer {
     pub knocks: Knocks,
     /// Where sealed messages go: the nominated pair, or wherever the peer last proved to be.
     pub link: Option<Route>,
+    /// How long a packet may be there.
+    pub mtu: PathMtu,
     /// Packets that wait for the session.
     pub pending: Pending,
     /// For `status`.
@@ -60,7 +69,7 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that has not been spoken to yet.
-    pub fn new(entry: PeerEntry, session: Session) -> Self {
+    pub fn new(entry: PeerEntry, session: Session, mtu: PathMtu) -> Self {
         Self {
             node_id: entry.node_id,
             entry,
@@ -69,6 +78,7 @@ impl Peer {
             agent: None,
             knocks: Knocks::default(),
             link: None,
+            mtu,
             pending: Pending::default(),
             traffic: Traffic::default(),
             ear: Ear::default(),
@@ -82,6 +92,7 @@ impl Peer {
         self.state = State::Idle;
         self.agent = None;
         self.link = None;
+        self.mtu.forget();
     }
 
     /// When a path that is not being checked must be looked at.
@@ -111,6 +122,7 @@ impl Peer {
             self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
             self.doubt(),
+            self.mtu.poll_timeout(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()
