@@ -2,8 +2,10 @@
 //! send, receive offload and several messages per system call, as far as the system has them.
 
 mod bind;
+mod errors;
 
 pub use bind::enlarge_buffers;
+pub use errors::{Report, TooLong};
 use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
 use std::{
     io::{self, IoSliceMut},
@@ -250,7 +252,12 @@ impl UdpSocket {
             };
             self.state.try_send((&self.socket).into(), &transmit)
         };
-        let error = match send(train) {
+        let sent = match send(train) {
+            // It may concern something else that was sent before, and is told only once.
+            Err(error) if is_late_icmp(&error) => send(train),
+            sent => sent,
+        };
+        let error = match sent {
             Ok(()) => {
                 self.forget_trouble();
                 return Ok(train.len());
@@ -290,7 +297,7 @@ fn may_blame_offload(error: &io::Error) -> bool {
     refused || quinn_udp::is_msg_size_err(error)
 }
 
-/// Some systems report an ICMP error to an earlier datagram of ours on the next receive.
+/// Systems report an ICMP error to an earlier datagram of ours on the next receive, Linux also on the next send.
 fn is_late_icmp(error: &io::Error) -> bool {
     matches!(
         error.kind(),

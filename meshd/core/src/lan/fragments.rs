@@ -78,7 +78,11 @@ impl<'a> Fragments<'a> {
         let old = field(self.header);
         let offset = ((old & OFFSET) + ahead) & OFFSET;
         let last = index + 1 == self.count();
-        let more = if last { old & MORE_FRAGMENTS } else { MORE_FRAGMENTS };
+        let more = if last {
+            old & MORE_FRAGMENTS
+        } else {
+            MORE_FRAGMENTS
+        };
         let len = u16::try_from(out.len()).unwrap_or(u16::MAX);
         out[2..4].copy_from_slice(&len.to_be_bytes());
         out[6..8].copy_from_slice(&(more | offset).to_be_bytes());
@@ -105,7 +109,9 @@ fn forget_options(mut options: &mut [u8]) {
             (_, Some(len)) => usize::from(*len).max(2),
             (_, None) => 1,
         };
-        let (option, behind) = std::mem::take(&mut options).split_at_mut_checked(len).unwrap_or_default();
+        let (option, behind) = std::mem::take(&mut options)
+            .split_at_mut_checked(len)
+            .unwrap_or_default();
         if option.first().is_some_and(|kind| kind & COPIED == 0) {
             option.fill(NOP);
         }

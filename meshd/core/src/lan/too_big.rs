@@ -162,7 +162,10 @@ mod tests {
         let router = IpAddr::from([10, 100, 0, 2]);
         let told = message(&packet, router, 1220).unwrap();
         let ip = IpHeader::parse(&told).unwrap();
-        assert_eq!((ip.source, ip.destination), (router, [10, 100, 0, 1].into()));
+        assert_eq!(
+            (ip.source, ip.destination),
+            (router, [10, 100, 0, 1].into())
+        );
         assert_eq!((ip.protocol, told.len()), (ICMP, 576));
         assert_eq!(told[20..22], [3, 4]);
         assert_eq!(told[26..28], 1220_u16.to_be_bytes());

@@ -244,9 +244,7 @@ impl Node {
         }
         peer.state = State::Connected;
         self.follow_path(index, now);
-        if established
-            && let Some(peer) = self.peers.get(index)
-        {
+        if established && let Some(peer) = self.peers.get(index) {
             let node = peer.node_id;
             self.events.push_back(Event::Connected {
                 node,

@@ -45,7 +45,9 @@ impl Node {
                 link.dst.ip() == news.to.ip() && [0, link.dst.port()].contains(&news.to.port())
             });
             let sent = |message: &Message<'_>| peer.session.has_sent(message);
-            let proven = message.as_ref().is_none_or(|m| m.as_ref().is_some_and(sent));
+            let proven = message
+                .as_ref()
+                .is_none_or(|m| m.as_ref().is_some_and(sent));
             link.filter(|_| proven)
         };
         // So many peers are looked through for one that an attacker must not choose how often.

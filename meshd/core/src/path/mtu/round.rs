@@ -65,7 +65,8 @@ impl Round {
     /// How much between what passed and what was lost?
     pub(super) fn ladder((passed, lost): (usize, usize), second_look: bool) -> Self {
         let (gap, steps) = (lost - 1 - passed, SIZES - 1);
-        let sizes: [usize; SIZES] = std::array::from_fn(|step| passed + (gap * step).div_ceil(steps));
+        let sizes: [usize; SIZES] =
+            std::array::from_fn(|step| passed + (gap * step).div_ceil(steps));
         Self {
             second_look,
             ..Self::new(&sizes, LADDER_TRIES)
@@ -130,7 +131,9 @@ impl Round {
     /// What it says by now, when the time for answers to the last try is over.
     pub(super) fn verdict(&self) -> Verdict {
         let wanted = CONTROLS.min(self.most - 1);
-        let lost = self.sizes[..self.count].iter().find(|size| **size > self.answered);
+        let lost = self.sizes[..self.count]
+            .iter()
+            .find(|size| **size > self.answered);
         match lost {
             None => Verdict::Passed {
                 size: self.longest(),
