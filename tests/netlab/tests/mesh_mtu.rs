@@ -257,6 +257,8 @@ fn a_path_that_gets_narrow_under_a_transfer_carries_it_on() {
 #[test]
 fn a_router_that_says_what_it_carries_is_believed() {
     let pair = pair("honest");
+    fetch(&pair);
+    known(&pair.alice, &pair.bob, 1400);
     let router = pair.lab.internet().router();
     for member in [&pair.alice, &pair.bob] {
         let home = public_address(&pair, member);
@@ -265,8 +267,12 @@ fn a_router_that_says_what_it_carries_is_believed() {
         );
         router.sh(&line).unwrap();
     }
-    // A cable takes what both of its ends do: frames to the internet must not be lost for their length there.
     let errors = Capture::start(pair.alice.host(), "eth0", "in", "icmp").unwrap();
+    // The first is lost and brings the error; probes alone would need twice as long as there is until the second.
+    let target = &pair.bob.virtual_ip;
+    let line = format!("ping -n -c 2 -i 0.2 -W 1 -M do -s 1372 {target}");
+    let told = pair.alice.host().try_sh(&line).unwrap().stdout;
+    assert!(told.contains("(mtu = 1220)"), "{told}");
     let took = fetch(&pair);
     assert!(took < Duration::from_secs(3), "{took:?}");
     known(&pair.alice, &pair.bob, 1220);

@@ -18,14 +18,14 @@ pub const BASE: usize = 1124 - 28 - 32;
 pub const FLOOR: usize = 576 - 28 - 32;
 /// While long packets are sent, the path is asked this often whether it still carries them. A path that ceases to is
 /// noticed within this time and four tries.
-const CONFIRM: Duration = Duration::from_secs(2);
+const CONFIRM: Duration = Duration::from_secs(1);
 /// A path that does not carry everything is looked at again after the first of these, in case of bad luck, and then
 /// after the second (PMTU_RAISE_TIMER), while long packets are sent.
 const RAISE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(600)];
 /// A probe is waited for this long at least, so that a busy machine is not taken for a narrow path.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// The same before there was any answer.
-const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// Rounds without any answer until the path is left alone for a while: one with each control.
 const SILENT_ROUNDS: u8 = 2;
 /// In the identity of every probe, and of no ping that people ask for.
@@ -218,11 +218,11 @@ impl PathMtu {
         }
     }
 
-    /// Does the path carry what is proven, or at first what the interface does?
+    /// Does the path carry what is let through?
     fn ask(&mut self, now: Instant) {
         // Where there was no answer, even the control may have been too long.
         let control = [BASE, FLOOR][usize::from(self.silent % 2)];
-        let size = self.proven.unwrap_or(self.full);
+        let size = self.shown();
         self.count();
         self.start(Round::first(control.min(size), size), now);
     }
