@@ -137,11 +137,14 @@ impl<'a> Segments<'a> {
         fragments::is_whole(self.packet, &self.ip)
     }
 
-    /// Lowers the segment size that the beginning of a TCP connection asks for, see [`mss::clamp`].
+    /// Whether this is the beginning of a TCP connection, see [`mss::is_syn`].
+    pub fn is_syn(&self) -> bool {
+        mss::is_syn(self.packet, &self.ip)
+    }
+
+    /// Lowers the segment size that it asks for, see [`mss::clamp`].
     pub fn clamp(&mut self, mtu: usize) {
-        if mss::is_syn(self.packet, &self.ip) {
-            mss::clamp(self.packet, &self.ip, mtu);
-        }
+        mss::clamp(self.packet, &self.ip, mtu);
     }
 
     /// Sees to it that no packet is longer than `mtu`, which TCP allows. False if this is not to be cut so.

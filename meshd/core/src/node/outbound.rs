@@ -37,7 +37,9 @@ impl Node {
         };
         match peer.link.filter(|_| peer.session.is_established(now)) {
             Some(route) => {
-                segments.clamp(peer.mtu.limit());
+                if segments.is_syn() {
+                    segments.clamp(peer.mtu.limit());
+                }
                 let (longest, mtu) = (segments.len_of(0), peer.mtu.proven());
                 let is_timed = peer.mtu.sent(longest, now);
                 if longest > mtu {
