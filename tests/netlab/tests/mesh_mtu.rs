@@ -262,9 +262,7 @@ fn a_router_that_says_what_it_carries_is_believed() {
     let router = pair.lab.internet().router();
     for member in [&pair.alice, &pair.bob] {
         let home = public_address(&pair, member);
-        let line = format!(
-            "device=$(ip -o route get {home} | sed 's/.* dev \\([^ ]*\\).*/\\1/'); ip link set $device mtu 1280"
-        );
+        let line = format!("ip route change $(ip -4 route show {home}/32) mtu 1280");
         router.sh(&line).unwrap();
     }
     let errors = Capture::start(pair.alice.host(), "eth0", "in", "icmp").unwrap();
@@ -283,8 +281,14 @@ fn a_router_that_says_what_it_carries_is_believed() {
 #[test]
 fn our_own_system_is_believed_as_well() {
     let pair = pair("own");
+    fetch(&pair);
+    known(&pair.bob, &pair.alice, 1400);
     let bob = pair.bob.host();
     bob.sh("ip link set eth0 mtu 1280").unwrap();
+    let target = &pair.alice.virtual_ip;
+    let line = format!("ping -n -c 2 -i 0.2 -W 1 -M do -s 1372 {target}");
+    let told = bob.try_sh(&line).unwrap().stdout;
+    assert!(told.contains("(mtu = 1220)"), "{told}");
     let took = fetch(&pair);
     assert!(took < Duration::from_secs(3), "{took:?}");
     known(&pair.bob, &pair.alice, 1220);
