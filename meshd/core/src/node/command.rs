@@ -44,7 +44,7 @@ pub enum Command {
     Ping {
         /// The peer.
         node: NodeId,
-        /// Comes back in the answer.
+        /// Comes back in the answer. Less than 2^63.
         id: u64,
     },
     /// Try a handshake with a peer where it was before, without signals: nobody can carry them. Does nothing while a
