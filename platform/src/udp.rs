@@ -253,8 +253,7 @@ impl UdpSocket {
             self.state.try_send((&self.socket).into(), &transmit)
         };
         let sent = match send(train) {
-            // It may concern something else that was sent before, and is told only once.
-            Err(error) if is_late_icmp(&error) => send(train),
+            Err(error) if may_be_of_another(&error) => send(train),
             sent => sent,
         };
         let error = match sent {
@@ -295,6 +294,15 @@ fn may_blame_offload(error: &io::Error) -> bool {
     #[cfg(not(unix))]
     let refused = error.kind() == io::ErrorKind::InvalidInput;
     refused || quinn_udp::is_msg_size_err(error)
+}
+
+/// What an ICMP error to an earlier datagram of ours may make of this send on Linux: it is told once and hinders nothing.
+fn may_be_of_another(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_protocol_error = error.raw_os_error() == Some(libc::EPROTO);
+    #[cfg(not(unix))]
+    let is_protocol_error = false;
+    is_late_icmp(error) || quinn_udp::is_msg_size_err(error) || is_protocol_error
 }
 
 /// Systems report an ICMP error to an earlier datagram of ours on the next receive, Linux also on the next send.

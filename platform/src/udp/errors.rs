@@ -74,7 +74,8 @@ mod linux {
         header.msg_iov = &raw mut slice;
         header.msg_iovlen = 1;
         header.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_controllen = CONTROL;
+        // Libraries of C differ in the type of this length, and of the one below.
+        header.msg_controllen = CONTROL as _;
         let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
         // SAFETY: all buffers that the header names live until the call has returned, with the lengths that it states.
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
@@ -119,7 +120,7 @@ mod linux {
             );
             // SAFETY: this only computes a length.
             let least = unsafe { libc::CMSG_LEN(size_of::<libc::sock_extended_err>() as u32) };
-            if is_error && len >= least as usize {
+            if is_error && len >= least as _ {
                 // SAFETY: the message is long enough for the description, which has no invalid values.
                 return Some(unsafe {
                     libc::CMSG_DATA(message)
