@@ -48,9 +48,11 @@ pub(super) fn state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     // This forbids fragments (DF, and IPV6_DONTFRAG) and has Linux ignore what it heard of a path's MTU (PMTUDISC_PROBE):
     // whoever sends finds that out.
     let state = UdpSocketState::new(socket.into())?;
-    state.enable_transport_errors(socket.into())?;
     #[cfg(target_os = "linux")]
-    without_timestamps(socket)?;
+    {
+        state.enable_transport_errors(socket.into())?;
+        without_timestamps(socket)?;
+    }
     Ok(state)
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use mesh_wire::{carrier::Carrier, wireguard::Message};
+use rand::RngExt as _;
 
 use super::{
     Node,
@@ -110,7 +111,6 @@ impl Node {
 
     /// The session may use another path than before, or is new.
     pub(super) fn follow_path(&mut self, index: PeerIdx, now: Instant) {
-        use rand::RngExt as _;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
