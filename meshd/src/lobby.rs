@@ -127,7 +127,6 @@ fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
         identity: OwnIdentity {
             node_id: prepared.identity.node_id(),
             hostname: prepared.settings.name.clone(),
-            mtu: prepared.settings.device.mtu,
             started: Instant::now(),
             trust: match prepared.membership.network().anchor {
                 Some(_) => Trust::Certificates,

@@ -56,8 +56,6 @@ pub struct OwnIdentity {
     pub node_id: NodeId,
     /// The name that we wish for.
     pub hostname: String,
-    /// The greatest packet that the interface takes.
-    pub mtu: u16,
     /// When the daemon started.
     pub started: Instant,
     /// What makes the members of the network.
@@ -147,7 +145,7 @@ impl Sources {
         others
             .map(|info| {
                 let state = states.get(&info.record.node_id).copied();
-                peer(info, state, self.identity.mtu)
+                peer(info, state)
             })
             .collect()
     }
@@ -202,7 +200,7 @@ async fn changed(node: Option<watch::Receiver<Arc<CoreStatus>>>) {
     std::future::pending().await
 }
 
-fn peer(info: &PeerInfo, state: Option<&CorePeer>, mtu: u16) -> PeerStatus {
+fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
     let alive = state
         .is_some_and(|s| s.endpoint.is_some() && s.since_rx.is_some_and(|since| since < ALIVE));
     let endpoint = state.filter(|_| alive).and_then(|s| s.endpoint);
@@ -227,7 +225,9 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>, mtu: u16) -> PeerStatus {
         last_handshake_s: state
             .and_then(|s| s.since_handshake)
             .map(|since| since.as_secs()),
-        mtu: alive.then_some(mtu),
+        mtu: state
+            .filter(|_| alive)
+            .and_then(|s| u16::try_from(s.mtu).ok()),
     }
 }
 

@@ -182,7 +182,8 @@ pub struct PeerStatus {
     pub rx_bytes: u64,
     /// Seconds since the last WireGuard handshake.
     pub last_handshake_s: Option<u64>,
-    /// The greatest packet, in bytes, that the path to it takes.
+    /// The longest IP packet, in bytes, that the path to it carries: the interface's MTU until a path is known to be
+    /// narrower.
     pub mtu: Option<u16>,
 }
 

@@ -17,6 +17,8 @@ pub struct Ready {
     pub tun: bool,
     /// The sockets, in the order in which they were given, have a datagram or an error.
     pub sockets: [bool; 2],
+    /// Of those, which have errors to be taken.
+    pub errors: [bool; 2],
     /// Somebody rang the bell.
     pub bell: bool,
 }

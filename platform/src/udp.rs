@@ -2,9 +2,11 @@
 //! send, receive offload and several messages per system call, as far as the system has them.
 
 mod bind;
+mod errors;
 mod hop_limit;
 
 pub use bind::enlarge_buffers;
+pub use errors::{Report, TooLong};
 pub use hop_limit::HOP_LIMITS;
 use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};
 use std::{
@@ -259,7 +261,11 @@ impl UdpSocket {
             };
             self.state.try_send((&self.socket).into(), &transmit)
         };
-        let error = match send(train) {
+        let sent = match send(train) {
+            Err(error) if may_be_of_another(&error) => send(train),
+            sent => sent,
+        };
+        let error = match sent {
             Ok(()) => {
                 self.forget_trouble();
                 return Ok(train.len());
@@ -299,7 +305,16 @@ fn may_blame_offload(error: &io::Error) -> bool {
     refused || quinn_udp::is_msg_size_err(error)
 }
 
-/// Some systems report an ICMP error to an earlier datagram of ours on the next receive.
+/// What an ICMP error to an earlier datagram of ours may make of this send on Linux: it is told once and hinders nothing.
+fn may_be_of_another(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_protocol_error = error.raw_os_error() == Some(libc::EPROTO);
+    #[cfg(not(unix))]
+    let is_protocol_error = false;
+    is_late_icmp(error) || quinn_udp::is_msg_size_err(error) || is_protocol_error
+}
+
+/// Systems report an ICMP error to an earlier datagram of ours on the next receive, Linux also on the next send.
 fn is_late_icmp(error: &io::Error) -> bool {
     matches!(
         error.kind(),

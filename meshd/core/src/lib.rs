@@ -25,6 +25,7 @@ pub use node::{
     command::{Command, PeerEntry},
     event::{DropReason, Event},
     inbound::Arrival,
+    narrow::TooLong,
     status::{NodeStatus, PeerStatus},
 };
 pub use queue::{packet::PacketQueue, transmit::TransmitQueue};

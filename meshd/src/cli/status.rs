@@ -138,10 +138,17 @@ fn paths(peers: &[PeerStatus]) -> String {
             (true, None) => UNKNOWN.to_owned(),
             (false, _) => format!("via {}", peer.via.join(", ")),
         };
-        [peer.name.clone(), address(peer), path(peer), rtt(peer), way]
+        [
+            peer.name.clone(),
+            address(peer),
+            path(peer),
+            rtt(peer),
+            mtu(peer),
+            way,
+        ]
     };
     let rows: Vec<_> = peers.iter().map(row).collect();
-    table(["NAME", "ADDRESS", "PATH", "RTT", "ENDPOINT"], &rows)
+    table(["NAME", "ADDRESS", "PATH", "RTT", "MTU", "ENDPOINT"], &rows)
 }
 
 fn traffic(peers: &[PeerStatus]) -> String {
@@ -182,6 +189,11 @@ fn address(peer: &PeerStatus) -> String {
 
 fn rtt(peer: &PeerStatus) -> String {
     peer.rtt_ms.map_or_else(|| UNKNOWN.to_owned(), milliseconds)
+}
+
+fn mtu(peer: &PeerStatus) -> String {
+    peer.mtu
+        .map_or_else(|| UNKNOWN.to_owned(), |mtu| mtu.to_string())
 }
 
 /// The path, or why there is none: members without traffic have no session, which is as it should be.

@@ -71,6 +71,7 @@ impl Turn {
             if ready.tun {
                 look += self.read(now)?;
             }
+            self.tell_hosts()?;
             self.udp.send_all(&mut self.transmit, &self.watch);
             self.tell(now);
             look.packets = self.node.moved() - moved;
@@ -127,6 +128,9 @@ impl Turn {
             if !ready.sockets[socket] {
                 continue;
             }
+            if ready.errors[socket] {
+                udp.take_errors(socket, |news| node.handle_too_long(news, now));
+            }
             let mut written = Ok(());
             let more = udp.receive(socket, |arrival, (train, stride)| {
                 node.handle_train(arrival, (&mut *train, stride), now, transmit, packets);
@@ -163,6 +167,15 @@ impl Turn {
             node.handle_tun(frame, now, transmit);
             udp.send_closed(transmit, watch);
         })
+    }
+
+    /// Writes what senders on our side are to be told.
+    fn tell_hosts(&mut self) -> Result<(), Problem> {
+        while let Some(message) = self.node.poll_message() {
+            self.tun.put([&message[..]].into_iter())?;
+            self.tun.flush()?;
+        }
+        Ok(())
     }
 
     /// Passes on events and, once a second, the status.

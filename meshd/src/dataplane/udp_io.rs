@@ -7,12 +7,12 @@ use std::{
 };
 
 use mesh_core::{
-    Arrival, TransmitQueue,
+    Arrival, TooLong, TransmitQueue,
     queue::{ecn::Ecn, transmit::Train},
 };
 use platform::{
     readiness::Watch,
-    udp::{Destination, RecvBuffers, SLOTS, UdpError, UdpSocket},
+    udp::{Destination, RecvBuffers, Report, SLOTS, UdpError, UdpSocket},
 };
 
 use crate::problem::{self, Listener, Problem};
@@ -24,6 +24,9 @@ const BULK_TRAINS: usize = 2;
 const BULK: usize = 16 << 10;
 /// A socket that takes nothing for this long has lost its network; what was to be sent is dropped as on any full link.
 const SEND_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Errors of a socket that are looked at in one turn; strangers may make as many as they like.
+const ERRORS_PER_TURN: usize = 16;
 
 /// The mesh's sockets.
 pub(super) struct UdpIo {
@@ -101,6 +104,24 @@ impl UdpIo {
                 // An ICMP error for something that we sent; the socket goes on.
                 tracing::debug!(%error, "receive");
                 false
+            }
+        }
+    }
+
+    /// Gives `each` what is known of datagrams that were too long for some link.
+    pub(super) fn take_errors(&self, socket: usize, mut each: impl FnMut(TooLong<'_>)) {
+        let Some(socket) = &self.sockets[socket] else {
+            return;
+        };
+        for _ in 0..ERRORS_PER_TURN {
+            match socket.next_error() {
+                Some(Report::TooLong(news)) => each(TooLong {
+                    to: news.to,
+                    mtu: usize::try_from(news.mtu).unwrap_or(usize::MAX),
+                    quoted: (!news.local).then(|| news.quoted()),
+                }),
+                Some(Report::Other) => {}
+                None => return,
             }
         }
     }

@@ -17,9 +17,10 @@ pub const MAX_GOSSIP: usize = 1120;
 /// A message between two daemons inside their session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carrier {
-    /// Asks for a [`Carrier::Pong`] with the same numbers.
+    /// Asks for a [`Carrier::Pong`] with the same numbers. Zeros behind it make it as long as a packet whose way is to be
+    /// measured.
     Ping {
-        /// Chosen by the sender; tells two askers on one node apart.
+        /// Chosen by the sender; tells two askers on one node apart. Those with the highest bit set measure the path MTU.
         id: u64,
         /// The sender's own clock, echoed; its unit is the sender's business.
         sent: u64,

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     testing::in_namespace,
     tun::{Tun, TunConfig},
-    udp::{Destination, RecvBuffers, SLOTS, UdpSocket},
+    udp::{Destination, RecvBuffers, Report, SLOTS, UdpSocket},
 };
 use std::time::{Duration, Instant};
 
@@ -110,5 +110,57 @@ fn a_bell_ends_a_wait_of_another_thread() {
         assert!(watch.wait(&tun, [None, None], LONG).expect("wait").bell);
         assert!(begun.elapsed() < Duration::from_secs(9));
         ringer.join().expect("ring");
+    });
+}
+
+#[test]
+fn an_error_wakes_its_socket_until_it_is_taken_and_costs_no_datagram() {
+    in_namespace(async || {
+        let (mut watch, _bell) = Watch::new().expect("watch");
+        let tun = tun().await;
+        let bound = |at: &str| UdpSocket::bind(at.parse().expect("an address")).expect("bind");
+        let (mut sockets, other) = ([bound("0.0.0.0:0"), bound("[::1]:0")], bound("127.0.0.1:0"));
+        let to = |address| Destination {
+            address,
+            source_ip: None,
+            ecn: 0,
+            hop_limit: None,
+        };
+        let beyond = to("10.9.0.2:9".parse().expect("an address"));
+        let closed = to("127.0.0.1:9".parse().expect("an address"));
+        let refused = sockets[0].try_send(beyond, &[7; 1_300], 1_300);
+        assert!(refused.is_err(), "longer than the interface takes");
+        sockets[0].try_send(closed, b"knock", 5).expect("send");
+        // The error that waits is told by the next send, and concerns another destination.
+        sockets[0]
+            .try_send(to(other.local_addr()), b"hello", 5)
+            .expect("send");
+        let ready = watch.wait(&tun, both(&sockets), LONG).expect("wait");
+        assert_eq!(ready.errors, [true, false]);
+        let Some(Report::TooLong(news)) = sockets[0].next_error() else {
+            panic!("the system says why");
+        };
+        assert_eq!(
+            (news.to.ip(), news.mtu, news.local),
+            (beyond.address.ip(), 1_200, true)
+        );
+        assert!(
+            matches!(sockets[0].next_error(), Some(Report::Other)),
+            "nobody is there"
+        );
+        assert!(sockets[0].next_error().is_none());
+        assert!(
+            watch
+                .wait_writable(&sockets[0], Duration::ZERO)
+                .expect("wait")
+        );
+        let ready = watch.wait(&tun, both(&sockets), SHORT).expect("wait");
+        assert_eq!(ready, Ready::default());
+        let mut got = Vec::new();
+        let mut buffers = RecvBuffers::new();
+        other
+            .try_recv(&mut buffers, SLOTS, |_, bytes| got.extend_from_slice(bytes))
+            .expect("receive");
+        assert_eq!(got, b"hello");
     });
 }

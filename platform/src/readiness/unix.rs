@@ -75,6 +75,9 @@ impl Watch {
             bell: ready(0),
             tun: ready(1),
             sockets: [0, 1].map(|at| sockets[at].is_some() && ready(2 + at)),
+            errors: [0, 1].map(|at| {
+                sockets[at].is_some() && polled[2 + at].revents().contains(PollFlags::ERR)
+            }),
         };
         if found.bell {
             self.hear();
@@ -84,14 +87,17 @@ impl Watch {
 
     /// Waits until `socket` may take a datagram, for `timeout` at most; returns whether it may.
     pub fn wait_writable(&self, socket: &UdpSocket, timeout: Duration) -> io::Result<bool> {
-        let mut polled = [PollFd::from_borrowed_fd(
-            socket.descriptor(),
-            PollFlags::OUT,
-        )];
-        match poll(&mut polled, Some(&timespec(timeout))) {
-            Ok(count) => Ok(count > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
+        loop {
+            let descriptor = socket.descriptor();
+            let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
+            match poll(&mut polled, Some(&timespec(timeout))) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
+                Ok(_) if polled[0].revents().contains(PollFlags::OUT) => return Ok(true),
+                // An error that waits ends every wait, and is worth less than what is to be sent.
+                Ok(_) if socket.next_error().is_some() => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

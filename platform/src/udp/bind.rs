@@ -45,9 +45,14 @@ pub(super) fn open(address: SocketAddr) -> Result<UdpSocket, UdpError> {
 
 /// How datagrams enter and leave `socket`.
 pub(super) fn state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+    // This forbids fragments (DF, and IPV6_DONTFRAG) and has Linux ignore what it heard of a path's MTU (PMTUDISC_PROBE):
+    // whoever sends finds that out.
     let state = UdpSocketState::new(socket.into())?;
     #[cfg(target_os = "linux")]
-    without_timestamps(socket)?;
+    {
+        state.enable_transport_errors(socket.into())?;
+        without_timestamps(socket)?;
+    }
     Ok(state)
 }
 

@@ -12,7 +12,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -26,6 +26,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("network_psk", wire::network_psk),
     ("segments", node::segments),
     ("ip_header", node::ip_header),
+    ("narrow", node::narrow),
     ("node", node::datagrams),
     ("stun_answer", node::stun_answer),
     ("certificate", wire::certificate),

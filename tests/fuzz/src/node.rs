@@ -9,8 +9,11 @@ use mesh_core::queue::ecn::Ecn;
 use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
     lan::{
+        fragments::Fragments,
         ip::IpHeader,
-        segment::{Checksums, Segments},
+        mss,
+        segment::{Checksums, Segments, VNET_HEADER},
+        too_big::Messages,
     },
     path::gather::Gatherer,
     wireguard::noise::public_key,
@@ -51,6 +54,58 @@ pub fn segments(bytes: &[u8]) {
             (header.source, header.destination),
             (ip.source, ip.destination)
         );
+    }
+}
+
+/// A packet behind the length that its path carries, in two bytes: the MSS is lowered, the packet fragmented, its sender
+/// told, and it is cut as TCP is.
+pub fn narrow(bytes: &[u8]) {
+    let Some((mtu, bytes)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    let mtu = usize::from(u16::from_be_bytes(*mtu));
+    let mut packet = bytes.to_vec();
+    let Some(ip) = IpHeader::parse(&packet) else {
+        return;
+    };
+    mss::clamp(&mut packet, &ip, mtu);
+    let changed = packet.iter().zip(bytes).filter(|(now, then)| now != then);
+    assert!(
+        changed.count() <= 4,
+        "an MSS and a checksum have two bytes each"
+    );
+    assert_eq!(packet[..ip.header_len], bytes[..ip.header_len]);
+    if let Some(fragments) = Fragments::new(&packet, &ip, mtu) {
+        let mut payload = Vec::new();
+        for index in 0..fragments.count() {
+            let mut piece = vec![0; fragments.len_of(index)];
+            fragments.write(index, &mut piece);
+            assert!(piece.len() <= mtu.max(ip.header_len));
+            payload.extend_from_slice(&piece[ip.header_len..]);
+        }
+        assert_eq!(payload, packet[ip.header_len..ip.total_len]);
+    }
+    let mut messages = Messages::default();
+    messages.tell(&packet, ip.destination, mtu);
+    while let Some(message) = messages.pop() {
+        let told = IpHeader::parse(&message).expect("a message is an IP packet");
+        assert!(told.destination == ip.source && message.len() <= 1280);
+    }
+    recut(packet, mtu);
+}
+
+fn recut(packet: Vec<u8>, mtu: usize) {
+    let mut frame = [vec![0; VNET_HEADER], packet].concat();
+    let Ok(mut segments) = Segments::parse(&mut frame) else {
+        return;
+    };
+    if !segments.recut(mtu) {
+        return;
+    }
+    for index in 0..segments.count() {
+        let mut packet = vec![0; segments.len_of(index)];
+        segments.write(index, Checksums::Complete, &mut packet);
+        assert!(packet.len() <= mtu && IpHeader::parse(&packet).is_some());
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use fuzz::{TARGETS, mutate::mutate, node::feed, run};
-use mesh_core::{DropReason, lan::segment::Segments};
+use mesh_core::{
+    DropReason,
+    lan::{ip::IpHeader, mss, segment::Segments},
+};
 use mesh_wire::{
     carrier::Carrier,
     discovery::{ClientMessage, ServerMessage},
@@ -124,6 +127,9 @@ fn the_corpus_holds_what_is_accepted() {
     accepted("segments", |b| {
         Segments::parse(&mut b.to_vec()).is_ok_and(|s| s.count() > 1)
     });
+    accepted("narrow", |b| {
+        IpHeader::parse(&b[2..]).is_some_and(|ip| mss::is_syn(&b[2..], &ip))
+    });
     accepted("node", |b| {
         let status = feed(b).status(Instant::now());
         status.peers.iter().any(|peer| peer.since_rx.is_some())
@@ -170,6 +176,7 @@ replayed! {
     any_network_secret_is_read_or_refused: "network_psk",
     any_frame_from_the_tun_is_cut_or_refused: "segments",
     any_ip_header_is_read_or_refused: "ip_header",
+    any_packet_is_made_to_fit_or_left_alone: "narrow",
     any_datagrams_leave_a_node_whole: "node",
     any_answer_of_a_stun_server_is_read_or_refused: "stun_answer",
     any_certificate_is_read_or_refused: "certificate",

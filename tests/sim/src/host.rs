@@ -90,6 +90,8 @@ pub struct SimNode {
     pub transmit: TransmitQueue,
     /// Answers to pings between daemons, with the round trip that the node reports.
     pub pongs: Vec<(u64, Duration)>,
+    /// What its own programs were told by its node: ICMP errors.
+    pub messages: Vec<Vec<u8>>,
     /// Datagrams that it has sent.
     pub sent: usize,
     watch: TimerWatch,
@@ -109,6 +111,7 @@ impl SimNode {
             node: None,
             transmit: TransmitQueue::new(),
             pongs: Vec::new(),
+            messages: Vec::new(),
             sent: 0,
             watch: TimerWatch::default(),
         }

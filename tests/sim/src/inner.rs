@@ -45,6 +45,8 @@ impl Echo {
         packet[..IP_HEADER].fill(0);
         packet[0] = 0x45;
         packet[2..4].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+        // Not to be fragmented, as ping on Linux sends it.
+        packet[6] = 0x40;
         packet[8] = 64;
         packet[9] = ICMP;
         packet[12..16].copy_from_slice(&self.source.octets());
@@ -74,6 +76,18 @@ impl Echo {
             request: *echo.first()? == ECHO_REQUEST,
             id: u32::from_be_bytes(id),
         })
+    }
+}
+
+/// What an ICMP error says that the path carries, and to whom; `None` if it is none about a packet that was too big.
+pub fn too_big(packet: &[u8]) -> Option<(IpAddr, usize)> {
+    let ip = IpHeader::parse(packet)?;
+    match packet.get(IP_HEADER..)? {
+        [3, 4, _, _, _, _, high, low, ..] if ip.protocol == ICMP => {
+            let mtu = u16::from_be_bytes([*high, *low]);
+            Some((ip.destination, mtu.into()))
+        }
+        _ => None,
     }
 }
 

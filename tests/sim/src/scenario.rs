@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_core::queue::ecn::Ecn;
-use mesh_core::{Arrival, Command, DropReason, NodeStatus, PeerEntry};
+use mesh_core::{Arrival, Command, DropReason, NodeStatus, PeerEntry, PeerStatus};
 use rand::RngExt;
 
 use crate::{
@@ -214,13 +214,18 @@ impl World {
 
     /// Where a host believes another one to be.
     pub fn endpoint(&self, at: HostId, of: HostId) -> Option<SocketAddr> {
+        self.peer(at, of)?.endpoint
+    }
+
+    /// How long a packet a host believes to reach another one.
+    pub fn path_mtu(&self, at: HostId, of: HostId) -> Option<usize> {
+        Some(self.peer(at, of)?.mtu)
+    }
+
+    fn peer(&self, at: HostId, of: HostId) -> Option<PeerStatus> {
         let node_id = self.hosts[of].identity.node_id;
-        let status = self.status(at);
-        status
-            .peers
-            .iter()
-            .find(|peer| peer.node_id == node_id)?
-            .endpoint
+        let mut peers = self.status(at).peers.into_iter();
+        peers.find(|peer| peer.node_id == node_id)
     }
 
     fn add_on(&mut self, segment: Segment) -> HostId {

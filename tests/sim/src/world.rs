@@ -187,6 +187,8 @@ impl World {
         let at = &mut self.hosts[host];
         let Some(node) = &mut at.node else { return };
         call(node, now, &mut at.transmit);
+        at.messages
+            .extend(std::iter::from_fn(|| node.poll_message()));
         self.send_datagrams(host);
         self.take_events(host);
     }

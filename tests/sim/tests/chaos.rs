@@ -62,12 +62,13 @@ fn new_world(seed: u64, rng: &mut impl Rng) -> (World, Vec<Place>) {
 /// One misfortune, or some traffic in between.
 fn befall(world: &mut World, rng: &mut impl Rng, clean: Shape) {
     let host = rng.random_range(0..HOSTS);
-    match rng.random_range(0..12) {
+    match rng.random_range(0..13) {
         0..=4 => {
+            let len = [100, 1064, 1400][rng.random_range(0..3)];
             let other = (host + rng.random_range(1..HOSTS)) % HOSTS;
             if world.hosts[host].node.is_some() {
                 for _ in 0..rng.random_range(1..20) {
-                    world.send(host, other);
+                    world.send_sized(host, other, len);
                 }
             }
         }
@@ -100,6 +101,7 @@ fn befall(world: &mut World, rng: &mut impl Rng, clean: Shape) {
                 ..clean
             });
         }
+        12 => world.hosts[host].up.shape.mtu = [576, 1124, 1280, 1500][rng.random_range(0..4)],
         _ => {}
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{checksum::Sum, congestion, ip::IpHeader};
+use super::{checksum::Sum, congestion, fragments, ip::IpHeader, mss};
 use crate::queue::ecn::Ecn;
 
 /// Length of `virtio_net_hdr` in front of each frame.
@@ -20,6 +20,9 @@ const GSO_ECN: u8 = 0x80;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const TCP_FIN_PSH: u8 = 0x01 | TCP_PSH;
+/// A packet with one of these is never cut in two: FIN and PSH move to the last piece, but SYN, RST and URG stand for
+/// something at one place.
+const TCP_SYN_RST_URG: u8 = 0x02 | 0x04 | 0x20;
 const TCP_CWR: u8 = 0x80;
 const TCP_PSH: u8 = 0x08;
 const TCP_ACK: u8 = 0x10;
@@ -32,7 +35,7 @@ pub struct MalformedFrame;
 /// A frame from the TUN, ready to be cut.
 #[derive(Debug)]
 pub struct Segments<'a> {
-    packet: &'a [u8],
+    packet: &'a mut [u8],
     ip: IpHeader,
     cut: Option<Cut>,
 }
@@ -127,6 +130,49 @@ impl<'a> Segments<'a> {
     /// The congestion mark that all segments share.
     pub fn mark(&self) -> Ecn {
         congestion::mark(self.packet)
+    }
+
+    /// Whether none of its packets may be fragmented on the way.
+    pub fn is_whole(&self) -> bool {
+        fragments::is_whole(self.packet, &self.ip)
+    }
+
+    /// Whether this is the beginning of a TCP connection, see [`mss::is_syn`].
+    pub fn is_syn(&self) -> bool {
+        mss::is_syn(self.packet, &self.ip)
+    }
+
+    /// Lowers the segment size that it asks for, see [`mss::clamp`].
+    pub fn clamp(&mut self, mtu: usize) {
+        mss::clamp(self.packet, &self.ip, mtu);
+    }
+
+    /// Sees to it that no packet is longer than `mtu`, which TCP allows. False if this is not to be cut so.
+    pub fn recut(&mut self, mtu: usize) -> bool {
+        let cut = self.cut.or_else(|| self.single_cut());
+        let Some(mut cut) = cut.filter(|cut| self.ip.protocol == TCP && cut.headers < mtu) else {
+            return false;
+        };
+        cut.size = cut.size.min(mtu - cut.headers);
+        self.cut = Some(cut);
+        true
+    }
+
+    /// An ordinary TCP packet as one that is made of a single segment.
+    fn single_cut(&self) -> Option<Cut> {
+        let transport = self.packet.get(self.ip.header_len..self.ip.total_len)?;
+        let (offset, flags) = (transport.get(12)?, transport.get(13)?);
+        let headers = self.ip.header_len + usize::from(offset >> 4) * 4;
+        let size = self.packet.len().checked_sub(headers)?;
+        let is_plain = flags & TCP_SYN_RST_URG == 0
+            && headers >= self.ip.header_len + 20
+            && self.ip.total_len == self.packet.len()
+            && fragments::is_unfragmented(self.packet, &self.ip);
+        (is_plain && size > 0).then_some(Cut {
+            headers,
+            size,
+            ecn: true,
+        })
     }
 
     /// How many packets it makes.

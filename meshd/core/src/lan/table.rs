@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::strangers::Strangers;
+use super::{strangers::Strangers, too_big::Messages};
 use crate::peer::table::PeerIdx;
 
 /// Virtual address -> peer. Filled from what the network vouches for, never from packets.
@@ -12,6 +12,8 @@ pub struct AddressTable {
     owners: BTreeMap<IpAddr, PeerIdx>,
     /// Addresses without an owner that somebody sends to.
     pub strangers: Strangers,
+    /// What senders on our side are to be told.
+    pub messages: Messages,
 }
 
 impl AddressTable {

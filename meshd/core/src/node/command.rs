@@ -10,7 +10,7 @@ use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
 
 use super::{Node, event::DropReason};
 use crate::{
-    path::agent::is_never_a_peer,
+    path::{agent::is_never_a_peer, mtu::PathMtu},
     peer::{Peer, session::Session, state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
 };
@@ -44,7 +44,7 @@ pub enum Command {
     Ping {
         /// The peer.
         node: NodeId,
-        /// Comes back in the answer.
+        /// Comes back in the answer. Less than 2^63.
         id: u64,
     },
     /// Try a handshake with a peer where it was before, without signals: nobody can carry them. Does nothing while a
@@ -159,13 +159,13 @@ impl Node {
     }
 
     fn add_peer(&mut self, entry: PeerEntry, now: Instant) {
-        let keepalive = self.local.keepalive;
+        let (keepalive, mtu) = (self.local.keepalive, self.local.mtu);
         let addresses = entry.virtual_ips.clone();
         let index = self
             .peers
             .insert((entry.node_id, entry.wireguard_key), |index| {
                 let session = Session::new(entry.wireguard_key, index, entry.psk, keepalive);
-                Peer::new(entry, session)
+                Peer::new(entry, session, PathMtu::new(mtu))
             });
         match index {
             Some(index) => {

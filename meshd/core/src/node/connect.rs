@@ -24,8 +24,8 @@ use crate::{
     wireguard::keypair::OVERHEAD,
 };
 
-/// The id of pings that nobody but us waits for.
-pub(super) const OWN_PING: u64 = u64::MAX;
+/// The id of pings that nobody but us waits for; those with the top bit are of `path::mtu`.
+pub(super) const OWN_PING: u64 = u64::MAX >> 1;
 
 impl Node {
     /// Begins an attempt to reach a peer. A new agent has nothing to send before the peer has answered our signal.
@@ -212,6 +212,7 @@ impl Node {
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
+        self.drive_mtu(index, now, transmit);
     }
 
     /// Asks a peer that has fallen silent, and looks for another path when it does not answer. The link stays until there
@@ -291,6 +292,7 @@ impl Node {
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.
         self.drive_session(index, now, transmit);
+        self.follow_path(index, now);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };

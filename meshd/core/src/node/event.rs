@@ -93,11 +93,15 @@ pub enum DropReason {
     HopLimit,
     /// A relay frame whose next member is unknown, not linked to us, or the one that it came from.
     NoRoute,
+    /// From the TUN, longer than the path carries, and not to be cut; its sender is told.
+    PacketTooBig,
+    /// An ICMP error that says of no datagram of ours that it was too long.
+    RefusedIcmp,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
@@ -116,6 +120,8 @@ impl DropReason {
         Self::RefusedFrame,
         Self::HopLimit,
         Self::NoRoute,
+        Self::PacketTooBig,
+        Self::RefusedIcmp,
     ];
 
     /// The name that `status` and metrics show.
@@ -139,6 +145,8 @@ impl DropReason {
             Self::RefusedFrame => "refused_frame",
             Self::HopLimit => "hop_limit",
             Self::NoRoute => "no_route",
+            Self::PacketTooBig => "packet_too_big",
+            Self::RefusedIcmp => "refused_icmp",
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     event::{DropReason, Event},
 };
 use crate::{
-    lan::{congestion, ip::IpHeader},
+    lan::{congestion, ip::IpHeader, mss},
     path::stun_index::{is_check, transaction_id},
     peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
     queue::{
@@ -244,7 +244,8 @@ impl Node {
             return;
         }
         peer.state = State::Connected;
-        if established {
+        self.follow_path(index, now);
+        if established && let Some(peer) = self.peers.get(index) {
             let node = peer.node_id;
             self.events.push_back(Event::Connected {
                 node,
@@ -280,6 +281,9 @@ impl Node {
         }
         if let Some(peer) = self.peers.get_mut(index) {
             peer.traffic.rx_bytes += u64::try_from(header.total_len).unwrap_or(0);
+            if mss::is_syn(packet, &header) {
+                mss::clamp(packet, &header, peer.mtu.limit());
+            }
         }
         Verdict::Deliver(header.total_len)
     }
@@ -302,9 +306,13 @@ impl Node {
                 let Some(peer) = self.peers.get(index) else {
                     return;
                 };
+                let node = peer.node_id;
                 let rtt = Duration::from_micros(self.micros(now).saturating_sub(sent));
+                if self.on_probe_answered((index, id), rtt, now) {
+                    return;
+                }
                 self.events.push_back(Event::Pong {
-                    node: peer.node_id,
+                    node,
                     id,
                     rtt,
                     endpoint: arrival.from,

@@ -6,6 +6,7 @@ pub mod event;
 mod forward;
 mod handshake;
 pub mod inbound;
+pub mod narrow;
 mod outbound;
 mod shots;
 pub mod status;
@@ -50,7 +51,7 @@ pub struct NodeConfig {
     pub connect_timeout: Duration,
     /// Pause between keepalives of a live session; zero for none.
     pub keepalive: Duration,
-    /// The TUN's MTU: padding never makes a packet longer.
+    /// The TUN's MTU: no packet is longer, and no path is asked for more.
     pub mtu: usize,
     /// Whether sessions may use AES-256-GCM with peers that also want it: this machine has it in hardware.
     pub allow_gcm: bool,

@@ -26,32 +26,31 @@ impl Node {
     /// One read from the TUN: a `virtio_net_hdr` of 10 bytes and an IP packet or super-packet. The frame is only
     /// borrowed; an open checksum is finished in place.
     pub fn handle_tun(&mut self, frame: &mut [u8], now: Instant, transmit: &mut TransmitQueue) {
-        let Ok(segments) = Segments::parse(frame) else {
+        let Ok(mut segments) = Segments::parse(frame) else {
             return self.counters.count(DropReason::MalformedPacket, 1);
         };
         let Some(index) = self.lan.owner(segments.ip().destination) else {
             return self.seek(&segments, now);
         };
-        let mtu = self.local.mtu;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         match peer.link.filter(|_| peer.session.is_established(now)) {
             Some(route) => {
-                let ecn = segments.mark();
-                let checksums = match peer.session.leaves_checksums_open() {
-                    true => Checksums::Open,
-                    false => Checksums::Complete,
-                };
-                for number in 0..segments.count() {
-                    let len = segments.len_of(number);
-                    let seal = Seal { len, ecn, mtu, now };
-                    seal.into_train(peer, route, transmit, |place| {
-                        segments.write(number, checksums, place);
-                    });
-                    peer.traffic.tx_bytes += u64::try_from(len).unwrap_or(0);
+                if segments.is_syn() {
+                    segments.clamp(peer.mtu.limit());
                 }
-                self.moved += u64::try_from(segments.count()).unwrap_or(0);
+                let (longest, mtu) = (segments.len_of(0), peer.mtu.proven());
+                let is_timed = peer.mtu.sent(longest, now);
+                if longest > mtu {
+                    self.send_long((index, route), segments, now, transmit);
+                } else {
+                    seal_all(peer, route, &segments, (mtu, now), transmit);
+                    self.moved += u64::try_from(segments.count()).unwrap_or(0);
+                }
+                if is_timed {
+                    self.schedule(index);
+                }
                 self.after_traffic(index, now, transmit);
             }
             None => self.keep(index, &segments, now, transmit),
@@ -87,18 +86,12 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        let mtu = self.local.mtu;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         match peer.link.filter(|_| peer.session.is_established(now)) {
             Some(route) => {
-                let seal = Seal {
-                    len: packet.len(),
-                    ecn: mark(packet),
-                    mtu,
-                    now,
-                };
+                let seal = Seal::new(packet, peer.mtu.proven(), now);
                 seal.into_train(peer, route, transmit, |place| place.copy_from_slice(packet));
                 self.after_traffic(index, now, transmit);
             }
@@ -148,32 +141,49 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) -> bool {
-        let mtu = self.local.mtu;
         let mut sent = false;
         while let Some(peer) = self.peers.get_mut(index)
             && let Some(route) = peer.link.filter(|_| peer.session.is_established(now))
             && let Some(packet) = peer.pending.pop()
         {
-            let seal = Seal {
-                len: packet.len(),
-                ecn: mark(&packet),
-                mtu,
-                now,
-            };
+            if !is_carrier(&packet) {
+                peer.traffic.sent(packet.len());
+            }
+            let seal = Seal::new(&packet, peer.mtu.proven(), now);
             seal.into_train(peer, route, transmit, |place| {
                 place.copy_from_slice(&packet)
             });
-            if !is_carrier(&packet) {
-                peer.traffic.tx_bytes += u64::try_from(packet.len()).unwrap_or(0);
-            }
             sent = true;
         }
         sent
     }
 }
 
+/// Seals each packet of a frame; `mtu` is what the path is known to carry.
+pub(super) fn seal_all(
+    peer: &mut Peer,
+    route: Route,
+    segments: &Segments<'_>,
+    (mtu, now): (usize, Instant),
+    transmit: &mut TransmitQueue,
+) {
+    let ecn = segments.mark();
+    let checksums = match peer.session.leaves_checksums_open() {
+        true => Checksums::Open,
+        false => Checksums::Complete,
+    };
+    for number in 0..segments.count() {
+        let len = segments.len_of(number);
+        peer.traffic.sent(len);
+        let seal = Seal { len, ecn, mtu, now };
+        seal.into_train(peer, route, transmit, |place| {
+            segments.write(number, checksums, place);
+        });
+    }
+}
+
 /// One packet that is about to be sealed.
-struct Seal {
+pub(super) struct Seal {
     len: usize,
     /// Of the inner packet; the outer one shows the same (RFC 6040).
     ecn: Ecn,
@@ -182,8 +192,23 @@ struct Seal {
 }
 
 impl Seal {
+    /// All of `packet`, on a path that is known to carry `mtu` bytes.
+    pub(super) fn new(packet: &[u8], mtu: usize, now: Instant) -> Self {
+        Self {
+            len: packet.len(),
+            ecn: mark(packet),
+            mtu,
+            now,
+        }
+    }
+
+    /// A part of the packet, `len` bytes long.
+    pub(super) fn part(self, len: usize) -> Self {
+        Self { len, ..self }
+    }
+
     /// Lets `write` put the packet where it will be sealed, in the train of the peer's path.
-    fn into_train(
+    pub(super) fn into_train(
         self,
         peer: &mut Peer,
         route: Route,

@@ -36,6 +36,8 @@ pub struct PeerStatus {
     pub tx_bytes: u64,
     /// Bytes of IP packets from it.
     pub rx_bytes: u64,
+    /// The longest IP packet that the path to it carries, as far as is known.
+    pub mtu: usize,
     /// Time since the last completed handshake.
     pub since_handshake: Option<Duration>,
     /// Time since anything authentic came from it.
@@ -55,6 +57,7 @@ impl Node {
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,
             rx_bytes: peer.traffic.rx_bytes,
+            mtu: peer.mtu.shown(),
             since_handshake: peer.session.since_handshake(now),
             since_rx: peer
                 .traffic

@@ -13,6 +13,7 @@ use crate::{
 mod checksums;
 mod forward;
 mod knocks;
+mod narrow;
 
 const PSK: [u8; 32] = [9; 32];
 /// `virtio_net_hdr`, all zero.

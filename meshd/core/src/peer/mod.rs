@@ -16,6 +16,7 @@ use crate::{
     path::{
         agent::Agent,
         knocks::Knocks,
+        mtu::PathMtu,
         vigil::PATIENCE,
         watch::{Volume, Watch},
     },
@@ -39,6 +40,11 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// An IP packet of `len` bytes is sealed for this peer.
+    pub fn sent(&mut self, len: usize) {
+        self.tx_bytes += u64::try_from(len).unwrap_or(0);
+    }
+
     /// What others have sent over the path.
     pub fn volume(&self) -> Volume {
         Volume {
@@ -70,6 +76,8 @@ pub struct Peer {
     pub knocks: Knocks,
     /// Where sealed messages go: the nominated pair, or wherever the peer last proved to be.
     pub link: Option<Route>,
+    /// How long a packet may be there.
+    pub mtu: PathMtu,
     /// Packets that wait for the session.
     pub pending: Pending,
     /// What has gone to it and come from it.
@@ -82,7 +90,7 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that has not been spoken to yet.
-    pub fn new(entry: PeerEntry, session: Session) -> Self {
+    pub fn new(entry: PeerEntry, session: Session, mtu: PathMtu) -> Self {
         Self {
             node_id: entry.node_id,
             entry,
@@ -91,6 +99,7 @@ impl Peer {
             agent: None,
             knocks: Knocks::default(),
             link: None,
+            mtu,
             pending: Pending::default(),
             traffic: Traffic::default(),
             ear: Ear::default(),
@@ -104,6 +113,7 @@ impl Peer {
         self.state = State::Idle;
         self.agent = None;
         self.link = None;
+        self.mtu.forget();
     }
 
     /// When a path that is not being checked must be looked at.
@@ -138,6 +148,7 @@ impl Peer {
             self.state.deadline(),
             self.doubt(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
+            self.mtu.poll_timeout(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()

@@ -190,6 +190,11 @@ impl Session {
         keys.is_some_and(|keys| keys.peer_has(FEATURE_OPEN_CHECKSUMS))
     }
 
+    /// Whether `message` looks like one that we sealed lately.
+    pub fn has_sent(&self, message: &Message<'_>) -> bool {
+        self.keys.current().is_some_and(|k| k.has_sent(message))
+    }
+
     /// Whether new keys, of a handshake that the peer began, came into use.
     pub fn take_confirmed(&mut self) -> bool {
         std::mem::take(&mut self.confirmed)

@@ -25,6 +25,16 @@ pub struct Route {
     pub src: Option<IpAddr>,
 }
 
+impl Route {
+    /// Bytes that go before the UDP payload: the IP header without options, and the UDP header.
+    pub fn overhead(&self) -> usize {
+        match self.dst {
+            SocketAddr::V4(_) => 20 + 8,
+            SocketAddr::V6(_) => 40 + 8,
+        }
+    }
+}
+
 /// A run of datagrams to one destination.
 #[derive(Debug)]
 pub struct Train {

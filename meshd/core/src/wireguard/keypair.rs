@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, time::Instant};
 use mesh_wire::{
     carrier::FEATURE_AES_256_GCM,
     relay::RelayTag,
-    wireguard::{Cipher, DATA_HEADER, TAG, data_header},
+    wireguard::{Cipher, DATA_HEADER, Message, TAG, data_header},
 };
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
@@ -28,6 +28,8 @@ const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// adversary an advantage below 2^-57, as TLS 1.3 asks (RFC 8446, section 5.5). A new key is asked for at half of it.
 const GCM_REJECT_AFTER_MESSAGES: u64 = 1 << 28;
 const GCM_REKEY_AFTER_MESSAGES: u64 = 1 << 27;
+/// Messages that errors are believed about: what goes out in the second that an error may take to come back, at 10 Gbit/s.
+const RECENT: u64 = 1 << 20;
 /// Names the keys that are derived for AES-256-GCM.
 const GCM_LABEL: &[u8] = b"meshd aes-256-gcm v1";
 
@@ -100,6 +102,19 @@ impl Keypair {
     /// How both sides name it.
     pub fn indices(&self) -> Indices {
         self.indices
+    }
+
+    /// Whether `message` says to be one that was sealed with these keys, and not long ago. Nobody else knows the index and
+    /// the counter but who saw it.
+    pub fn has_sent(&self, message: &Message<'_>) -> bool {
+        let Message::Data {
+            receiver, counter, ..
+        } = *message
+        else {
+            return false;
+        };
+        let age = self.counter.checked_sub(counter);
+        receiver == self.indices.remote && age.is_some_and(|age| (1..=RECENT).contains(&age))
     }
 
     /// From when on they are of no use.
@@ -286,8 +301,8 @@ mod tests {
 
     fn open(by: &mut Keypair, message: &mut [u8]) -> Option<Range<usize>> {
         let now = by.created;
-        let parsed = mesh_wire::wireguard::Message::parse(message)?;
-        let mesh_wire::wireguard::Message::Data {
+        let parsed = Message::parse(message)?;
+        let Message::Data {
             counter, cipher, ..
         } = parsed
         else {

@@ -70,6 +70,7 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
                 rtt: None,
                 tx_bytes: 0,
                 rx_bytes: 0,
+                mtu: 1400,
                 since_handshake: None,
                 since_rx: None,
             }],
