@@ -27,4 +27,5 @@ pub use node::{
     inbound::Arrival,
     status::{NodeStatus, PeerStatus},
 };
+pub use path::gather::Reflexive;
 pub use queue::{packet::PacketQueue, transmit::TransmitQueue};
