@@ -14,6 +14,7 @@ pub mod lobby;
 pub mod log;
 pub mod membership;
 pub mod news;
+pub mod portmap;
 pub mod prepare;
 pub mod problem;
 pub mod publish;
