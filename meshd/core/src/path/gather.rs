@@ -114,6 +114,14 @@ impl Gatherer {
         &self.hosts
     }
 
+    /// The STUN servers that are asked, each with its last answer.
+    pub fn servers(&self) -> impl Iterator<Item = (SocketAddr, Option<Reflexive>)> {
+        let answer = |server| self.reflexive.get(server).copied();
+        self.servers
+            .keys()
+            .map(move |server| (*server, answer(server)))
+    }
+
     /// What the servers said, each answer once.
     pub fn reflexive(&self) -> Vec<Reflexive> {
         let mut all: Vec<_> = self.reflexive.values().copied().collect();
