@@ -13,6 +13,7 @@ pub mod lan;
 pub mod lobby;
 pub mod log;
 pub mod membership;
+pub mod netcheck;
 pub mod news;
 pub mod portmap;
 pub mod prepare;

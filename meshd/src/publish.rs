@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    netcheck,
     problem::{self, Problem},
     status::{
         self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, ServerStatus, Status,
@@ -240,10 +241,20 @@ fn nat(link: &Link) -> NatStatus {
     let core = link.node.borrow();
     let mapped: Vec<_> = core.reflexive.iter().map(|seen| seen.mapped).collect();
     let hosts: Vec<IpAddr> = core.reflexive.iter().map(|seen| seen.base.ip()).collect();
+    let answers = core.stun_servers.iter();
+    let seen: Vec<_> = answers
+        .filter_map(|(server, answer)| Some((*server, (*answer)?.mapped)))
+        .collect();
     NatStatus {
         behind_nat: (!mapped.is_empty())
             .then(|| mapped.iter().all(|address| !hosts.contains(&address.ip()))),
         mapped_addresses: mapped,
+        mapping: netcheck::mapping(&seen),
+        stun_servers: core
+            .stun_servers
+            .iter()
+            .map(|(server, _)| *server)
+            .collect(),
         port_mapping: link.port_mapping.borrow().clone(),
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::problem::Problem;
+use crate::{netcheck::report::Behavior, problem::Problem};
 
 /// Everything at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,6 +155,13 @@ pub struct NatStatus {
     pub mapped_addresses: Vec<SocketAddr>,
     /// Whether none of them is an address of this host; `null` before the first STUN answer.
     pub behind_nat: Option<bool>,
+    /// What the mapping depends on (RFC 4787 section 4.1), as far as the mesh's own port shows it; `meshd netcheck` asks for
+    /// more.
+    #[serde(default)]
+    pub mapping: Behavior,
+    /// The STUN servers that are asked.
+    #[serde(default)]
+    pub stun_servers: Vec<SocketAddr>,
     /// Whether the router maps our port.
     #[serde(default)]
     pub port_mapping: PortMappingStatus,

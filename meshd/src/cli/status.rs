@@ -264,7 +264,7 @@ mod tests {
             nat: NatStatus {
                 mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
                 behind_nat: Some(true),
-                port_mapping: PortMappingStatus::default(),
+                ..NatStatus::default()
             },
             peers: vec![
                 peer("laptop-of-bob", PathKind::Direct, &[]),

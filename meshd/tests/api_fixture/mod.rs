@@ -31,9 +31,7 @@ use meshd::{
     api::{ApiContext, ApiListeners, serve},
     control::{CONTROL_QUEUE, Control, PingFailure, Pong},
     state::{ApiToken, StateDir},
-    status::{
-        NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, ServerStatus, Status, Trust,
-    },
+    status::{NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
 };
 use serde_json::Value;
 use tokio::{
@@ -368,7 +366,7 @@ pub(crate) fn example_status() -> Status {
         nat: NatStatus {
             mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
             behind_nat: Some(true),
-            port_mapping: PortMappingStatus::default(),
+            ..NatStatus::default()
         },
         peers: vec![
             peer("bob", 2, PathKind::Direct, &[]),
