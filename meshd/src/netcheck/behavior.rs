@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use mesh_core::path::stun_question::{self, Change};
 use platform::net::addresses;
 use tokio::time::Instant;
 
 use super::{
     report::{Behavior, Nat},
-    stun::{self, Change},
     talk::Talk,
 };
 
@@ -53,7 +53,7 @@ async fn look(servers: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
             continue;
         };
         seen.push((*server, answer.mapped));
-        if let Some(other) = answer.other
+        if let Some(other) = other_of(*server, answer.other)
             && other.is_ipv4() == server.is_ipv4()
         {
             // RFC 5780 section 4.3: the other address at the same port, then at the other.
@@ -67,6 +67,16 @@ async fn look(servers: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
         }
     }
     seen
+}
+
+/// A server's other address and port. A server of ours may have one address alone, and calls it unspecified.
+fn other_of(server: SocketAddr, other: Option<SocketAddr>) -> Option<SocketAddr> {
+    let other = other?;
+    Some(if other.ip().is_unspecified() {
+        SocketAddr::new(server.ip(), other.port())
+    } else {
+        other
+    })
 }
 
 /// What the mapping of one socket depends on (RFC 4787 section 4.1): where it was asked, and what was seen from there. Both
@@ -104,7 +114,7 @@ async fn filtering(servers: &[SocketAddr]) -> Behavior {
         let Some(answer) = talk.ask_fully(*server).await else {
             continue;
         };
-        let Some(other) = answer.other else {
+        let Some(other) = other_of(*server, answer.other) else {
             continue;
         };
         if other.ip() != server.ip() {
@@ -137,7 +147,7 @@ async fn hairpin(server: SocketAddr) -> Option<bool> {
     let second = two.ask(server).await?.mapped;
     let mut id = [0; 16];
     getrandom::fill(&mut id[4..]).ok()?;
-    let shot = stun::binding(u128::from_be_bytes(id), None)?;
+    let shot = stun_question::binding(u128::from_be_bytes(id), None)?;
     for _ in 0..HAIRPIN_SHOTS {
         one.send(second, &shot).await;
         two.send(first, &shot).await;

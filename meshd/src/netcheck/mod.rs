@@ -5,7 +5,6 @@ mod behavior;
 mod nat64;
 mod problems;
 pub mod report;
-pub mod stun;
 mod talk;
 
 use std::{

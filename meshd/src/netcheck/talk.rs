@@ -6,12 +6,11 @@ use std::{
     time::Duration,
 };
 
+use mesh_core::path::stun_question::{self, Change, MAX_ANSWER, Reply};
 use tokio::{
     net::UdpSocket,
     time::{Instant, timeout_at},
 };
-
-use super::stun::{self, Change, MAX_ANSWER, Reply};
 
 /// Pauses before a request is repeated, and after the last: 2.1 s in all. RFC 8489 would wait for 39.5 s; here silence is
 /// what half of the questions are to find, and 98 % of the answers come through a loss of 30 %.
@@ -65,7 +64,10 @@ impl Talk {
         server: SocketAddr,
         change: Option<Change>,
     ) -> Result<Option<Answer>, u16> {
-        match self.exchange(server, |id| stun::binding(id, change)).await {
+        match self
+            .exchange(server, |id| stun_question::binding(id, change))
+            .await
+        {
             Some((Reply::Binding { mapped, other }, rtt)) => {
                 Ok(Some(Answer { mapped, other, rtt }))
             }
@@ -76,7 +78,7 @@ impl Talk {
 
     /// How long a TURN server takes to ask for credentials; `None` if it is none.
     pub(super) async fn ask_for_relay(&self, server: SocketAddr) -> Option<Duration> {
-        match self.exchange(server, stun::allocate).await? {
+        match self.exchange(server, stun_question::allocate).await? {
             (Reply::Error(401), rtt) => Some(rtt),
             (Reply::Error(_) | Reply::Binding { .. }, _) => None,
         }
@@ -122,11 +124,17 @@ impl Talk {
                 let Ok((length, _)) = received else {
                     continue;
                 };
-                if let Some(reply) = stun::read(&buffer[..length], id) {
+                if let Some(reply) = read(&buffer[..length], id) {
                     return Some((reply, sent.elapsed()));
                 }
             }
         }
         None
     }
+}
+
+/// The codec warns of each malformed message; a stranger must not be able to write our log.
+fn read(datagram: &[u8], id: u128) -> Option<Reply> {
+    let quiet = tracing::Dispatch::none();
+    tracing::dispatcher::with_default(&quiet, || stun_question::read(datagram, id))
 }

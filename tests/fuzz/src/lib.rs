@@ -12,7 +12,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -28,6 +28,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("ip_header", node::ip_header),
     ("node", node::datagrams),
     ("stun_answer", node::stun_answer),
+    ("stun_question", node::stun_question),
     ("certificate", wire::certificate),
     ("revocation", wire::revocation),
     ("gossip", wire::gossip),

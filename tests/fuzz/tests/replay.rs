@@ -172,6 +172,7 @@ replayed! {
     any_ip_header_is_read_or_refused: "ip_header",
     any_datagrams_leave_a_node_whole: "node",
     any_answer_of_a_stun_server_is_read_or_refused: "stun_answer",
+    any_answer_to_a_question_about_a_nat_is_read_or_refused: "stun_question",
     any_certificate_is_read_or_refused: "certificate",
     any_revocation_is_read_or_refused: "revocation",
     any_gossip_is_read_or_refused: "gossip",

@@ -32,6 +32,10 @@ fn do_not_meet(name: &str, nats: [Nat; 2]) {
         !ping.stderr.is_empty(),
         "a failure says what, why and the fix"
     );
+    let ping = pair
+        .alice
+        .cli(&["ping", "bob", "-c", "1", "--until-direct"]);
+    assert_eq!(ping.unwrap().status.code(), Some(1));
     let peer = pair.bob.peer("alice").unwrap();
     assert_eq!(
         (&peer["path"], &peer["online"]),

@@ -73,12 +73,6 @@ pub fn allocate(transaction: u128) -> Option<Vec<u8>> {
 
 /// Reads an answer to the request with that transaction id.
 pub fn read(datagram: &[u8], transaction: u128) -> Option<Reply> {
-    // The codec warns of each malformed message; a stranger must not be able to write our log.
-    let quiet = tracing::Dispatch::none();
-    tracing::dispatcher::with_default(&quiet, || read_quietly(datagram, transaction))
-}
-
-fn read_quietly(datagram: &[u8], transaction: u128) -> Option<Reply> {
     let message = Message::from_bytes(datagram).ok()?;
     if message.transaction_id() != TransactionId::from(transaction) {
         return None;
