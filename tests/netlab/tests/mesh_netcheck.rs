@@ -154,6 +154,49 @@ fn a_symmetric_nat_maps_and_filters_by_address_and_port_and_is_a_problem() {
 }
 
 #[test]
+fn our_own_servers_say_what_they_can_and_no_more() {
+    let lab = Lab::new("netcheck-ours").unwrap();
+    let servers = ["one", "two"].map(|name| {
+        let host = lab.internet().public_host(name).unwrap();
+        let _discovery = Discovery::start(&host).unwrap();
+        format!("{}:3478", host.address())
+    });
+    let [one, two] = [&servers[0], &servers[1]].map(String::as_str);
+    let by_both = "address_and_port_dependent";
+    for (nat, asked, mapping, filtering) in [
+        (Nat::FullCone, &[one][..], "unknown", "unknown"),
+        (Nat::PortRestricted, &[one], "unknown", by_both),
+        (Nat::Symmetric, &[one], by_both, by_both),
+        (
+            Nat::FullCone,
+            &[one, two],
+            "endpoint_independent",
+            "unknown",
+        ),
+        (
+            Nat::PortRestricted,
+            &[one, two],
+            "endpoint_independent",
+            by_both,
+        ),
+        (Nat::Symmetric, &[one, two], by_both, by_both),
+    ] {
+        let name = format!("{nat:?}{}", asked.len());
+        let host = lab.internet().home(&name, nat).unwrap().host("pc").unwrap();
+        let report = report(&netcheck(&host, asked, true));
+        let found = &report["nat"];
+        assert_eq!(found["mapping"], mapping, "{nat:?}, {asked:?}: {report:#}");
+        assert_eq!(
+            found["filtering"], filtering,
+            "{nat:?}, {asked:?}: {report:#}"
+        );
+        for server in report["servers"].as_array().unwrap() {
+            assert!(server["turn_rtt_ms"].is_number(), "{report:#}");
+        }
+    }
+}
+
+#[test]
 fn blocked_udp_is_told_from_a_dead_server_and_fails() {
     let lab = Lab::new("netcheck-blocked").unwrap();
     let server = coturn(&lab);
