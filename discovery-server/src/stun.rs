@@ -267,10 +267,9 @@ mod tests {
                     panic!("{answered:?}");
                 };
                 assert_eq!(matches!(answered, Answer::ReplyFromOther(_)), from_other);
-                let other = Message::from_bytes(bytes)
-                    .unwrap()
-                    .raw_attribute(OTHER_ADDRESS);
-                assert_eq!(other.unwrap().value[..4], [0, 1, 0x0D, 0x97]);
+                let message = Message::from_bytes(bytes).unwrap();
+                let other = message.raw_attribute(OTHER_ADDRESS).unwrap();
+                assert_eq!(other.value[..4], [0, 1, 0x0D, 0x97]);
                 assert!(bytes.len() * 10 <= asked.len() * 22);
             }
         }
