@@ -254,8 +254,7 @@ async fn connect(
 ) -> Result<(), Problem> {
     let virtual_ips = prepared.membership.network().virtual_ips;
     let (moving, moved) = watch::channel(0);
-    let wanted = prepared.settings.connection.port_mapping;
-    let mapped = PortMapper::start(&plane, moved.clone(), wanted, (tasks, shutdown));
+    let mapped = PortMapper::start(&prepared, &plane, moved.clone(), (tasks, shutdown));
     let link = plane.link(virtual_ips, mapped);
     let reached = link.node.clone();
     meeting.link.send_replace(Some(link));

@@ -77,13 +77,17 @@ enum Held {
 
 impl Lease {
     /// Asks for a mapping of `port`: by PCP, by NAT-PMP if the gateway says so or says nothing, else by UPnP.
-    pub(super) async fn obtain(place: &Place, port: NonZeroU16) -> Result<Self, Failure> {
+    pub(super) async fn obtain(
+        place: &Place,
+        nonce: pcp::Nonce,
+        port: NonZeroU16,
+    ) -> Result<Self, Failure> {
         // Most routers that speak UPnP speak nothing else, and take a while to say so.
         let search = {
             let place = place.clone();
             tokio::spawn(async move { Router::find(&place).await })
         };
-        let failure = match obtain_port(place, port).await {
+        let failure = match obtain_port(place, nonce, port).await {
             Ok(held) => {
                 search.abort();
                 return Self::of_port(held, place, port).await;
@@ -202,7 +206,11 @@ impl Lease {
     }
 }
 
-async fn obtain_port(place: &Place, port: NonZeroU16) -> Result<PortMapping, Failure> {
+async fn obtain_port(
+    place: &Place,
+    nonce: pcp::Nonce,
+    port: NonZeroU16,
+) -> Result<PortMapping, Failure> {
     let gateway = GatewayAddress::from(place.gateway);
     let options = PortMappingOptions {
         // The same port outside: a NAT that keeps ports then has one mapping for both directions.
@@ -211,7 +219,7 @@ async fn obtain_port(place: &Place, port: NonZeroU16) -> Result<PortMapping, Fai
         timeout_config: Some(TIMEOUTS),
     };
     let base = pcp::BaseMapRequest::new(gateway, place.client.into(), Udp, port);
-    match pcp::port_mapping(base, None, None, options).await {
+    match pcp::port_mapping(base, Some(nonce), None, options).await {
         Ok(mapping) => return Ok(mapping),
         // Old gateways may drop what they do not understand, or answer it with bytes that are no PCP.
         Err(

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use crab_nat::pcp::Nonce;
 use mesh_core::{Command, Reflexive};
 use platform::net::{addresses, gateway};
 use tokio::{
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{announcements::Announcements, lease::Lease};
 use crate::{
     dataplane::{Commands, DataPlane},
+    prepare::Prepared,
     status::{PortMappingState, PortMappingStatus},
 };
 
@@ -41,13 +43,14 @@ const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest of these pauses. A change of the host's network asks at once.
 const LAST_PAUSE: Duration = Duration::from_secs(1800);
 /// How long giving back may take: the daemon is on its way out.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Asks for our ports, and keeps them.
 pub struct PortMapper {
     ports: Vec<u16>,
     /// The mesh's own: no way to a router.
     interface: String,
+    nonce: Nonce,
     moved: watch::Receiver<u64>,
     commands: Commands,
     status: watch::Sender<PortMappingStatus>,
@@ -93,22 +96,24 @@ enum Wake {
 }
 
 impl PortMapper {
-    /// Starts it, if it is `wanted`; returns what becomes of it. `moved` rises when the host's addresses change.
+    /// Starts it, unless the configuration says no; returns what becomes of it. `moved` rises when the host's addresses
+    /// change.
     pub fn start(
+        prepared: &Prepared,
         plane: &DataPlane,
         moved: watch::Receiver<u64>,
-        wanted: bool,
         (tasks, shutdown): (&TaskTracker, &CancellationToken),
     ) -> watch::Receiver<PortMappingStatus> {
         let status = watch::Sender::<PortMappingStatus>::default();
         let told = status.subscribe();
-        if !wanted {
+        if !prepared.settings.connection.port_mapping {
             status.send_modify(|status| status.state = PortMappingState::Off);
             return told;
         }
         let mapper = Self {
             ports: plane.commands.ports(),
             interface: plane.interface.clone(),
+            nonce: nonce(prepared.identity.wireguard_secret()),
             moved,
             commands: plane.commands.clone(),
             status,
@@ -141,9 +146,8 @@ impl PortMapper {
                 }
                 Some(place) => {
                     let leases = held.take().map(|(_, leases)| leases).unwrap_or_default();
-                    let asked = tokio::select! {
-                        asked = ask(&place, &self.ports, leases) => asked,
-                        () = shutdown.cancelled() => return,
+                    let Some(asked) = self.ask(&place, leases, &shutdown).await else {
+                        return;
                     };
                     let wait = self.note(&place, &asked, &mut pause).await;
                     held = asked.ok().map(|leases| (place, leases));
@@ -158,6 +162,24 @@ impl PortMapper {
         }
         if let Some((_, leases)) = held {
             release(leases).await;
+        }
+    }
+
+    /// Asks for all ports; `None` at the end, with everything given back.
+    async fn ask(
+        &self,
+        place: &Place,
+        held: Vec<Lease>,
+        shutdown: &CancellationToken,
+    ) -> Option<Result<Vec<Lease>, Failure>> {
+        let asking = ask(place, self.nonce, &self.ports, held);
+        tokio::pin!(asking);
+        tokio::select! {
+            asked = &mut asking => Some(asked),
+            () = shutdown.cancelled() => {
+                give_up(asking).await;
+                None
+            }
         }
     }
 
@@ -227,7 +249,12 @@ impl PortMapper {
 }
 
 /// Asks `place` for all ports, renewing what is held already. All of them, or none.
-async fn ask(place: &Place, ports: &[u16], held: Vec<Lease>) -> Result<Vec<Lease>, Failure> {
+async fn ask(
+    place: &Place,
+    nonce: Nonce,
+    ports: &[u16],
+    held: Vec<Lease>,
+) -> Result<Vec<Lease>, Failure> {
     let mut leases = Vec::new();
     for (number, port) in ports.iter().enumerate() {
         let Some(port) = NonZeroU16::new(*port) else {
@@ -235,11 +262,11 @@ async fn ask(place: &Place, ports: &[u16], held: Vec<Lease>) -> Result<Vec<Lease
         };
         let renewed = match held.get(number) {
             Some(lease) => lease.renew(place).await,
-            None => Lease::obtain(place, port).await,
+            None => Lease::obtain(place, nonce, port).await,
         };
         // A router that was replaced may speak another protocol.
         let lease = match renewed {
-            Err(_) if held.get(number).is_some() => Lease::obtain(place, port).await,
+            Err(_) if held.get(number).is_some() => Lease::obtain(place, nonce, port).await,
             other => other,
         };
         match lease {
@@ -251,6 +278,30 @@ async fn ask(place: &Place, ports: &[u16], held: Vec<Lease>) -> Result<Vec<Lease
         }
     }
     Ok(leases)
+}
+
+/// At the end, what is under way may have made a mapping, which is given back like any other.
+async fn give_up(asking: impl Future<Output = Result<Vec<Lease>, Failure>>) {
+    match timeout(RELEASE_TIMEOUT, asking).await {
+        Ok(Ok(leases)) => release(leases).await,
+        // There is no mapping, or one that ends by itself.
+        Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+/// Proves to a PCP server that a mapping is ours (RFC 6887 section 11.2). Always the same, or a daemon that was killed and
+/// started again would be refused its own port until the lease has ended. Nobody can tell the key from it.
+fn nonce(secret: &[u8; 32]) -> Nonce {
+    let derived = blake3::derive_key("meshd PCP mapping nonce", secret);
+    let word = |at: usize| {
+        u32::from_be_bytes([
+            derived[at],
+            derived[at + 1],
+            derived[at + 2],
+            derived[at + 3],
+        ])
+    };
+    [word(0), word(4), word(8)]
 }
 
 /// Gives the ports back. What does not come through in time ends with its lease.
@@ -273,7 +324,11 @@ pub async fn probe(ignore_interface: &str, port: u16) -> PortMappingStatus {
     let Some(place) = Place::here(ignore_interface).await else {
         return nobody(None, "there is no IPv4 default gateway");
     };
-    match ask(&place, &[port], Vec::new()).await {
+    let mut random = [0; 32];
+    if let Err(error) = getrandom::fill(&mut random) {
+        return nobody(Some(place.gateway.into()), &error.to_string());
+    }
+    match ask(&place, nonce(&random), &[port], Vec::new()).await {
         Ok(leases) => {
             let status = mapped(&place, &leases);
             release(leases).await;

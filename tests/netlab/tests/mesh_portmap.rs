@@ -127,16 +127,18 @@ fn a_router_that_was_restarted_maps_the_port_again() {
 
 #[test]
 fn a_killed_daemon_leaves_a_lease_that_ends_and_the_next_one_takes_it_over() {
-    let scene = Scene::new("map-crash", Asking::NatPmp);
-    let alice = scene.up();
-    until_state(&alice, "mapped", 10);
-    alice.kill().unwrap();
-    assert_eq!(scene.router.mappings().unwrap().len(), 1);
-    let alice = Daemon::up(&scene.host, &[]).unwrap();
-    until_state(&alice, "mapped", 10);
-    assert_eq!(scene.router.mappings().unwrap().len(), 1);
-    alice.ask(&["down"]).unwrap();
-    assert_eq!(scene.router.mappings().unwrap(), [""; 0]);
+    for asking in [Asking::Pcp, Asking::NatPmp, Asking::Upnp] {
+        let scene = Scene::new(&format!("map-crash-{asking:?}"), asking);
+        let alice = scene.up();
+        until_state(&alice, "mapped", 10);
+        alice.kill().unwrap();
+        assert_eq!(scene.router.mappings().unwrap().len(), 1);
+        let alice = Daemon::up(&scene.host, &[]).unwrap();
+        until_state(&alice, "mapped", 10);
+        assert_eq!(scene.router.mappings().unwrap().len(), 1);
+        alice.ask(&["down"]).unwrap();
+        assert_eq!(scene.router.mappings().unwrap(), [""; 0], "{asking:?}");
+    }
 }
 
 #[test]
