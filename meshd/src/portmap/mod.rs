@@ -282,10 +282,9 @@ async fn ask(
 
 /// At the end, what is under way may have made a mapping, which is given back like any other.
 async fn give_up(asking: impl Future<Output = Result<Vec<Lease>, Failure>>) {
-    match timeout(RELEASE_TIMEOUT, asking).await {
-        Ok(Ok(leases)) => release(leases).await,
-        // There is no mapping, or one that ends by itself.
-        Ok(Err(_)) | Err(_) => {}
+    // Else there is no mapping, or one that ends by itself.
+    if let Ok(Ok(leases)) = timeout(RELEASE_TIMEOUT, asking).await {
+        release(leases).await;
     }
 }
 
