@@ -117,6 +117,7 @@ pub struct Running {
     app: Arc<App>,
     http: TcpListener,
     stun: Option<(Arc<UdpSocket>, TcpListener)>,
+    other: Option<UdpSocket>,
     limits: Limits,
     /// Hears the other servers of a shared database, from this news on.
     others: Option<(Listener, u64)>,
@@ -140,6 +141,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         stun_addr = Some(udp.local_addr().map_err(failed("STUN", address))?);
         stun = Some((Arc::new(udp), tcp));
     }
+    let other = stun_addr.and_then(bind_other);
     let unusable = |source| ServeError::Database {
         database: config.database.clone(),
         source,
@@ -175,9 +177,22 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         )),
         http,
         stun,
+        other,
         limits,
         others: listener.map(|listener| (listener, seq)),
     })
+}
+
+/// The port behind STUN's, from which clients are answered that ask what their NAT lets in (RFC 5780). It is not needed
+/// for anything else.
+fn bind_other(stun: SocketAddr) -> Option<UdpSocket> {
+    let address = SocketAddr::new(stun.ip(), stun.port().checked_add(1)?);
+    let bound = listen::bind_udp(address);
+    bound
+        .inspect_err(
+            |error| tracing::info!(%address, %error, "NAT filtering is not shown to clients"),
+        )
+        .ok()
 }
 
 fn issuer() -> Result<Issuer, ServeError> {
@@ -222,6 +237,7 @@ impl Running {
             app,
             http,
             stun,
+            other,
             limits,
             others,
             ..
@@ -237,7 +253,7 @@ impl Running {
                 }
             };
             tokio::select! {
-                () = serve_stun(stun, &app, limits) => {}
+                () = serve_stun(stun, other, &app, limits) => {}
                 () = others => {}
                 () = save_last_seen(&app) => {}
                 () = shutdown.cancelled() => {}
@@ -262,6 +278,7 @@ impl Running {
 /// Serves STUN and TURN for ever, if they have sockets. When it is given up, all relaying ends.
 async fn serve_stun(
     sockets: Option<(Arc<UdpSocket>, TcpListener)>,
+    other: Option<UdpSocket>,
     app: &Arc<App>,
     limits: Limits,
 ) {
@@ -277,8 +294,15 @@ async fn serve_stun(
             None => std::future::pending().await,
         }
     };
+    let beside = async {
+        match &other {
+            Some(other) => turn::udp::serve_other(other, &udp, app).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::join!(
-        turn::udp::serve(&udp, app),
+        turn::udp::serve(&udp, other.as_ref(), app),
+        beside,
         turn::tcp::serve(tcp, Arc::clone(app), limits.connections),
         sweep,
     );

@@ -1,14 +1,15 @@
 //! What does the server answer to a STUN datagram? (RFC 8489, Binding only)
 //!
 //! Pure. Anything that is not a well-formed Binding request gets no answer at all. What is answered is at most 2.2
-//! times as long as what was asked: 44 bytes tell an IPv6 address to an empty request of 20.
+//! times as long as what was asked: 44 bytes tell an IPv6 address to an empty request of 20. Of RFC 5780 it has the other
+//! port: an answer from there shows what a NAT lets in. It goes to where it was asked from, as any other.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use stun_types::{
     attribute::{
-        Attribute, AttributeStaticType, AttributeType, ErrorCode, Fingerprint, UnknownAttributes,
-        XorMappedAddress,
+        Attribute, AttributeStaticType, AttributeType, ErrorCode, Fingerprint, RawAttribute,
+        UnknownAttributes, XorMappedAddress,
     },
     message::{
         BINDING, Message, MessageClass, MessageHeader, MessageWrite, MessageWriteExt,
@@ -24,11 +25,21 @@ pub const MAX_REQUEST: usize = 1_500;
 /// response and at least 4 of the request.
 const MAX_UNKNOWN_LISTED: usize = 16;
 
+/// RFC 5780 section 7.2, and the flags of its value.
+const CHANGE_REQUEST: AttributeType = AttributeType::new(0x0003);
+const CHANGE_ADDRESS: u8 = 4;
+const CHANGE_PORT: u8 = 2;
+/// RFC 5780 section 7.4. It asks for it in every answer; here it is told to those alone who ask for a change, even for none,
+/// so that no answer grows beyond the ratio above. It is also for servers with two addresses; ours has one, and calls it 0.0.0.0.
+const OTHER_ADDRESS: AttributeType = AttributeType::new(0x802C);
+
 /// What became of a datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Send this back to the source.
     Reply(Vec<u8>),
+    /// Send this back to the source, from the other port.
+    ReplyFromOther(Vec<u8>),
     /// Not a Binding request: say nothing.
     Garbage,
     /// A well-formed STUN message that asks for no answer (indication or response).
@@ -37,12 +48,17 @@ pub enum Answer {
 
 /// Answers one datagram from `source`.
 pub fn answer(datagram: &[u8], source: SocketAddr) -> Answer {
-    // The codec warns of each malformed message; a stranger must not be able to write our log.
-    let quiet = tracing::Dispatch::none();
-    tracing::dispatcher::with_default(&quiet, || answer_quietly(datagram, source))
+    answer_beside(datagram, source, None)
 }
 
-fn answer_quietly(datagram: &[u8], source: SocketAddr) -> Answer {
+/// As [`answer`], where the answer may leave from the port `other` too.
+pub fn answer_beside(datagram: &[u8], source: SocketAddr, other: Option<u16>) -> Answer {
+    // The codec warns of each malformed message; a stranger must not be able to write our log.
+    let quiet = tracing::Dispatch::none();
+    tracing::dispatcher::with_default(&quiet, || answer_quietly(datagram, source, other))
+}
+
+fn answer_quietly(datagram: &[u8], source: SocketAddr, other: Option<u16>) -> Answer {
     if datagram.len() > MAX_REQUEST || !length_fits(datagram) {
         return Answer::Garbage;
     }
@@ -56,7 +72,11 @@ fn answer_quietly(datagram: &[u8], source: SocketAddr) -> Answer {
             return Answer::Silent;
         }
     }
-    match build(&request, source) {
+    let change = change(&request, other);
+    match build(&request, source, change) {
+        Some(bytes) if change.is_some_and(|(_, from_other)| from_other) => {
+            Answer::ReplyFromOther(bytes)
+        }
         Some(bytes) => Answer::Reply(bytes),
         None => Answer::Garbage,
     }
@@ -71,14 +91,38 @@ fn length_fits(datagram: &[u8]) -> bool {
     })
 }
 
-fn build(request: &Message<'_>, source: SocketAddr) -> Option<Vec<u8>> {
-    let unknown = unknown_attributes(request, &[]);
+/// The other port, and whether the answer shall leave from it, if that is asked about. Another address we have not (420).
+fn change(request: &Message<'_>, other: Option<u16>) -> Option<(u16, bool)> {
+    let value = request.raw_attribute(CHANGE_REQUEST)?;
+    let [_, _, _, flags] = *value.value.first_chunk::<4>()?;
+    (flags & CHANGE_ADDRESS == 0).then_some((other?, flags & CHANGE_PORT != 0))
+}
+
+fn build(
+    request: &Message<'_>,
+    source: SocketAddr,
+    change: Option<(u16, bool)>,
+) -> Option<Vec<u8>> {
+    let understood: &[_] = if change.is_some() {
+        &[CHANGE_REQUEST]
+    } else {
+        &[]
+    };
+    let unknown = unknown_attributes(request, understood);
     let mut reply = if unknown.is_empty() {
         let mut reply = Message::builder_success(request, MessageWriteVec::new());
         // A dual-stack socket shows IPv4 sources as IPv4-mapped IPv6 addresses.
         let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let mapped = XorMappedAddress::new(source, request.transaction_id());
         reply.add_attribute(&mapped).ok()?;
+        if let Some((port, _)) = change {
+            let [high, low] = port.to_be_bytes();
+            let [a, b, c, d] = Ipv4Addr::UNSPECIFIED.octets();
+            let value = [0, 1, high, low, a, b, c, d];
+            reply
+                .add_attribute(&RawAttribute::new(OTHER_ADDRESS, &value))
+                .ok()?;
+        }
         reply
     } else {
         let mut reply = Message::builder_error(request, MessageWriteVec::new());
@@ -132,10 +176,7 @@ pub(crate) fn unknown_attributes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stun_types::{
-        attribute::{RawAttribute, Software},
-        message::Method,
-    };
+    use stun_types::{attribute::Software, message::Method};
 
     fn source() -> SocketAddr {
         "198.51.100.7:4242".parse().unwrap()
@@ -157,7 +198,9 @@ mod tests {
     fn reply(datagram: &[u8], source: SocketAddr) -> Vec<u8> {
         match answer(datagram, source) {
             Answer::Reply(bytes) => bytes,
-            other @ (Answer::Garbage | Answer::Silent) => panic!("no reply but {other:?}"),
+            other @ (Answer::ReplyFromOther(_) | Answer::Garbage | Answer::Silent) => {
+                panic!("no reply but {other:?}")
+            }
         }
     }
 
@@ -210,6 +253,35 @@ mod tests {
             Message::from_bytes(&bytes).unwrap().class(),
             MessageClass::Success
         );
+    }
+
+    #[test]
+    fn the_other_port_is_told_and_answers_where_it_is_asked_about_and_an_address_never() {
+        let ask = |flags| request(&[(0x0003, &[0, 0, 0, flags])], false);
+        let (v6, v4) = ("[2001:db8::1]:4242".parse().unwrap(), source());
+        for (flags, from_other) in [(0, false), (2, true)] {
+            for source in [v4, v6] {
+                let asked = ask(flags);
+                let answered = answer_beside(&asked, source, Some(3479));
+                let (Answer::Reply(bytes) | Answer::ReplyFromOther(bytes)) = &answered else {
+                    panic!("{answered:?}");
+                };
+                assert_eq!(matches!(answered, Answer::ReplyFromOther(_)), from_other);
+                let message = Message::from_bytes(bytes).unwrap();
+                let other = message.raw_attribute(OTHER_ADDRESS).unwrap();
+                assert_eq!(other.value[..4], [0, 1, 0x0D, 0x97]);
+                assert!(bytes.len() * 10 <= asked.len() * 22);
+            }
+        }
+        for flags in [4, 6] {
+            let Answer::Reply(bytes) = answer_beside(&ask(flags), v4, Some(3479)) else {
+                panic!("no answer");
+            };
+            let message = Message::from_bytes(&bytes).unwrap();
+            assert_eq!(message.attribute::<ErrorCode>().unwrap().code(), 420);
+        }
+        let plain = request(&[], false);
+        assert_eq!(answer_beside(&plain, v4, Some(3479)), answer(&plain, v4));
     }
 
     #[test]

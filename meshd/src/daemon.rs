@@ -37,6 +37,7 @@ use crate::{
     lan::Surroundings,
     lobby::{self, Meeting},
     news::Switchboard,
+    portmap::PortMapper,
     prepare::{Prepared, prepare, refuse_overlap},
     problem::{self, Problem},
     shares,
@@ -254,7 +255,9 @@ async fn connect(
     shutdown: &CancellationToken,
 ) -> Result<(), Problem> {
     let virtual_ips = prepared.membership.network().virtual_ips;
-    let link = plane.link(virtual_ips);
+    let (moving, moved) = watch::channel(0);
+    let mapped = PortMapper::start(&prepared, &plane, moved.clone(), (tasks, shutdown));
+    let link = plane.link(virtual_ips, mapped);
     let reached = link.node.clone();
     meeting.link.send_replace(Some(link));
     let DataPlane {
@@ -268,7 +271,6 @@ async fn connect(
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
     let noting = Whereabouts::of(&prepared, &meeting, (reached.clone(), commands.clone()));
     tasks.spawn(noting.run(shutdown.clone()));
-    let (moving, moved) = watch::channel(0);
     let hosts = feed::hosts(
         (interface.clone(), port),
         commands.clone(),

@@ -21,8 +21,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    netcheck,
     problem::{self, Problem},
-    status::{self, NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
+    status::{
+        self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, ServerStatus, Status,
+        Trust,
+    },
 };
 
 /// Ages of handshakes and the uptime go on even when nothing happens.
@@ -73,6 +77,8 @@ pub struct Link {
     pub virtual_ips: Vec<IpAddr>,
     /// The node.
     pub node: watch::Receiver<Arc<CoreStatus>>,
+    /// What the router says to our port.
+    pub port_mapping: watch::Receiver<PortMappingStatus>,
 }
 
 impl Sources {
@@ -104,7 +110,7 @@ impl Sources {
                 listen_port: link.as_ref().map_or(0, |link| link.port),
                 uptime_s: self.identity.started.elapsed().as_secs(),
             },
-            nat: core.as_deref().map(nat).unwrap_or_default(),
+            nat: link.as_ref().map(nat).unwrap_or_default(),
             peers: self.peers(&directory, core.as_deref()),
             health: self.problems(&servers),
             counters: core.as_deref().map(counters).unwrap_or_default(),
@@ -231,13 +237,25 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
     }
 }
 
-fn nat(core: &CoreStatus) -> NatStatus {
+fn nat(link: &Link) -> NatStatus {
+    let core = link.node.borrow();
     let mapped: Vec<_> = core.reflexive.iter().map(|seen| seen.mapped).collect();
     let hosts: Vec<IpAddr> = core.reflexive.iter().map(|seen| seen.base.ip()).collect();
+    let answers = core.stun_servers.iter();
+    let seen: Vec<_> = answers
+        .filter_map(|(server, answer)| Some((*server, (*answer)?.mapped)))
+        .collect();
     NatStatus {
         behind_nat: (!mapped.is_empty())
             .then(|| mapped.iter().all(|address| !hosts.contains(&address.ip()))),
         mapped_addresses: mapped,
+        mapping: netcheck::mapping(&seen),
+        stun_servers: core
+            .stun_servers
+            .iter()
+            .map(|(server, _)| *server)
+            .collect(),
+        port_mapping: link.port_mapping.borrow().clone(),
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::problem::Problem;
+use crate::{netcheck::report::Behavior, problem::Problem};
 
 /// Everything at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,6 +155,72 @@ pub struct NatStatus {
     pub mapped_addresses: Vec<SocketAddr>,
     /// Whether none of them is an address of this host; `null` before the first STUN answer.
     pub behind_nat: Option<bool>,
+    /// What the mapping depends on (RFC 4787 section 4.1), as far as the mesh's own port shows it; `meshd netcheck` asks for
+    /// more.
+    #[serde(default)]
+    pub mapping: Behavior,
+    /// The STUN servers that are asked.
+    #[serde(default)]
+    pub stun_servers: Vec<SocketAddr>,
+    /// Whether the router maps our port.
+    #[serde(default)]
+    pub port_mapping: PortMappingStatus,
+}
+
+/// What came of asking the default gateway for a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMappingStatus {
+    /// How it stands.
+    pub state: PortMappingState,
+    /// The protocol that the gateway speaks.
+    pub protocol: Option<PortMappingProtocol>,
+    /// The default gateway.
+    pub gateway: Option<IpAddr>,
+    /// Where the gateway takes packets for us, or says so.
+    pub external: Option<SocketAddr>,
+    /// How many seconds it holds without being renewed.
+    pub lease_s: Option<u64>,
+    /// Why there is no mapping.
+    pub error: Option<String>,
+}
+
+/// How a port mapping stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortMappingState {
+    /// The configuration says no.
+    Off,
+    /// The gateway was not heard yet.
+    #[default]
+    Asking,
+    /// No gateway, or none that maps a port.
+    None,
+    /// The gateway maps our port.
+    Mapped,
+    /// The gateway names an address that cannot be true, or that nobody can reach.
+    Distrusted,
+}
+
+/// How a gateway is asked for a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortMappingProtocol {
+    /// RFC 6887.
+    Pcp,
+    /// RFC 6886.
+    NatPmp,
+    /// UPnP's Internet Gateway Device.
+    Upnp,
+}
+
+impl fmt::Display for PortMappingProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcp => "PCP",
+            Self::NatPmp => "NAT-PMP",
+            Self::Upnp => "UPnP",
+        })
+    }
 }
 
 /// Another member and how it is reached.

@@ -152,7 +152,6 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
 fn a_command_that_is_not_built_yet_is_no_typing_error() {
     for name in [
         "routes",
-        "netcheck",
         "group",
         "ls",
         "get",

@@ -182,7 +182,7 @@ impl Served<'_> {
 
     fn answer(&self, message: &[u8]) -> Taken {
         match stun::answer(message, self.client.address) {
-            Answer::Reply(reply) => {
+            Answer::Reply(reply) | Answer::ReplyFromOther(reply) => {
                 self.app.metrics.stun_requests.fetch_add(1, Relaxed);
                 match self.outlet.answer(&reply) {
                     true => Taken::Yes,

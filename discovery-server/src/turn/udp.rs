@@ -13,24 +13,40 @@ use crate::{
     stun::{self, Answer},
 };
 
-/// Answers and relays datagrams for ever.
-pub(crate) async fn serve(socket: &Arc<UdpSocket>, app: &App) {
+/// Answers and relays datagrams for ever. An answer may leave from `other`.
+pub(crate) async fn serve(socket: &Arc<UdpSocket>, other: Option<&UdpSocket>, app: &App) {
     // One byte more than the longest message, so that longer ones are noticed as such.
     let mut buffer = vec![0_u8; MAX_FRAME + 1];
     loop {
-        let (length, source) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
+        let (datagram, source) = receive(socket, &mut buffer).await;
+        if !relay(datagram, source, socket, app) {
+            answer(datagram, source, (socket, other), app).await;
+        }
+    }
+}
+
+/// Answers STUN alone, on the other port.
+pub(crate) async fn serve_other(other: &UdpSocket, socket: &UdpSocket, app: &App) {
+    let mut buffer = vec![0_u8; stun::MAX_REQUEST + 1];
+    loop {
+        let (datagram, source) = receive(other, &mut buffer).await;
+        answer(datagram, source, (other, Some(socket)), app).await;
+    }
+}
+
+/// The next datagram.
+async fn receive<'a>(socket: &UdpSocket, buffer: &'a mut [u8]) -> (&'a [u8], SocketAddr) {
+    let (length, source) = loop {
+        match socket.recv_from(buffer).await {
+            Ok(received) => break received,
             Err(error) => {
                 // An ICMP error for an earlier answer, mostly; it must not end the service.
                 tracing::debug!(%error, "STUN receive failed");
                 tokio::task::yield_now().await;
-                continue;
             }
-        };
-        if !relay(&buffer[..length], source, socket, app) {
-            answer(&buffer[..length], source, socket, app).await;
         }
-    }
+    };
+    (&buffer[..length], source)
 }
 
 /// Hands TURN's datagrams to the relay; `false` for the others.
@@ -56,17 +72,24 @@ fn relay(datagram: &[u8], source: SocketAddr, socket: &Arc<UdpSocket>, app: &App
     true
 }
 
-async fn answer(datagram: &[u8], source: SocketAddr, socket: &UdpSocket, app: &App) {
-    match stun::answer(datagram, source) {
-        Answer::Reply(reply) => {
-            app.metrics.stun_requests.fetch_add(1, Relaxed);
-            if let Err(error) = socket.send_to(&reply, source).await {
-                tracing::debug!(%error, "STUN send failed");
-            }
-        }
+async fn answer(
+    datagram: &[u8],
+    source: SocketAddr,
+    (socket, other): (&UdpSocket, Option<&UdpSocket>),
+    app: &App,
+) {
+    let port = other.and_then(|other| other.local_addr().ok());
+    let (reply, from) = match stun::answer_beside(datagram, source, port.map(|at| at.port())) {
+        Answer::Reply(reply) => (reply, socket),
+        Answer::ReplyFromOther(reply) => (reply, other.unwrap_or(socket)),
         Answer::Garbage => {
             app.metrics.stun_garbage.fetch_add(1, Relaxed);
+            return;
         }
-        Answer::Silent => {}
+        Answer::Silent => return,
+    };
+    app.metrics.stun_requests.fetch_add(1, Relaxed);
+    if let Err(error) = from.send_to(&reply, source).await {
+        tracing::debug!(%error, "STUN send failed");
     }
 }

@@ -28,4 +28,5 @@ pub use node::{
     narrow::TooLong,
     status::{NodeStatus, PeerStatus},
 };
+pub use path::gather::Reflexive;
 pub use queue::{packet::PacketQueue, transmit::TransmitQueue};

@@ -77,25 +77,34 @@ pub(super) fn find_peer(context: &ApiContext, text: &str) -> Result<PeerInfo, Ap
 }
 
 fn answer_of(context: &ApiContext, peer: PeerInfo, pong: Pong) -> PingAnswer {
-    let via = match pong.path {
-        PathKind::Relay => {
-            let status = context.status.borrow();
-            let mut peers = status.peers.iter();
-            peers
-                .find(|known| known.node_id == peer.record.node_id)
-                .map(|known| known.via.clone())
-                .unwrap_or_default()
-        }
-        PathKind::Direct | PathKind::Turn | PathKind::None => Vec::new(),
+    let status = context.status.borrow();
+    let mut peers = status.peers.iter();
+    let known = peers.find(|known| known.node_id == peer.record.node_id);
+    let path = path_of(pong.path, known.map(|known| known.path));
+    let via = match (path, known) {
+        (PathKind::Relay, Some(known)) => known.via.clone(),
+        (PathKind::Relay | PathKind::Direct | PathKind::Turn | PathKind::None, _) => Vec::new(),
     };
     PingAnswer {
         address: peer.virtual_ips.first().copied(),
         name: peer.name,
         node_id: peer.record.node_id,
         rtt_ms: pong.rtt.as_secs_f64() * 1000.0,
-        path: pong.path,
+        path,
         via,
         endpoint: pong.endpoint,
+    }
+}
+
+/// The path that a pong took. It is direct only if nothing speaks against it: who waits for a direct path (`meshd ping
+/// --until-direct`) shall rather wait for one ping more.
+fn path_of(pong: PathKind, status: Option<PathKind>) -> PathKind {
+    match (pong, status) {
+        (PathKind::Direct, Some(relayed @ (PathKind::Turn | PathKind::Relay))) => relayed,
+        (
+            PathKind::Direct | PathKind::Turn | PathKind::Relay | PathKind::None,
+            Some(PathKind::Direct | PathKind::Turn | PathKind::Relay | PathKind::None) | None,
+        ) => pong,
     }
 }
 
@@ -116,5 +125,26 @@ fn refuse(failure: PingFailure, name: &str) -> ApiError {
         )
         .why("the discovery server does not hear from it, and no session with it is alive")
         .fix("start meshd there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pong_is_direct_only_if_the_status_does_not_say_that_it_was_relayed() {
+        use PathKind::{Direct, None as Gone, Relay, Turn};
+        for (pong, status, path) in [
+            (Direct, None, Direct),
+            (Direct, Some(Direct), Direct),
+            (Direct, Some(Gone), Direct),
+            (Direct, Some(Turn), Turn),
+            (Direct, Some(Relay), Relay),
+            (Turn, Some(Direct), Turn),
+            (Relay, Some(Gone), Relay),
+        ] {
+            assert_eq!(path_of(pong, status), path, "{pong:?} {status:?}");
+        }
     }
 }

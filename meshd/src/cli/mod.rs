@@ -6,6 +6,7 @@
 mod client;
 mod config;
 mod control;
+mod netcheck;
 mod output;
 mod ping;
 mod servers;
@@ -39,6 +40,26 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "no-direct-path",
         "meshd ping --until-direct saw only relayed answers",
+    ),
+    (
+        "hard-nat",
+        "meshd netcheck: the NAT maps each destination to another port",
+    ),
+    (
+        "no-answer",
+        "meshd netcheck: no server answers, by UDP or TCP",
+    ),
+    (
+        "no-server-to-ask",
+        "meshd netcheck knows no server outside this host",
+    ),
+    (
+        "port-mapping-distrusted",
+        "meshd netcheck: the router names an external address that nobody reaches",
+    ),
+    (
+        "udp-blocked",
+        "meshd netcheck: no server answers by UDP, but TCP connects",
     ),
     ("no-pong", "no ping of meshd ping was answered"),
     (
@@ -100,6 +121,8 @@ enum AskCommand {
     },
     /// Ask a peer for an answer; shows the way it takes
     Ping(ping::PingArguments),
+    /// Find out what this network lets through: UDP, NAT, router, servers; fails if no server answers over UDP
+    Netcheck(netcheck::NetcheckArguments),
     /// Share directories with other members
     #[command(subcommand)]
     Share(share::ShareCommand),
@@ -158,11 +181,16 @@ fn dispatch(
         Command::Up(arguments) => Ok(up(arguments.into_options(state_dir)?)?),
         Command::Config(command) => config::run(&mut output, &command),
         Command::Unbuilt(command) => Err(unbuilt::refuse(&command).into()),
-        Command::Ask(command) => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| operation_failed("start a command", &error))?
-            .block_on(ask(&state_dir, &mut output, command)),
+        Command::Ask(command) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| operation_failed("start a command", &error))?;
+            let done = runtime.block_on(ask(&state_dir, &mut output, command));
+            // A name that is still looked up holds nobody up.
+            runtime.shutdown_background();
+            done
+        }
     }
 }
 
@@ -173,6 +201,7 @@ async fn ask(state_dir: &Path, output: &mut Output, command: AskCommand) -> Resu
         AskCommand::Status { json } => status::status(&client, output, json).await,
         AskCommand::Peers { json } => status::peers(&client, output, json).await,
         AskCommand::Ping(arguments) => ping::run(&client, output, &arguments).await,
+        AskCommand::Netcheck(arguments) => netcheck::run(&client, output, &arguments).await,
         AskCommand::Share(command) => share::run(&client, output, command).await,
         AskCommand::Servers(arguments) => servers::run(&client, output, arguments).await,
         AskCommand::Revoke { peer } => control::revoke(&client, output, &peer).await,

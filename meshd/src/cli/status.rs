@@ -9,7 +9,9 @@ use super::{
     client::Client,
     output::{Output, bytes, duration, milliseconds, table},
 };
-use crate::status::{PathKind, PeerStatus, ServerStatus, Status, Trust};
+use crate::status::{
+    PathKind, PeerStatus, PortMappingState, PortMappingStatus, ServerStatus, Status, Trust,
+};
 
 /// What stands in a table where nothing is known.
 const UNKNOWN: &str = "-";
@@ -86,6 +88,7 @@ fn summary(status: &Status) -> String {
 
 fn nat(status: &Status) -> String {
     let nat = &status.nat;
+    let mapping = mapping(&nat.port_mapping);
     let seen: Vec<String> = nat
         .mapped_addresses
         .iter()
@@ -93,13 +96,27 @@ fn nat(status: &Status) -> String {
         .collect();
     let seen = seen.join(", ");
     match nat.behind_nat {
-        Some(true) => format!("behind a NAT, seen as {seen}"),
+        Some(true) => format!("behind a NAT, seen as {seen}{mapping}"),
         Some(false) => format!("no NAT, seen as {seen}"),
         // A STUN server on this host is not asked: it sees no NAT.
         None if seen.is_empty() && is_on_this_host(&status.server) => {
             "not seen from outside: the server is on this host".to_owned()
         }
-        None => "no STUN answer yet".to_owned(),
+        None => format!("no STUN answer yet{mapping}"),
+    }
+}
+
+/// What a person should know of the router: that it lets peers in, or that what it says is not believed.
+fn mapping(mapping: &PortMappingStatus) -> String {
+    match (mapping.state, mapping.protocol, mapping.external) {
+        (PortMappingState::Mapped, Some(protocol), Some(external)) => {
+            format!("; the router maps {external} to it by {protocol}")
+        }
+        (PortMappingState::Distrusted, ..) => {
+            let why = mapping.error.as_deref().unwrap_or_default();
+            format!("; not believed: {why}")
+        }
+        _ => String::new(),
     }
 }
 
@@ -259,6 +276,7 @@ mod tests {
             nat: NatStatus {
                 mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
                 behind_nat: Some(true),
+                ..NatStatus::default()
             },
             peers: vec![
                 peer("laptop-of-bob", PathKind::Direct, &[]),
@@ -290,7 +308,7 @@ mod tests {
         let mut status = status();
         status.nat = NatStatus {
             mapped_addresses: Vec::new(),
-            behind_nat: None,
+            ..NatStatus::default()
         };
         assert!(summary(&status).contains("no STUN answer yet"));
         status.server.url = "http://127.0.0.1:7080/".into();

@@ -11,8 +11,6 @@ pub(super) enum UnbuiltCommand {
     #[command(hide = true, disable_help_flag = true)]
     Routes(Rest),
     #[command(hide = true, disable_help_flag = true)]
-    Netcheck(Rest),
-    #[command(hide = true, disable_help_flag = true)]
     Group(Rest),
     #[command(hide = true, disable_help_flag = true)]
     Ls(Rest),
@@ -50,10 +48,6 @@ pub(super) fn refuse(command: &UnbuiltCommand) -> Problem {
     let files = "fetch files with a browser or curl from the URL that `meshd share list --json` shows there";
     let (name, instead) = match command {
         UnbuiltCommand::Routes(_) => ("routes", "`meshd status` shows the path to each member"),
-        UnbuiltCommand::Netcheck(_) => (
-            "netcheck",
-            "`meshd status` shows the NAT, `meshd ping PEER --until-direct` whether a direct path comes about",
-        ),
         UnbuiltCommand::Group(_) => ("group", "name each member instead"),
         UnbuiltCommand::Ls(_) => ("ls", files),
         UnbuiltCommand::Get(_) => ("get", files),

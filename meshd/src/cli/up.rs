@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Read when it is there; a file that was named must be there.
-const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.yaml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/meshd/meshd.yaml";
 
 /// Bytes of a join link from standard input; real ones have about 200.
 const MAX_LINK: u64 = 4096;

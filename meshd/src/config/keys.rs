@@ -195,6 +195,13 @@ pub const KEYS: &[Key] = &[
          AES in hardware; nearly twice as fast there.",
     ),
     key(
+        "mesh.connection.port_mapping",
+        "`true` or `false`",
+        "true",
+        "Whether the router is asked to let peers in at this node's UDP port, by PCP, NAT-PMP or UPnP, where it understands \
+         one of them. The port is given back at the end, and ends by itself 10 minutes after a crash.",
+    ),
+    key(
         "mesh.routing.max_hops",
         "number, 1 to 255",
         "",

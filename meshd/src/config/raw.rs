@@ -112,6 +112,7 @@ pub struct RawConnection {
     pub connect_timeout: Option<Text>,
     pub keepalive_interval: Option<Text>,
     pub cipher: Option<Text>,
+    pub port_mapping: Option<Text>,
 }
 
 /// `mesh.routing`
@@ -221,7 +222,7 @@ impl RawMesh {
             .chain([&mut connection.relay_via_peers])
             .chain([&mut connection.connect_timeout])
             .chain([&mut connection.keepalive_interval])
-            .chain([&mut connection.cipher])
+            .chain([&mut connection.cipher, &mut connection.port_mapping])
             .chain([&mut routing.max_hops, &mut routing.route_timeout])
             .chain([&mut routing.split_horizon])
             .flatten()

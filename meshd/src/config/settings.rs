@@ -87,6 +87,8 @@ pub struct ConnectionSettings {
     pub cipher: Cipher,
     /// Whether members on the same LAN find each other by multicast DNS.
     pub lan: bool,
+    /// Whether the router is asked to map our UDP port.
+    pub port_mapping: bool,
 }
 
 /// What makes the members of a network.
@@ -240,12 +242,12 @@ impl Reader {
     }
 
     fn connection(&mut self, raw: &RawConfig) -> ConnectionSettings {
-        let connection = &raw.mesh.connection;
+        let (connection, discovery) = (&raw.mesh.connection, &raw.mesh.discovery);
         let up_to = |limit| move |text: &str| values::duration(text, &(SECOND..=limit));
         ConnectionSettings {
             heartbeat_interval: self.value(
                 "mesh.discovery.heartbeat_interval",
-                &raw.mesh.discovery.heartbeat_interval,
+                &discovery.heartbeat_interval,
                 up_to(MAX_HEARTBEAT),
             ),
             connect_timeout: self.value(
@@ -259,9 +261,10 @@ impl Reader {
                 up_to(MAX_KEEPALIVE),
             ),
             cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
-            lan: self.value(
-                "mesh.discovery.lan",
-                &raw.mesh.discovery.lan,
+            lan: self.value("mesh.discovery.lan", &discovery.lan, values::boolean),
+            port_mapping: self.value(
+                "mesh.connection.port_mapping",
+                &connection.port_mapping,
                 values::boolean,
             ),
         }

@@ -86,6 +86,15 @@ impl Commands {
                 }
                 Ok(())
             }
+            Command::SetPortMappings(mappings) => {
+                for (thread, inbox) in self.threads.iter().enumerate() {
+                    let own = mappings.iter().copied();
+                    let own = own.filter(|mapping| mapping.base.port() == inbox.port);
+                    self.tell(thread, Command::SetPortMappings(own.collect()))
+                        .await?;
+                }
+                Ok(())
+            }
             Command::Gossip { to: None, message } => {
                 for thread in 0..self.threads.len() {
                     let message = message.clone();

@@ -36,6 +36,7 @@ use self::{
 use crate::{
     problem::{self, Problem},
     publish::Link,
+    status::PortMappingStatus,
 };
 
 /// Room for events on their way out of the threads.
@@ -78,12 +79,17 @@ pub struct DataPlane {
 
 impl DataPlane {
     /// What the status shows of it.
-    pub fn link(&self, virtual_ips: Vec<IpAddr>) -> Link {
+    pub fn link(
+        &self,
+        virtual_ips: Vec<IpAddr>,
+        port_mapping: watched::Receiver<PortMappingStatus>,
+    ) -> Link {
         Link {
             interface: self.interface.clone(),
             port: self.port,
             virtual_ips,
             node: self.status.clone(),
+            port_mapping,
         }
     }
 }

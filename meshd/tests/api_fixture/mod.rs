@@ -366,6 +366,7 @@ pub(crate) fn example_status() -> Status {
         nat: NatStatus {
             mapped_addresses: vec!["203.0.113.5:40001".parse().unwrap()],
             behind_nat: Some(true),
+            ..NatStatus::default()
         },
         peers: vec![
             peer("bob", 2, PathKind::Direct, &[]),

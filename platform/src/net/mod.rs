@@ -1,6 +1,7 @@
 //! What does the host's network look like, and when does it change?
 
 pub mod addresses;
+pub mod gateway;
 pub mod monitor;
 pub mod multicast;
 pub mod routes;

@@ -29,6 +29,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("narrow", node::narrow),
     ("node", node::datagrams),
     ("stun_answer", node::stun_answer),
+    ("stun_question", node::stun_question),
     ("certificate", wire::certificate),
     ("revocation", wire::revocation),
     ("gossip", wire::gossip),

@@ -15,7 +15,10 @@ use mesh_core::{
         segment::{Checksums, Segments, VNET_HEADER},
         too_big::Messages,
     },
-    path::gather::Gatherer,
+    path::{
+        gather::Gatherer,
+        stun_question::{Reply, read},
+    },
     wireguard::noise::public_key,
 };
 use mesh_wire::NodeId;
@@ -132,6 +135,24 @@ pub fn stun_answer(bytes: &[u8]) {
     gatherer.handle_response((server, address(SELF)), &answer, now);
     assert!(gatherer.reflexive().len() <= 1, "one server, one address");
     assert!(gatherer.poll_timeout().is_some_and(|at| at > now));
+}
+
+/// What a server answers that was asked about a NAT; with the transaction id of the question.
+pub fn stun_question(bytes: &[u8]) {
+    let Some(id) = bytes.get(8..20).and_then(|id| id.first_chunk::<12>()) else {
+        return assert_eq!(read(bytes, 0), None, "shorter than a header");
+    };
+    let mut whole = [0; 16];
+    whole[4..].copy_from_slice(id);
+    let id = u128::from_be_bytes(whole);
+    match read(bytes, id) {
+        Some(Reply::Binding { other, .. }) => {
+            assert!(other.is_none_or(|other| other.port() != 0));
+        }
+        Some(Reply::Error(code)) => assert!((300..700).contains(&code)),
+        None => {}
+    }
+    assert_eq!(read(bytes, id ^ 1), None, "another question's answer");
 }
 
 /// Datagrams, each behind its length in two bytes, for a node that is connecting to one peer: two from the peer's

@@ -179,6 +179,7 @@ replayed! {
     any_packet_is_made_to_fit_or_left_alone: "narrow",
     any_datagrams_leave_a_node_whole: "node",
     any_answer_of_a_stun_server_is_read_or_refused: "stun_answer",
+    any_answer_to_a_question_about_a_nat_is_read_or_refused: "stun_question",
     any_certificate_is_read_or_refused: "certificate",
     any_revocation_is_read_or_refused: "revocation",
     any_gossip_is_read_or_refused: "gossip",

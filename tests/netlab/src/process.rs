@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 /// What the lab's own set-up commands may take; they need milliseconds, the rest is for a
 /// machine that is busy with other tests.
 const SETUP_LIMIT: Duration = Duration::from_secs(60);
-const PACKAGES: &str =
-    "iproute2 nftables iputils-ping conntrack coturn iperf3 tcpdump curl ethtool strace";
+const PACKAGES: &str = "iproute2 nftables iputils-ping conntrack coturn iperf3 tcpdump curl ethtool strace \
+     miniupnpd-nftables";
 
 /// What a finished program left: its exit and both streams as text.
 #[derive(Debug, Clone)]

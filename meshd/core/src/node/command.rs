@@ -10,7 +10,7 @@ use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
 
 use super::{Node, event::DropReason};
 use crate::{
-    path::{agent::is_never_a_peer, mtu::PathMtu},
+    path::{agent::is_never_a_peer, gather::Reflexive, mtu::PathMtu},
     peer::{Peer, session::Session, state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
 };
@@ -28,6 +28,8 @@ pub enum Command {
     SetHosts(Vec<SocketAddr>),
     /// The STUN servers to ask for our reflexive addresses.
     SetStunServers(Vec<SocketAddr>),
+    /// The UDP ports that gateways map for us now.
+    SetPortMappings(Vec<Reflexive>),
     /// A peer's ICE credentials and candidates, through the discovery server.
     Signal {
         /// The sender.
@@ -99,6 +101,11 @@ impl Node {
                 }
             }
             Command::SetStunServers(servers) => self.gatherer.set_servers(&servers, now),
+            Command::SetPortMappings(mappings) => {
+                if self.gatherer.set_port_mappings(mappings) {
+                    self.offer_new_candidates(now, transmit);
+                }
+            }
             Command::Signal { from, signal } => match self.peers.by_node(&from) {
                 Some(index) => self.on_signal(index, &signal, now, transmit),
                 None => self.counters.count(DropReason::UnknownPeer, 1),

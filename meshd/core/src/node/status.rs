@@ -17,6 +17,8 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// What STUN servers saw of us.
     pub reflexive: Vec<Reflexive>,
+    /// The STUN servers that are asked, each with its last answer.
+    pub stun_servers: Vec<(SocketAddr, Option<Reflexive>)>,
     /// Why packets went nowhere.
     pub counters: Counters,
 }
@@ -67,6 +69,7 @@ impl Node {
         NodeStatus {
             peers: peers.collect(),
             reflexive: self.gatherer.reflexive(),
+            stun_servers: self.gatherer.servers().collect(),
             counters: self.counters,
         }
     }

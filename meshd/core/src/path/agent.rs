@@ -85,7 +85,7 @@ impl Agent {
             .iter()
             .map(|host| Candidate::host(*host, "udp"));
         let reflexive = gatherer
-            .reflexive()
+            .translated()
             .into_iter()
             .filter(|r| r.mapped != r.base)
             .map(|r| Candidate::server_reflexive(r.mapped, r.base, "udp"));

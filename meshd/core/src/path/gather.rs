@@ -1,5 +1,5 @@
 //! Which addresses can peers try to reach us at? Host candidates from the interfaces, server-reflexive ones from STUN
-//! servers (RFC 8445 section 5.1.1, RFC 8489 section 7).
+//! servers (RFC 8445 section 5.1.1, RFC 8489 section 7) and from gateways that map a port for us.
 
 use std::{
     collections::BTreeMap,
@@ -28,13 +28,15 @@ const REFRESH: Duration = Duration::from_secs(25);
 const CREDIBLE: Duration = Duration::from_secs(5);
 /// The most STUN servers that are asked.
 const MAX_SERVERS: usize = 8;
+/// The most mapped ports that are offered: each is a candidate, and a peer takes only so many.
+const MAX_PORT_MAPPINGS: usize = 4;
 
-/// An address of ours as a server saw it.
+/// An address of ours as a server saw it, or as a gateway maps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reflexive {
-    /// What the server saw.
+    /// What the server saw; where the gateway takes packets for us.
     pub mapped: SocketAddr,
-    /// The local address that the answer came to.
+    /// The local address that the answer came to; where the gateway sends those packets.
     pub base: SocketAddr,
 }
 
@@ -51,6 +53,7 @@ pub struct Gatherer {
     hosts: Vec<SocketAddr>,
     servers: BTreeMap<SocketAddr, Server>,
     reflexive: BTreeMap<SocketAddr, Reflexive>,
+    port_mappings: Vec<Reflexive>,
 }
 
 impl Gatherer {
@@ -84,6 +87,14 @@ impl Gatherer {
         }
     }
 
+    /// The ports that gateways map for us now (PCP, NAT-PMP or UPnP). Returns whether they differ from before.
+    pub fn set_port_mappings(&mut self, mut mappings: Vec<Reflexive>) -> bool {
+        mappings.truncate(MAX_PORT_MAPPINGS);
+        let changed = self.port_mappings != mappings;
+        self.port_mappings = mappings;
+        changed
+    }
+
     /// A path failed, perhaps because our NAT has forgotten us, or is wanted while no server has answered: servers that
     /// would not be asked for a while are asked now.
     pub fn doubt(&mut self, now: Instant) {
@@ -103,9 +114,28 @@ impl Gatherer {
         &self.hosts
     }
 
+    /// The STUN servers that are asked, each with its last answer.
+    pub fn servers(&self) -> impl Iterator<Item = (SocketAddr, Option<Reflexive>)> {
+        let answer = |server| self.reflexive.get(server).copied();
+        self.servers
+            .keys()
+            .map(move |server| (*server, answer(server)))
+    }
+
     /// What the servers said, each answer once.
     pub fn reflexive(&self) -> Vec<Reflexive> {
         let mut all: Vec<_> = self.reflexive.values().copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// All addresses that lead to one of ours through a NAT, each once: what the servers said, and mapped ports. A
+    /// mapping for an address that we no longer have is left out.
+    pub fn translated(&self) -> Vec<Reflexive> {
+        let mut all = self.reflexive();
+        let mappings = self.port_mappings.iter();
+        all.extend(mappings.filter(|mapping| self.hosts.contains(&mapping.base)));
         all.sort_unstable();
         all.dedup();
         all
@@ -321,6 +351,30 @@ mod tests {
         assert_eq!(gatherer.poll_timeout(), Some(now));
         ask(&mut gatherer, now);
         assert_eq!(gatherer.poll_timeout(), Some(now + INITIAL_RTO));
+    }
+
+    #[test]
+    fn a_mapped_port_is_offered_while_we_have_the_address_that_it_leads_to() {
+        let now = Instant::now();
+        let mut gatherer = gatherer(now);
+        let mapping = Reflexive {
+            mapped: ([203, 0, 113, 9], 7081).into(),
+            base: LOCAL.into(),
+        };
+        assert!(gatherer.set_port_mappings(vec![mapping]));
+        assert!(!gatherer.set_port_mappings(vec![mapping]));
+        assert_eq!(gatherer.translated(), [mapping]);
+        assert!(gatherer.reflexive().is_empty(), "no server said so");
+        let request = ask(&mut gatherer, now).remove(0);
+        let path = (SERVER.into(), LOCAL.into());
+        gatherer.handle_response(path, &response(&request, mapping.mapped), now);
+        assert_eq!(gatherer.translated(), [mapping], "each address once");
+        gatherer.set_hosts(vec![([192, 168, 2, 10], 7081).into()], now);
+        assert!(gatherer.translated().is_empty());
+        gatherer.set_hosts(vec![LOCAL.into()], now);
+        assert_eq!(gatherer.translated(), [mapping]);
+        assert!(gatherer.set_port_mappings(vec![mapping; 9]));
+        assert_eq!(gatherer.port_mappings.len(), MAX_PORT_MAPPINGS);
     }
 
     #[test]

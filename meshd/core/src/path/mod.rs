@@ -6,5 +6,6 @@ pub mod knocks;
 pub mod mtu;
 pub mod opening;
 pub mod stun_index;
+pub mod stun_question;
 pub mod vigil;
 pub mod watch;

@@ -75,6 +75,7 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
                 since_rx: None,
             }],
             reflexive: Vec::new(),
+            stun_servers: Vec::new(),
             counters,
         }))
     };
