@@ -392,6 +392,17 @@ async fn feed_data_plane(
         described: meeting.described.subscribe(),
         commands: commands.clone(),
     };
+    let embedded = stun.embedded.clone();
     tasks.spawn(stun.run(shutdown.clone()));
+    if prepared.settings.connection.relay_enabled {
+        let turn = feed::TurnFeed {
+            configured: prepared.settings.turn_servers.clone(),
+            embedded,
+            described: meeting.described.subscribe(),
+            relays: meeting.relays.subscribe(),
+            commands: commands.clone(),
+        };
+        tasks.spawn(turn.run(shutdown.clone()));
+    }
     roster
 }

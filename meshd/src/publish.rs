@@ -211,10 +211,10 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>, mtu: u16) -> PeerStatus {
         node_id: info.record.node_id,
         virtual_ips: info.virtual_ips.clone(),
         online: info.online || alive,
-        path: if alive {
-            PathKind::Direct
-        } else {
-            PathKind::None
+        path: match state.filter(|_| alive).map(|s| s.relayed) {
+            Some(true) => PathKind::Turn,
+            Some(false) => PathKind::Direct,
+            None => PathKind::None,
         },
         via: Vec::new(),
         endpoint,

@@ -27,4 +27,5 @@ pub use node::{
     inbound::Arrival,
     status::{NodeStatus, PeerStatus},
 };
+pub use path::turn::{TurnServer, TurnStatus};
 pub use queue::{packet::PacketQueue, transmit::TransmitQueue};

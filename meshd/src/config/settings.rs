@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::Ipv4Net;
-use mesh_wire::NetworkId;
+use mesh_wire::{NetworkId, discovery::TurnPassword};
 use sharing::ShareName;
 use tracing::Level;
 use url::Url;
@@ -12,9 +12,9 @@ use super::{
     keys,
     overrides::name_from_host,
     place::{At, Finding, Place, Text},
-    raw::{RawConfig, RawDevice, RawDiscovery, RawShare},
+    raw::{RawConfig, RawDevice, RawDiscovery, RawShare, RawTurnServer},
     unbuilt,
-    values::{self, StunServer},
+    values::{self, StunServer, TurnSettings},
 };
 use crate::{
     problem::{self, Problem},
@@ -40,6 +40,8 @@ pub struct Settings {
     pub connection: ConnectionSettings,
     /// STUN servers beside the discovery server's own.
     pub stun_servers: Vec<StunServer>,
+    /// TURN servers beside the discovery servers' own.
+    pub turn_servers: Vec<TurnSettings>,
     /// Directories to share, beside those that were added by command.
     pub shares: Vec<ShareSettings>,
     /// Where the local API listens: a loopback address.
@@ -85,6 +87,8 @@ pub struct ConnectionSettings {
     pub keepalive_interval: Duration,
     /// What packets are sealed with.
     pub cipher: Cipher,
+    /// Whether TURN servers relay where there is no direct path.
+    pub relay_enabled: bool,
     /// Whether members on the same LAN find each other by multicast DNS.
     pub lan: bool,
 }
@@ -204,6 +208,7 @@ impl Reader {
             device: self.device(&mesh.device),
             connection: self.connection(raw),
             stun_servers: self.list("mesh.stun.servers", &mesh.stun.servers, values::stun_server),
+            turn_servers: self.turn_servers(&mesh.turn.servers),
             shares: self.shares(&raw.shares),
             api_listen: self.value("api.listen", &raw.api.listen, values::loopback),
             log: LogSettings {
@@ -259,6 +264,11 @@ impl Reader {
                 up_to(MAX_KEEPALIVE),
             ),
             cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
+            relay_enabled: self.value(
+                "mesh.connection.relay_enabled",
+                &connection.relay_enabled,
+                values::boolean,
+            ),
             lan: self.value(
                 "mesh.discovery.lan",
                 &raw.mesh.discovery.lan,
@@ -298,7 +308,6 @@ impl Reader {
         for (key, text) in [
             ("mesh.connection.direct_connect", &connection.direct_connect),
             ("mesh.connection.prefer_direct", &connection.prefer_direct),
-            ("mesh.connection.relay_enabled", &connection.relay_enabled),
             (
                 "mesh.connection.relay_via_peers",
                 &connection.relay_via_peers,
@@ -318,10 +327,28 @@ impl Reader {
         self.optional("mesh.routing.route_timeout", timeout, |text| {
             values::duration(text, &(SECOND..=MAX_ROUTE_TIMEOUT))
         });
-        for (index, server) in mesh.turn.servers.iter().enumerate() {
-            let key = format!("mesh.turn.servers[{index}].url");
-            self.required(server.place, &key, &server.value.url, values::turn_url);
+    }
+
+    fn turn_servers(&mut self, raw: &[At<RawTurnServer>]) -> Vec<TurnSettings> {
+        let mut servers = Vec::new();
+        for (index, server) in raw.iter().enumerate() {
+            let key = |field: &str| format!("mesh.turn.servers[{index}].{field}");
+            let RawTurnServer {
+                url,
+                username,
+                password,
+            } = &server.value;
+            let server = self.required(server.place, &key("url"), url, values::turn_url);
+            let username = self.optional(&key("username"), username, values::turn_user);
+            let password = password.as_ref().map(|password| &password.0.value);
+            let password = TurnPassword::new(password.cloned().unwrap_or_default());
+            servers.extend(server.map(|server| TurnSettings {
+                server,
+                username: username.unwrap_or_default(),
+                password,
+            }));
         }
+        servers
     }
 
     /// The value, or the default of the key table.

@@ -23,7 +23,7 @@ use super::{
     directory::Believed,
     hearsay::{Hearsay, Passed},
     post::UnderWay,
-    servers::{Described, Servers},
+    servers::{Described, Relays, Servers},
 };
 use crate::{
     dataplane::{Commands, Ended},
@@ -67,6 +67,8 @@ pub struct Outlets {
     pub network: watch::Sender<Arc<Network>>,
     /// The network as each connected server describes it.
     pub described: watch::Sender<Described>,
+    /// What lets us use the servers' TURN.
+    pub relays: watch::Sender<Relays>,
     /// Ourselves, as a server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
     /// To the data plane: the members, then their signals, in this order.
@@ -121,6 +123,7 @@ impl DiscoveryClient {
             is_news |= self.believed.forget(server, unix_time());
         }
         self.describe();
+        self.outlets.relays.send_replace(self.servers.relays());
         match is_news {
             true => self.show_all().await,
             false => Ok(()),
@@ -195,8 +198,11 @@ impl DiscoveryClient {
             | ServerMessage::PeerUpdated { .. }
             | ServerMessage::PeerLeft { .. }
             | ServerMessage::Revoked { .. }
-            | ServerMessage::Turn(_)
             | ServerMessage::Error { .. } => Ok(()),
+            ServerMessage::Turn(_) => {
+                self.outlets.relays.send_replace(self.servers.relays());
+                Ok(())
+            }
         }
     }
 

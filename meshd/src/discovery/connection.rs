@@ -198,8 +198,6 @@ impl Connection {
                 Ok(())
             }
             ServerMessage::Error { problem } => Err(ServerError::refused(problem)),
-            // What it relays is not used yet.
-            ServerMessage::Turn(_) => Ok(()),
             ServerMessage::Challenge { .. }
             | ServerMessage::Snapshot { .. }
             | ServerMessage::PeerJoined { .. }
@@ -207,6 +205,7 @@ impl Connection {
             | ServerMessage::PeerLeft { .. }
             | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
+            | ServerMessage::Turn(_)
             | ServerMessage::Undeliverable { .. } => self.tell(News::Said(message)).await,
         }
     }

@@ -47,6 +47,8 @@ struct Gateway {
 pub struct Network {
     nats: Vec<Gateway>,
     addresses: Vec<(Segment, SocketAddr, Owner)>,
+    /// The server's address, where it has more than one port.
+    server: Option<IpAddr>,
 }
 
 impl Network {
@@ -55,7 +57,13 @@ impl Network {
         Self {
             nats: Vec::new(),
             addresses: vec![(None, server, Owner::Server)],
+            server: None,
         }
+    }
+
+    /// All ports of this address are the server's from now on.
+    pub fn serve_ports_of(&mut self, server: IpAddr) {
+        self.server = Some(server);
     }
 
     /// Adds a NAT whose outside is on `outside`.
@@ -118,6 +126,13 @@ impl Network {
         mut destination: SocketAddr,
     ) -> Option<Passage> {
         loop {
+            if segment.is_none() && self.server == Some(destination.ip()) {
+                return Some(Passage {
+                    owner: Owner::Server,
+                    source,
+                    destination,
+                });
+            }
             let here = self
                 .addresses
                 .iter()

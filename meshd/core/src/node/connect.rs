@@ -12,6 +12,7 @@ use crate::{
     path::{
         agent::{Agent, AgentEvent, is_never_a_peer},
         stun_index::is_check,
+        turn::is_private,
     },
     peer::{
         Peer,
@@ -128,6 +129,7 @@ impl Node {
         };
         let tunnel = |ip| is_never_a_peer(ip) || cidr.contains(&ip);
         let refused = agent.add_remote(signal, tunnel, now);
+        peer.detour.named(agent.remote_relays());
         agent.handle_timeout(now);
         // A check of the peer may have come before its signal. Then the first call does no more than to answer it.
         agent.handle_timeout(now);
@@ -135,6 +137,7 @@ impl Node {
         if !answers_us {
             self.send_signal(index);
         }
+        self.let_in(index, now);
         self.drive_agent(index, now, transmit);
         self.schedule(index);
     }
@@ -191,9 +194,27 @@ impl Node {
             // A message of the peer is all that ever spoke for this path. It is kept until there is a better one.
             self.dial(index, now);
         }
+        self.drive_detour(index, now);
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
+    }
+
+    /// Looks for a direct path again where there was none. One side does, and the other follows.
+    fn drive_detour(&mut self, index: PeerIdx, now: Instant) {
+        let controlling = self.is_controlling(index);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let unanswered = peer.session.timers.unanswered();
+        let suspects = peer.is_relayed() && peer.detour.take_suspicion(unanswered, now);
+        if suspects {
+            self.turn.doubt(&mut self.rng, now);
+        }
+        let is_due = peer.detour.take_retry(peer.traffic.last_tx, now);
+        if is_due && controlling && peer.state == State::Connected && peer.is_relayed() {
+            self.dial(index, now);
+        }
     }
 
     /// Sends what the agent wants sent, and follows what it decides.
@@ -209,14 +230,24 @@ impl Node {
         let Some(agent) = peer.agent.as_mut() else {
             return;
         };
-        while let Some((route, message)) = agent.poll_transmit() {
-            if is_check(&message) && !peer.knocks.may_knock(route.dst.ip(), now) {
+        while let Some((source, destination, message)) = agent.poll_transmit() {
+            let is_relayed = self.turn.relayed() == Some(source);
+            if is_relayed && is_private(destination.ip()) {
+                // No server that could relay it there would be allowed to.
+                continue;
+            }
+            if is_check(&message) && !peer.knocks.may_knock(destination.ip(), now) {
                 self.counters.count(DropReason::UnansweredCheck, 1);
                 continue;
             }
             // A response carries the id of the peer's request; remembering it as well does no harm.
             self.stun.sent(&message, index);
-            transmit.push(route, &message);
+            if is_relayed {
+                let message = (destination, &message[..]);
+                self.turn.send(message, &mut self.rng, now, transmit);
+            } else {
+                transmit.push(Route::between(source.ip(), destination), &message);
+            }
         }
         while let Some(event) = self
             .peers
@@ -224,7 +255,15 @@ impl Node {
             .and_then(|peer| peer.agent.as_mut()?.poll_event(now))
         {
             match event {
-                AgentEvent::Nominated(route) => self.on_nominated(index, route, now, transmit),
+                AgentEvent::Nominated(source, destination) => {
+                    let way = match self.turn.relayed() == Some(source) {
+                        true => self.turn.bind(destination, &mut self.rng, now),
+                        false => Some(Route::between(source.ip(), destination)),
+                    };
+                    if let Some(route) = way {
+                        self.on_nominated(index, route, now, transmit);
+                    }
+                }
                 AgentEvent::Disconnected => self.on_disconnected(index, now),
             }
         }
@@ -247,6 +286,7 @@ impl Node {
             return;
         };
         peer.link = Some(route);
+        peer.detour.moved(route, now);
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.
         self.drive_session(index, now, transmit);
@@ -276,6 +316,7 @@ impl Node {
         peer.state = State::Idle;
         self.stun.remove_peer(index);
         self.gatherer.doubt(now);
+        self.turn.doubt(&mut self.rng, now);
     }
 
     /// No pair of addresses works: what waited is dropped, and the peer is left alone for a while.
@@ -340,7 +381,7 @@ impl Node {
         };
         let Some(route) = peer.link else { return };
         if let Some(message) = peer.session.initiate(&mut self.keys, now) {
-            transmit.push(route, &message);
+            self.send_on(route, &message, now, transmit);
         }
     }
 
@@ -353,6 +394,7 @@ impl Node {
         agent.add_local(&self.gatherer, now);
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
+        self.turn.want(now, &mut self.rng);
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);

@@ -7,6 +7,7 @@ mod forward;
 mod handshake;
 pub mod inbound;
 mod outbound;
+mod relayed;
 pub mod status;
 mod wakeup;
 
@@ -27,7 +28,7 @@ use self::{
 };
 use crate::{
     lan::table::AddressTable,
-    path::{gather::Gatherer, stun_index::StunIndex},
+    path::{gather::Gatherer, stun_index::StunIndex, turn::Turn},
     peer::{
         keys::{KeyConfig, SessionKeys},
         table::{PeerIdx, PeerTable},
@@ -76,6 +77,7 @@ pub struct Node {
     lan: AddressTable,
     gatherer: Gatherer,
     stun: StunIndex,
+    turn: Turn,
     wakeups: Wakeups,
     counters: Counters,
     events: VecDeque<Event>,
@@ -103,6 +105,7 @@ impl Node {
             lan: AddressTable::default(),
             gatherer: Gatherer::default(),
             stun: StunIndex::default(),
+            turn: Turn::default(),
             wakeups: Wakeups::default(),
             counters: Counters::default(),
             events: VecDeque::new(),
@@ -121,12 +124,14 @@ impl Node {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let peers = self.wakeups.next().map(|at| (at, "peer"));
         let gather = self.gatherer.poll_timeout().map(|at| (at, "stun server"));
-        [peers, gather].into_iter().flatten().min()
+        let turn = self.turn.poll_timeout().map(|at| (at, "turn server"));
+        [peers, gather, turn].into_iter().flatten().min()
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
     pub fn handle_timeout(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         self.gatherer.handle_timeout(now, &mut self.rng, transmit);
+        self.keep_relayed(now, transmit);
         while let Some(index) = self.wakeups.pop_due(now) {
             self.drive(index, now, transmit);
             self.schedule_after(index, now);

@@ -218,6 +218,7 @@ fn the_first_packet_dials_and_arrives_and_both_sides_tell() {
         let connected = Event::Connected {
             node: node_id(other),
             endpoint: address(other),
+            relayed: false,
         };
         let times = station
             .news

@@ -7,14 +7,16 @@ use std::{
 };
 
 use is::{
-    Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol,
+    Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol,
     stun::{StunMessage, StunPacket},
 };
 use mesh_wire::signal::{MAX_CANDIDATES, Signal};
 use rand::Rng;
 
-use super::{gather::Gatherer, vigil::Vigil};
-use crate::queue::transmit::Route;
+use super::{
+    gather::{Gatherer, Relayed},
+    vigil::Vigil,
+};
 
 /// Fast enough for a hole to be punched within a second over any sane path.
 const INITIAL_RTO: Duration = Duration::from_millis(200);
@@ -30,8 +32,8 @@ const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 /// News from an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgentEvent {
-    /// Send to this pair from now on.
-    Nominated(Route),
+    /// Send from the first address, one of ours or a relayed one, to the second from now on.
+    Nominated(SocketAddr, SocketAddr),
     /// No pair answers any more.
     Disconnected,
 }
@@ -41,6 +43,8 @@ pub struct Agent {
     ice: IceAgent,
     remote_ufrag: Option<String>,
     remote_count: usize,
+    /// Those of the peer's addresses that are at TURN servers.
+    remote_relays: Vec<SocketAddr>,
     vigil: Vigil,
 }
 
@@ -62,6 +66,7 @@ impl Agent {
             ice,
             remote_ufrag: None,
             remote_count: 0,
+            remote_relays: Vec::new(),
             vigil: Vigil::new(now),
         }
     }
@@ -77,8 +82,11 @@ impl Agent {
             .into_iter()
             .filter(|r| r.mapped != r.base)
             .map(|r| Candidate::server_reflexive(r.mapped, r.base, "udp"));
+        let relayed = gatherer
+            .relayed()
+            .map(|r| Candidate::relayed(r.address, r.base, "udp"));
         let mut news = false;
-        for candidate in hosts.chain(reflexive).flatten() {
+        for candidate in hosts.chain(reflexive).chain(relayed).flatten() {
             let known = self
                 .ice
                 .local_candidates()
@@ -89,6 +97,13 @@ impl Agent {
             self.vigil.settle(now);
         }
         news
+    }
+
+    /// A relayed address is ours no more.
+    pub fn forget_relayed(&mut self, relayed: Relayed) {
+        if let Ok(candidate) = Candidate::relayed(relayed.address, relayed.base, "udp") {
+            self.ice.invalidate_candidate(&candidate);
+        }
     }
 
     /// What the peer must know of us.
@@ -151,12 +166,25 @@ impl Agent {
                 && self.remote_count < MAX_CANDIDATES;
             if usable {
                 self.remote_count += 1;
+                if candidate.kind() == CandidateKind::Relayed {
+                    self.remote_relays.push(candidate.addr());
+                }
                 self.ice.add_remote_candidate(candidate);
             } else {
                 left_out += 1;
             }
         }
         left_out
+    }
+
+    /// The peer's addresses at TURN servers.
+    pub fn remote_relays(&self) -> &[SocketAddr] {
+        &self.remote_relays
+    }
+
+    /// All addresses of the peer.
+    pub fn remote_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ice.remote_candidates().map(|c| c.addr())
     }
 
     /// A STUN message that is for this agent; returns whether it was authentic.
@@ -212,14 +240,11 @@ impl Agent {
         self.vigil.doubt(heard, unanswered)
     }
 
-    /// The next STUN message to send.
-    pub fn poll_transmit(&mut self) -> Option<(Route, Vec<u8>)> {
+    /// The next STUN message to send, with its source, one of ours or a relayed one, and its destination.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
         let transmit = self.ice.poll_transmit()?;
-        let route = Route {
-            dst: transmit.destination,
-            src: Some(transmit.source.ip()),
-        };
-        Some((route, transmit.contents.into()))
+        let contents = transmit.contents.into();
+        Some((transmit.source, transmit.destination, contents))
     }
 
     /// The next news.
@@ -232,10 +257,7 @@ impl Agent {
                     ..
                 } => {
                     self.vigil.settle(now);
-                    return Some(AgentEvent::Nominated(Route {
-                        dst: destination,
-                        src: Some(source.ip()),
-                    }));
+                    return Some(AgentEvent::Nominated(source, destination));
                 }
                 IceAgentEvent::IceConnectionStateChange(state) if state.is_disconnected() => {
                     return Some(AgentEvent::Disconnected);

@@ -38,6 +38,15 @@ pub struct Reflexive {
     pub base: SocketAddr,
 }
 
+/// An address at a TURN server that is ours for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relayed {
+    /// What the server relays to us.
+    pub address: SocketAddr,
+    /// The local address that we reach the server from.
+    pub base: SocketAddr,
+}
+
 #[derive(Debug)]
 struct Server {
     transaction: TransactionId,
@@ -51,6 +60,7 @@ pub struct Gatherer {
     hosts: Vec<SocketAddr>,
     servers: BTreeMap<SocketAddr, Server>,
     reflexive: BTreeMap<SocketAddr, Reflexive>,
+    relayed: Option<Relayed>,
 }
 
 impl Gatherer {
@@ -111,6 +121,16 @@ impl Gatherer {
         all
     }
 
+    /// The relayed address, while there is one.
+    pub fn relayed(&self) -> Option<Relayed> {
+        self.relayed
+    }
+
+    /// Notes the relayed address, or that there is none any more.
+    pub fn set_relayed(&mut self, relayed: Option<Relayed>) {
+        self.relayed = relayed;
+    }
+
     /// When a request is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.servers.values().map(|server| server.next).min()
@@ -139,13 +159,7 @@ impl Gatherer {
                 } else {
                     INITIAL_RTO * (1 << (server.sent - 1).min(6))
                 };
-            transmit.push(
-                Route {
-                    dst: *address,
-                    src: None,
-                },
-                &binding_request(&server.transaction),
-            );
+            transmit.push(Route::to(*address), &binding_request(&server.transaction));
         }
     }
 

@@ -4,4 +4,5 @@ pub mod agent;
 pub mod gather;
 pub mod knocks;
 pub mod stun_index;
+pub mod turn;
 pub mod vigil;

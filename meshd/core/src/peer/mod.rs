@@ -1,5 +1,6 @@
 //! One other member: its identity, its session, the path to it, and what waits for it.
 
+pub mod detour;
 pub mod ear;
 pub mod keys;
 pub mod pending;
@@ -14,7 +15,7 @@ use mesh_wire::NodeId;
 use crate::{
     node::command::PeerEntry,
     path::{agent::Agent, knocks::Knocks, vigil::PATIENCE},
-    peer::{ear::Ear, pending::Pending, session::Session, state::State},
+    peer::{detour::Detour, ear::Ear, pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
 
@@ -48,6 +49,8 @@ pub struct Peer {
     pub knocks: Knocks,
     /// Where sealed messages go: the nominated pair, or wherever the peer last proved to be.
     pub link: Option<Route>,
+    /// What is known of paths by way of TURN servers.
+    pub detour: Detour,
     /// Packets that wait for the session.
     pub pending: Pending,
     /// For `status`.
@@ -69,6 +72,7 @@ impl Peer {
             agent: None,
             knocks: Knocks::default(),
             link: None,
+            detour: Detour::default(),
             pending: Pending::default(),
             traffic: Traffic::default(),
             ear: Ear::default(),
@@ -82,6 +86,12 @@ impl Peer {
         self.state = State::Idle;
         self.agent = None;
         self.link = None;
+        self.detour = Detour::default();
+    }
+
+    /// Whether sealed messages go by way of a TURN server, ours or the peer's.
+    pub fn is_relayed(&self) -> bool {
+        self.link.is_some_and(|link| self.detour.is_on(link))
     }
 
     /// When a path that is not being checked must be looked at.
@@ -96,9 +106,16 @@ impl Peer {
         }
     }
 
+    /// When its TURN server is to be asked whether it still relays.
+    fn suspicion(&self) -> Option<Instant> {
+        let unanswered = self.session.timers.unanswered();
+        self.detour
+            .suspicion(unanswered.filter(|_| self.is_relayed()))
+    }
+
     /// When something is due that packets have started.
     pub fn due_by_traffic(&self) -> Option<Instant> {
-        [self.session.poll_timeout(), self.doubt()]
+        [self.session.poll_timeout(), self.doubt(), self.suspicion()]
             .into_iter()
             .flatten()
             .min()
@@ -110,7 +127,9 @@ impl Peer {
         [
             self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
+            self.link.and_then(|_| self.detour.retry_at()),
             self.doubt(),
+            self.suspicion(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()

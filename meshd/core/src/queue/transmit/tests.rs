@@ -6,6 +6,7 @@ use super::*;
 
 fn route(port: u16) -> Route {
     Route {
+        channel: None,
         dst: SocketAddr::from(([198, 51, 100, 1], port)),
         src: None,
     }
