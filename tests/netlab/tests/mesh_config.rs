@@ -103,8 +103,6 @@ fn the_seed_is_refused_by_line_and_runs_without_the_named_lines() {
         SEED,
         &[
             "line 7: mesh.device.type",
-            "lines 20-22: mesh.turn.servers",
-            "line 25: mesh.connection.relay_enabled",
             "line 26: mesh.connection.relay_via_peers",
             "line 30: mesh.routing.max_hops",
             "line 31: mesh.routing.route_timeout",
