@@ -83,6 +83,8 @@ pub const CODES: &[(&str, &str)] = &[
         "the network is on this daemon's own server, not on the named one",
     ),
     ("server-unreachable", "the discovery server does not answer"),
+    ("turn-silent", "a TURN server does not answer"),
+    ("turn-refused", "a TURN server does not relay for this node"),
     (
         "network-exists",
         "the server has a network of that name already",

@@ -47,6 +47,7 @@ fn lost(world: &mut World, count: usize) -> usize {
 
 #[test]
 fn pairs_without_a_direct_path_are_relayed_and_the_others_are_not() {
+    let mut longest = Duration::ZERO;
     for (number, a) in (0..).zip(Place::ALL) {
         for (other, b) in (0..).zip(Place::ALL) {
             if a == Place::UdpBlocked || b == Place::UdpBlocked {
@@ -56,12 +57,14 @@ fn pairs_without_a_direct_path_are_relayed_and_the_others_are_not() {
             let took = link(&mut world);
             // 20 ms one way, and as much to the server: 300 ms and a round trip.
             assert!(took <= 340 * MS, "{a:?} with {b:?}: {took:?}");
+            longest = longest.max(took);
             world.run_for(20 * SECOND);
             assert_eq!(lost(&mut world, 20), 0, "{a:?} with {b:?}");
             let is_direct = !world.is_relayed(0, 1) && !world.is_relayed(1, 0);
             assert_eq!(is_direct, must_be_direct(a, b), "{a:?} with {b:?}");
         }
     }
+    println!("the longest first echo: {longest:?}");
 }
 
 #[test]

@@ -138,6 +138,9 @@ impl Node {
             self.send_signal(index);
         }
         self.let_in(index, now);
+        if answers_us {
+            self.hail(index, now, transmit);
+        }
         self.drive_agent(index, now, transmit);
         self.schedule(index);
     }

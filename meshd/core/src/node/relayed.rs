@@ -80,6 +80,25 @@ impl Node {
         }
     }
 
+    /// A packet waits, and the peer, which knows our addresses and so lets us in, has one at a TURN server: the handshake goes
+    /// there at once. The checks that prove a path take two round trips more, and go on meanwhile.
+    pub(super) fn hail(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let relays = self.turn.is_used();
+        let Some(peer) = self.peers.get_mut(index).filter(|_| relays) else {
+            return;
+        };
+        if peer.link.is_some() || peer.pending.is_empty() || peer.session.is_established(now) {
+            return;
+        }
+        let relay = peer.detour.relay();
+        let relay = relay.filter(|relay| peer.knocks.may_knock(relay.ip(), now));
+        if let Some(relay) = relay
+            && let Some(message) = peer.session.initiate(&mut self.keys, now)
+        {
+            transmit.push(Route::to(relay), &message);
+        }
+    }
+
     /// Whether something came by way of our relayed address.
     pub(super) fn is_relayed(&self, arrival: Arrival) -> bool {
         self.turn.relayed() == Some(arrival.to)

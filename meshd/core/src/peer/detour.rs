@@ -39,6 +39,11 @@ impl Detour {
         self.relays.extend_from_slice(&relays[newest..]);
     }
 
+    /// The newest of the peer's addresses at TURN servers.
+    pub fn relay(&self) -> Option<SocketAddr> {
+        self.relays.last().copied()
+    }
+
     /// Whether what goes this way goes by way of a TURN server, ours or the peer's.
     pub fn is_on(&self, route: Route) -> bool {
         route.channel.is_some() || self.is_relay(route.dst)

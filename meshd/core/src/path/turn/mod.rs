@@ -139,6 +139,11 @@ impl Turn {
         self.ask(now, rng);
     }
 
+    /// Whether there are servers: none where nothing shall be relayed.
+    pub fn is_used(&self) -> bool {
+        !self.servers.is_empty()
+    }
+
     /// The address, while there is one.
     pub fn relayed(&self) -> Option<SocketAddr> {
         self.allocation().map(|allocation| allocation.place.address)
