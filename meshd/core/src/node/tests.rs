@@ -13,6 +13,7 @@ use crate::{
 mod checksums;
 mod forward;
 mod knocks;
+mod turn;
 
 const PSK: [u8; 32] = [9; 32];
 /// `virtio_net_hdr`, all zero.

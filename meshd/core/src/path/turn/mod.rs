@@ -585,4 +585,4 @@ pub fn is_private(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
