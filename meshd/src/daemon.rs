@@ -392,16 +392,8 @@ async fn feed_data_plane(
         described: meeting.described.subscribe(),
         commands: commands.clone(),
     };
-    let embedded = stun.embedded.clone();
     tasks.spawn(stun.run(shutdown.clone()));
-    if prepared.settings.connection.relay_enabled {
-        let turn = feed::TurnFeed {
-            configured: prepared.settings.turn_servers.clone(),
-            embedded,
-            described: meeting.described.subscribe(),
-            relays: meeting.relays.subscribe(),
-            commands: commands.clone(),
-        };
+    if let Some(turn) = feed::TurnFeed::of(prepared, meeting, commands) {
         tasks.spawn(turn.run(shutdown.clone()));
     }
     roster

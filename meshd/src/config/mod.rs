@@ -22,10 +22,10 @@ pub use self::{
     raw::RawConfig,
     settings::{
         Cipher, ConnectionSettings, DeviceSettings, LogFormat, LogSettings, Settings,
-        ShareSettings, Trust,
+        ShareSettings, Trust, TurnSettings,
     },
     unbuilt::{NotBuilt, not_built_features, not_built_keys},
-    values::{StunServer, TurnSettings, is_usable_range},
+    values::{StunServer, is_usable_range},
 };
 
 /// A complete, commented configuration of this version: what `meshd config example` prints.

@@ -1,9 +1,11 @@
 //! What does the program use? Every value judged once, here; nothing in [`Settings`] means "default".
 
+mod turn;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::Ipv4Net;
-use mesh_wire::{NetworkId, discovery::TurnPassword};
+use mesh_wire::NetworkId;
 use sharing::ShareName;
 use tracing::Level;
 use url::Url;
@@ -12,10 +14,12 @@ use super::{
     keys,
     overrides::name_from_host,
     place::{At, Finding, Place, Text},
-    raw::{RawConfig, RawDevice, RawDiscovery, RawShare, RawTurnServer},
+    raw::{RawConfig, RawDevice, RawDiscovery, RawShare},
     unbuilt,
-    values::{self, StunServer, TurnSettings},
+    values::{self, StunServer},
 };
+pub use turn::TurnSettings;
+
 use crate::{
     problem::{self, Problem},
     server_list,
@@ -246,6 +250,7 @@ impl Reader {
 
     fn connection(&mut self, raw: &RawConfig) -> ConnectionSettings {
         let connection = &raw.mesh.connection;
+        let (relay, lan) = (&connection.relay_enabled, &raw.mesh.discovery.lan);
         let up_to = |limit| move |text: &str| values::duration(text, &(SECOND..=limit));
         ConnectionSettings {
             heartbeat_interval: self.value(
@@ -264,16 +269,8 @@ impl Reader {
                 up_to(MAX_KEEPALIVE),
             ),
             cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
-            relay_enabled: self.value(
-                "mesh.connection.relay_enabled",
-                &connection.relay_enabled,
-                values::boolean,
-            ),
-            lan: self.value(
-                "mesh.discovery.lan",
-                &raw.mesh.discovery.lan,
-                values::boolean,
-            ),
+            relay_enabled: self.value("mesh.connection.relay_enabled", relay, values::boolean),
+            lan: self.value("mesh.discovery.lan", lan, values::boolean),
         }
     }
 
@@ -327,28 +324,6 @@ impl Reader {
         self.optional("mesh.routing.route_timeout", timeout, |text| {
             values::duration(text, &(SECOND..=MAX_ROUTE_TIMEOUT))
         });
-    }
-
-    fn turn_servers(&mut self, raw: &[At<RawTurnServer>]) -> Vec<TurnSettings> {
-        let mut servers = Vec::new();
-        for (index, server) in raw.iter().enumerate() {
-            let key = |field: &str| format!("mesh.turn.servers[{index}].{field}");
-            let RawTurnServer {
-                url,
-                username,
-                password,
-            } = &server.value;
-            let server = self.required(server.place, &key("url"), url, values::turn_url);
-            let username = self.optional(&key("username"), username, values::turn_user);
-            let password = password.as_ref().map(|password| &password.0.value);
-            let password = TurnPassword::new(password.cloned().unwrap_or_default());
-            servers.extend(server.map(|server| TurnSettings {
-                server,
-                username: username.unwrap_or_default(),
-                password,
-            }));
-        }
-        servers
     }
 
     /// The value, or the default of the key table.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use mesh_wire::{DecodeError, discovery::TurnPassword, id::check_dns_label};
+use mesh_wire::{DecodeError, id::check_dns_label};
 use sharing::ShareName;
 use tracing::Level;
 use url::Url;
@@ -44,17 +44,6 @@ pub struct StunServer {
     pub host: String,
     /// UDP port.
     pub port: u16,
-}
-
-/// A TURN server of the configuration, reached over UDP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TurnSettings {
-    /// Where it is.
-    pub server: StunServer,
-    /// Our name there.
-    pub username: String,
-    /// What belongs to it.
-    pub password: TurnPassword,
 }
 
 type Parsed<T> = Result<T, String>;

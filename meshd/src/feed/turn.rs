@@ -18,6 +18,8 @@ use crate::{
     config::TurnSettings,
     dataplane::Commands,
     discovery::servers::{Described, Relays},
+    lobby::Meeting,
+    prepare::Prepared,
 };
 
 /// Where to be relayed.
@@ -44,6 +46,19 @@ struct Named {
 }
 
 impl TurnFeed {
+    /// That of a daemon, unless it shall not be relayed.
+    pub fn of(prepared: &Prepared, meeting: &Meeting, commands: &Commands) -> Option<Self> {
+        let network = prepared.membership.network();
+        let feed = Self {
+            configured: prepared.settings.turn_servers.clone(),
+            embedded: network.embedded_server.then_some(network.server),
+            described: meeting.described.subscribe(),
+            relays: meeting.relays.subscribe(),
+            commands: commands.clone(),
+        };
+        prepared.settings.connection.relay_enabled.then_some(feed)
+    }
+
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut told = Vec::new();

@@ -127,7 +127,7 @@ impl Relay {
     ) -> Vec<Sent> {
         self.allocations.retain(|_, known| known.until > now);
         if self.relays(to) {
-            return self.from_peer((from, to), bytes, now).into_iter().collect();
+            return self.inwards((from, to), bytes, now).into_iter().collect();
         }
         if let Some((&[a @ 0x40..=0x4F, b, c, d], data)) = bytes.split_first_chunk() {
             let length = usize::from(u16::from_be_bytes([c, d]));
@@ -139,7 +139,7 @@ impl Relay {
                 .filter(|(_, until)| *until > now)
                 .map(|(peer, _)| *peer);
             return match (peer, data.get(..length)) {
-                (Some(peer), Some(data)) => self.to_peer((from, peer), data, now),
+                (Some(peer), Some(data)) => self.outwards((from, peer), data, now),
                 _ => Vec::new(),
             };
         }
@@ -147,7 +147,7 @@ impl Relay {
         if message.method() == Method::new(SEND) {
             let peer = peer_of(&message).expect("a Send indication has a peer");
             let data = message.raw_attribute(DATA).expect("and data");
-            return self.to_peer((from, peer), &data.value, now);
+            return self.outwards((from, peer), &data.value, now);
         }
         let bytes = self.answer(from, &message, now);
         vec![Sent {
@@ -157,8 +157,8 @@ impl Relay {
         }]
     }
 
-    fn to_peer(
-        &mut self,
+    fn outwards(
+        &self,
         (client, peer): (SocketAddr, SocketAddr),
         data: &[u8],
         now: Instant,
@@ -172,10 +172,7 @@ impl Relay {
         }
         let from = allocation.relayed;
         if self.relays(peer) {
-            return self
-                .from_peer((from, peer), data, now)
-                .into_iter()
-                .collect();
+            return self.inwards((from, peer), data, now).into_iter().collect();
         }
         vec![Sent {
             from,
@@ -184,7 +181,7 @@ impl Relay {
         }]
     }
 
-    fn from_peer(
+    fn inwards(
         &self,
         (peer, relayed): (SocketAddr, SocketAddr),
         data: &[u8],

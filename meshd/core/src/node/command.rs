@@ -96,8 +96,8 @@ impl Node {
             }
             Command::SetHosts(hosts) => {
                 if self.gatherer.set_hosts(hosts, now) {
-                    let hosts = self.gatherer.hosts();
-                    self.turn.set_hosts(hosts, now, &mut self.rng);
+                    let hosts = self.gatherer.hosts().to_vec();
+                    self.gatherer.turn.set_hosts(&hosts, now, &mut self.rng);
                     self.keep_relayed(now, transmit);
                     self.leave_lost_addresses(now);
                     self.offer_new_candidates(now, transmit);

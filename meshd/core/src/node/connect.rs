@@ -9,11 +9,7 @@ use super::{
     event::{DropReason, Event},
 };
 use crate::{
-    path::{
-        agent::{Agent, AgentEvent, is_never_a_peer},
-        stun_index::is_check,
-        turn::is_private,
-    },
+    path::agent::{Agent, AgentEvent, is_never_a_peer},
     peer::{
         Peer,
         session::{Session, SessionDue},
@@ -203,23 +199,6 @@ impl Node {
         self.drive_session(index, now, transmit);
     }
 
-    /// Looks for a direct path again where there was none. One side does, and the other follows.
-    fn drive_detour(&mut self, index: PeerIdx, now: Instant) {
-        let controlling = self.is_controlling(index);
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let unanswered = peer.session.timers.unanswered();
-        let suspects = peer.is_relayed() && peer.detour.take_suspicion(unanswered, now);
-        if suspects {
-            self.turn.doubt(&mut self.rng, now);
-        }
-        let is_due = peer.detour.take_retry(peer.traffic.last_tx, now);
-        if is_due && controlling && peer.state == State::Connected && peer.is_relayed() {
-            self.dial(index, now);
-        }
-    }
-
     /// Sends what the agent wants sent, and follows what it decides.
     pub(super) fn drive_agent(
         &mut self,
@@ -227,31 +206,7 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let Some(agent) = peer.agent.as_mut() else {
-            return;
-        };
-        while let Some((source, destination, message)) = agent.poll_transmit() {
-            let is_relayed = self.turn.relayed() == Some(source);
-            if is_relayed && is_private(destination.ip()) {
-                // No server that could relay it there would be allowed to.
-                continue;
-            }
-            if is_check(&message) && !peer.knocks.may_knock(destination.ip(), now) {
-                self.counters.count(DropReason::UnansweredCheck, 1);
-                continue;
-            }
-            // A response carries the id of the peer's request; remembering it as well does no harm.
-            self.stun.sent(&message, index);
-            if is_relayed {
-                let message = (destination, &message[..]);
-                self.turn.send(message, &mut self.rng, now, transmit);
-            } else {
-                transmit.push(Route::between(source.ip(), destination), &message);
-            }
-        }
+        self.send_checks(index, now, transmit);
         while let Some(event) = self
             .peers
             .get_mut(index)
@@ -259,10 +214,7 @@ impl Node {
         {
             match event {
                 AgentEvent::Nominated(source, destination) => {
-                    let way = match self.turn.relayed() == Some(source) {
-                        true => self.turn.bind(destination, &mut self.rng, now),
-                        false => Some(Route::between(source.ip(), destination)),
-                    };
+                    let way = self.way_between(source, destination, now);
                     if let Some(route) = way {
                         self.on_nominated(index, route, now, transmit);
                     }
@@ -319,7 +271,7 @@ impl Node {
         peer.state = State::Idle;
         self.stun.remove_peer(index);
         self.gatherer.doubt(now);
-        self.turn.doubt(&mut self.rng, now);
+        self.gatherer.turn.doubt(&mut self.rng, now);
     }
 
     /// No pair of addresses works: what waited is dropped, and the peer is left alone for a while.
@@ -397,7 +349,7 @@ impl Node {
         agent.add_local(&self.gatherer, now);
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
-        self.turn.want(now, &mut self.rng);
+        self.gatherer.turn.want(now, &mut self.rng);
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);
@@ -416,7 +368,7 @@ impl Node {
         }
     }
 
-    fn is_controlling(&self, index: PeerIdx) -> bool {
+    pub(super) fn is_controlling(&self, index: PeerIdx) -> bool {
         self.peers
             .get(index)
             .is_some_and(|peer| self.local.node_id < peer.node_id)

@@ -117,7 +117,11 @@ impl Node {
         };
         let way = (arrival.from, arrival.to);
         let answer = (&id, datagram);
-        if self.turn.handle_answer(way, answer, &mut self.rng, now) {
+        if self
+            .gatherer
+            .turn
+            .handle_answer(way, answer, &mut self.rng, now)
+        {
             self.keep_relayed(now, transmit);
             return true;
         }
@@ -159,7 +163,7 @@ impl Node {
             }
             if self.is_relayed(arrival) {
                 // By the time that its packets come their channel is known to the server.
-                let _way = self.turn.bind(arrival.from, &mut self.rng, now);
+                let _way = self.gatherer.turn.bind(arrival.from, &mut self.rng, now);
             }
             self.drive_agent(index, now, transmit);
             self.schedule(index);
@@ -269,7 +273,7 @@ impl Node {
         };
         peer.traffic.last_rx = Some(now);
         let is_here = peer.link.is_some_and(|link| match link.channel {
-            Some(_) => relayed && self.turn.leads_to(link, arrival.from),
+            Some(_) => relayed && self.gatherer.turn.leads_to(link, arrival.from),
             None => !relayed && link.dst == arrival.from,
         });
         let established = !was_established && peer.session.is_established(now);
@@ -300,16 +304,6 @@ impl Node {
             });
         }
         self.schedule(index);
-    }
-
-    fn move_link(&mut self, index: PeerIdx, arrival: Arrival, now: Instant) {
-        let way = self.way_back(arrival, now);
-        if let Some(peer) = self.peers.get_mut(index)
-            && let Some(way) = way
-        {
-            peer.link = Some(way);
-            peer.detour.moved(way, now);
-        }
     }
 
     /// May this peer send this packet to us? There may be padding behind the packet.

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     lan::table::AddressTable,
-    path::{gather::Gatherer, stun_index::StunIndex, turn::Turn},
+    path::{gather::Gatherer, stun_index::StunIndex},
     peer::{
         keys::{KeyConfig, SessionKeys},
         table::{PeerIdx, PeerTable},
@@ -77,7 +77,6 @@ pub struct Node {
     lan: AddressTable,
     gatherer: Gatherer,
     stun: StunIndex,
-    turn: Turn,
     wakeups: Wakeups,
     counters: Counters,
     events: VecDeque<Event>,
@@ -105,7 +104,6 @@ impl Node {
             lan: AddressTable::default(),
             gatherer: Gatherer::default(),
             stun: StunIndex::default(),
-            turn: Turn::default(),
             wakeups: Wakeups::default(),
             counters: Counters::default(),
             events: VecDeque::new(),
@@ -124,7 +122,11 @@ impl Node {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let peers = self.wakeups.next().map(|at| (at, "peer"));
         let gather = self.gatherer.poll_timeout().map(|at| (at, "stun server"));
-        let turn = self.turn.poll_timeout().map(|at| (at, "turn server"));
+        let turn = self
+            .gatherer
+            .turn
+            .poll_timeout()
+            .map(|at| (at, "turn server"));
         [peers, gather, turn].into_iter().flatten().min()
     }
 

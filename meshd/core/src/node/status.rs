@@ -69,7 +69,7 @@ impl Node {
         NodeStatus {
             peers: peers.collect(),
             reflexive: self.gatherer.reflexive(),
-            turn: self.turn.status(),
+            turn: self.gatherer.turn.status(),
             counters: self.counters,
         }
     }

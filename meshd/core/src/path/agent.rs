@@ -13,10 +13,7 @@ use is::{
 use mesh_wire::signal::{MAX_CANDIDATES, Signal};
 use rand::Rng;
 
-use super::{
-    gather::{Gatherer, Relayed},
-    vigil::Vigil,
-};
+use super::{gather::Gatherer, turn::Relayed, vigil::Vigil};
 
 /// Fast enough for a hole to be punched within a second over any sane path.
 const INITIAL_RTO: Duration = Duration::from_millis(200);

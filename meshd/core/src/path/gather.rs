@@ -13,7 +13,10 @@ use stun_types::{
     message::{Message, MessageClass},
 };
 
-use super::stun_index::TransactionId;
+use super::{
+    stun_index::TransactionId,
+    turn::{Relayed, Turn},
+};
 use crate::queue::transmit::{Route, TransmitQueue};
 
 /// First retransmission. RFC 8489 section 6.2.1 asks for 500 ms by default and allows less; the exchange with a
@@ -38,15 +41,6 @@ pub struct Reflexive {
     pub base: SocketAddr,
 }
 
-/// An address at a TURN server that is ours for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Relayed {
-    /// What the server relays to us.
-    pub address: SocketAddr,
-    /// The local address that we reach the server from.
-    pub base: SocketAddr,
-}
-
 #[derive(Debug)]
 struct Server {
     transaction: TransactionId,
@@ -60,7 +54,8 @@ pub struct Gatherer {
     hosts: Vec<SocketAddr>,
     servers: BTreeMap<SocketAddr, Server>,
     reflexive: BTreeMap<SocketAddr, Reflexive>,
-    relayed: Option<Relayed>,
+    /// The relayed address, and how it is had.
+    pub turn: Turn,
 }
 
 impl Gatherer {
@@ -123,12 +118,7 @@ impl Gatherer {
 
     /// The relayed address, while there is one.
     pub fn relayed(&self) -> Option<Relayed> {
-        self.relayed
-    }
-
-    /// Notes the relayed address, or that there is none any more.
-    pub fn set_relayed(&mut self, relayed: Option<Relayed>) {
-        self.relayed = relayed;
+        self.turn.place()
     }
 
     /// When a request is due.

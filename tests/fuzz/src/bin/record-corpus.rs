@@ -253,7 +253,7 @@ fn relayed(to_self: &[&(u8, Bytes)]) -> io::Result<()> {
         });
     }
     write("turn_relayed", "mixed", &mixed)?;
-    let twice = indication(&indication(&to_self.first().map_or(&[][..], |(_, b)| b)));
+    let twice = indication(&indication(to_self.first().map_or(&[][..], |(_, b)| b)));
     write("turn_relayed", "twice", &framed(&twice))?;
     let long = [&channel_data(&[1; 9])[..], &[0; 3]].concat();
     write("turn_relayed", "padded", &framed(&long))?;

@@ -63,7 +63,11 @@ fn what_a_relay_wraps_twice_is_dropped() {
         },
         pair.now,
     );
-    pair.a.node.turn.want(pair.now, &mut pair.a.node.rng);
+    pair.a
+        .node
+        .gatherer
+        .turn
+        .want(pair.now, &mut pair.a.node.rng);
     pair.a.allocate(pair.now);
     let inner = relay::data_indication_of(address(2), &[4; 32]);
     let before = pair.a.drops(DropReason::UnknownDatagram, pair.now);
@@ -76,7 +80,11 @@ fn what_a_relay_wraps_twice_is_dropped() {
 #[test]
 fn a_server_that_wraps_what_claims_to_come_from_inside_the_mesh_is_not_heard() {
     let mut pair = connected();
-    pair.a.node.turn.want(pair.now, &mut pair.a.node.rng);
+    pair.a
+        .node
+        .gatherer
+        .turn
+        .want(pair.now, &mut pair.a.node.rng);
     pair.a.allocate(pair.now);
     let inside = SocketAddr::new(virtual_ip(2), 7081);
     pair.a
@@ -87,7 +95,11 @@ fn a_server_that_wraps_what_claims_to_come_from_inside_the_mesh_is_not_heard() {
 #[test]
 fn a_message_by_way_of_the_relay_is_opened_and_moves_no_direct_link() {
     let mut pair = connected();
-    pair.a.node.turn.want(pair.now, &mut pair.a.node.rng);
+    pair.a
+        .node
+        .gatherer
+        .turn
+        .want(pair.now, &mut pair.a.node.rng);
     pair.a.allocate(pair.now);
     pair.b.tun(frame(2, 1), pair.now);
     let (_, message) = pair.b.sent().remove(0);

@@ -9,12 +9,13 @@ use std::{
 use rand::Rng;
 
 use super::{
+    Relayed,
     exchange::Exchange,
     message::{Answer, Proof, Request, read, request},
     rights::Rights,
 };
 use crate::{
-    path::{gather::Relayed, stun_index::TransactionId},
+    path::stun_index::TransactionId,
     queue::transmit::{Route, TransmitQueue},
 };
 

@@ -8,12 +8,13 @@ mod exchange;
 mod message;
 mod rights;
 mod server;
+mod stages;
+mod through;
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroU16,
-    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -21,25 +22,30 @@ use rand::Rng;
 
 use self::{
     allocation::{Allocation, Outcome},
-    exchange::Exchange,
-    message::{Answer, Challenge, Proof, Request, data_indication, read, request, send_indication},
+    message::read,
     server::Server,
+    stages::Stage,
 };
 pub use self::{
     message::is_data_indication,
     server::{Trouble, TurnServer},
+    through::is_private,
 };
-use crate::{
-    path::{gather::Relayed, stun_index::TransactionId},
-    queue::transmit::{CHANNEL_HEADER, Route, TransmitQueue},
-};
+use crate::{path::stun_index::TransactionId, queue::transmit::TransmitQueue};
 
 /// The most servers that are known at once, as for STUN.
 const MAX_SERVERS: usize = 8;
 /// A relayed address that nobody has asked for for so long is given back: people come back to a peer within minutes.
 const KEEP: Duration = Duration::from_secs(600);
-/// Nonces that a server may call stale before it has given us an address.
-const MAX_CHALLENGES: u8 = 3;
+
+/// An address at a TURN server that is ours for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relayed {
+    /// What the server relays to us.
+    pub address: SocketAddr,
+    /// The local address that we reach the server from.
+    pub base: SocketAddr,
+}
 
 /// News of the relayed address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,28 +77,6 @@ pub struct Turn {
     wanted: Option<Instant>,
     stage: Stage,
     events: VecDeque<TurnEvent>,
-}
-
-#[derive(Debug, Default)]
-enum Stage {
-    #[default]
-    Idle,
-    /// All servers that may be asked are; who answers first is the nearest.
-    Asking,
-    Allocating(Attempt),
-    Standing(Box<Allocation>),
-}
-
-/// Asking one server for an address.
-#[derive(Debug)]
-struct Attempt {
-    server: SocketAddr,
-    proof: Proof,
-    exchange: Exchange,
-    /// What stands in the way is an address that we had before we were restarted; its release was asked for.
-    releases: bool,
-    released: bool,
-    challenges: u8,
 }
 
 impl Turn {
@@ -144,9 +128,14 @@ impl Turn {
         !self.servers.is_empty()
     }
 
+    /// The address, while there is one, and from where we reach it.
+    pub fn place(&self) -> Option<Relayed> {
+        self.allocation().map(|allocation| allocation.place)
+    }
+
     /// The address, while there is one.
     pub fn relayed(&self) -> Option<SocketAddr> {
-        self.allocation().map(|allocation| allocation.place.address)
+        self.place().map(|place| place.address)
     }
 
     /// The next news.
@@ -237,91 +226,6 @@ impl Turn {
         }
     }
 
-    /// What a server relays: ChannelData, or a Data indication. From whom it is, and where it is in the datagram. `None`
-    /// unless it comes from the server at which we have an address.
-    pub fn unwrap(&self, from: SocketAddr, datagram: &[u8]) -> Option<(SocketAddr, Range<usize>)> {
-        let allocation = self.allocation().filter(|ours| ours.server == from)?;
-        if is_data_indication(datagram) {
-            return data_indication(datagram);
-        }
-        let (&[a, b, c, d], data) = datagram.split_first_chunk()?;
-        let channel = NonZeroU16::new(u16::from_be_bytes([a, b]))?;
-        let length = usize::from(u16::from_be_bytes([c, d]));
-        let peer = allocation.rights.peer_of(channel)?;
-        (length <= data.len()).then_some((peer, CHANNEL_HEADER..CHANNEL_HEADER + length))
-    }
-
-    /// Lets a peer's packets through, if it is one that a public server can reach.
-    pub fn permit(&mut self, peer: IpAddr, rng: &mut impl Rng, now: Instant) {
-        if let Stage::Standing(allocation) = &mut self.stage
-            && allocation.place.address.is_ipv4() == peer.is_ipv4()
-            && !is_private(peer)
-        {
-            allocation.rights.permit(peer, rng, now);
-        }
-    }
-
-    /// The way to `peer`, by a channel that is bound if it is not yet.
-    pub fn bind(&mut self, peer: SocketAddr, rng: &mut impl Rng, now: Instant) -> Option<Route> {
-        let Stage::Standing(allocation) = &mut self.stage else {
-            return None;
-        };
-        let channel = allocation.rights.bind(peer, rng, now)?;
-        Some(Route {
-            channel: Some(channel),
-            ..allocation.way()
-        })
-    }
-
-    /// Whether what came from `peer` by way of our relayed address came by this route.
-    pub fn leads_to(&self, route: Route, peer: SocketAddr) -> bool {
-        let behind = |channel| self.allocation()?.rights.peer_of(channel);
-        route.channel.and_then(behind) == Some(peer)
-    }
-
-    /// Sends a message to `peer` from the relayed address, which must have let it in.
-    pub fn send(
-        &self,
-        (peer, message): (SocketAddr, &[u8]),
-        rng: &mut impl Rng,
-        now: Instant,
-        transmit: &mut TransmitQueue,
-    ) {
-        let Some(allocation) = self.allocation() else {
-            return;
-        };
-        if is_private(peer.ip()) {
-            return;
-        }
-        let channel = allocation.rights.channel_of(peer);
-        match channel.filter(|channel| allocation.rights.is_bound(*channel, now)) {
-            Some(_) => {
-                let way = allocation.way();
-                transmit.push(Route { channel, ..way }, message);
-            }
-            None => {
-                let id = Exchange::begin(rng, now).id;
-                let indication = send_indication(peer, message, &id);
-                transmit.push(allocation.way(), &indication);
-            }
-        }
-    }
-
-    /// Sends a message on a route; where that has a channel that the server may not know yet, without it.
-    pub fn send_on(
-        &self,
-        (route, message): (Route, &[u8]),
-        rng: &mut impl Rng,
-        now: Instant,
-        transmit: &mut TransmitQueue,
-    ) {
-        let peer = |channel| self.allocation()?.rights.peer_of(channel);
-        match route.channel.and_then(peer) {
-            Some(peer) => self.send((peer, message), rng, now, transmit),
-            None => transmit.push(route, message),
-        }
-    }
-
     /// Peers are not heard: find out now whether the server still knows us.
     pub fn doubt(&mut self, rng: &mut impl Rng, now: Instant) {
         if let Stage::Standing(allocation) = &mut self.stage {
@@ -378,209 +282,6 @@ impl Turn {
     fn position(&self, server: SocketAddr) -> Option<usize> {
         let mut servers = self.servers.iter();
         servers.position(|known| known.known.address == server)
-    }
-
-    /// Asks all servers that may be asked, if there is a need.
-    fn ask(&mut self, now: Instant, rng: &mut impl Rng) {
-        if !matches!(self.stage, Stage::Idle) || self.wanted.is_none_or(|until| until <= now) {
-            return;
-        }
-        for server in self
-            .servers
-            .iter_mut()
-            .filter(|server| server.is_ready(now))
-        {
-            server.probe = Some(Exchange::begin(rng, now));
-            self.stage = Stage::Asking;
-        }
-    }
-
-    fn send_probes(&mut self, now: Instant, transmit: &mut TransmitQueue) {
-        for server in &mut self.servers {
-            let Some(probe) = server.probe.as_mut().filter(|probe| probe.due() <= now) else {
-                continue;
-            };
-            if probe.send(now) {
-                let question = request(Request::Allocate, &probe.id, None);
-                transmit.push(Route::to(server.known.address), &question);
-            } else {
-                server.failed(Trouble::Silent, now);
-            }
-        }
-        self.end_asking();
-    }
-
-    fn end_asking(&mut self) {
-        let asks = self.servers.iter().any(|server| server.probe.is_some());
-        if matches!(self.stage, Stage::Asking) && !asks {
-            self.stage = Stage::Idle;
-        }
-    }
-
-    fn send_attempt(&mut self, now: Instant, rng: &mut impl Rng, transmit: &mut TransmitQueue) {
-        let Stage::Allocating(attempt) = &mut self.stage else {
-            return;
-        };
-        if attempt.exchange.due() > now {
-            return;
-        }
-        let server = attempt.server;
-        if !attempt.exchange.send(now) {
-            return self.fail(server, Trouble::Silent, now, rng);
-        }
-        let asked = match attempt.releases {
-            true => Request::Release,
-            false => Request::Allocate,
-        };
-        let message = request(asked, &attempt.exchange.id, Some(&attempt.proof));
-        transmit.push(Route::to(server), &message);
-    }
-
-    /// The answer to a question without proof, which is a refusal that says what is to be proven.
-    fn on_challenge(&mut self, at: usize, answer: Answer, rng: &mut impl Rng, now: Instant) {
-        let server = &mut self.servers[at];
-        server.probe = None;
-        let known = &server.known;
-        let proof = match (answer.error, answer.challenge) {
-            (Some(401 | 438), Some(challenge)) => {
-                Proof::new((&known.username, &known.password), challenge)
-            }
-            (error, _) => {
-                server.failed(error.map_or(Trouble::Nonsense, Trouble::Refused), now);
-                return self.end_asking();
-            }
-        };
-        let (address, Some(proof)) = (known.address, proof) else {
-            server.failed(Trouble::Nonsense, now);
-            return self.end_asking();
-        };
-        // A server that answers later is farther; all the same it is known how far.
-        if !matches!(self.stage, Stage::Asking) {
-            return;
-        }
-        self.stage = Stage::Allocating(Attempt {
-            server: address,
-            proof,
-            exchange: Exchange::begin(rng, now),
-            releases: false,
-            released: false,
-            challenges: 0,
-        });
-    }
-
-    /// The answer to a question with proof.
-    fn on_granted(
-        &mut self,
-        (at, to): (usize, SocketAddr),
-        answer: Answer,
-        rng: &mut impl Rng,
-        now: Instant,
-    ) {
-        let Stage::Allocating(attempt) = &mut self.stage else {
-            return;
-        };
-        let server = attempt.server;
-        match (answer.error, answer.relayed) {
-            (None | Some(437), _) if attempt.releases => {
-                attempt.releases = false;
-                attempt.exchange = Exchange::begin(rng, now);
-            }
-            (None, Some(address)) => {
-                let place = Relayed { address, base: to };
-                let terms = (attempt.proof.clone(), answer.lifetime);
-                let allocation = Allocation::new(server, place, terms, now);
-                self.stage = Stage::Standing(Box::new(allocation));
-                self.servers[at].worked();
-                self.events.push_back(TurnEvent::Allocated(place));
-            }
-            (None, None) => self.fail(server, Trouble::Nonsense, now, rng),
-            (Some(438), _) if attempt.challenges < MAX_CHALLENGES => {
-                attempt.challenges += 1;
-                let renewed = answer
-                    .challenge
-                    .is_some_and(|challenge| attempt.proof.renew(challenge));
-                if renewed {
-                    attempt.exchange = Exchange::begin(rng, now);
-                } else {
-                    self.fail(server, Trouble::Refused(438), now, rng);
-                }
-            }
-            // We had an address before we were restarted.
-            (Some(437), _) if !attempt.released => {
-                attempt.releases = true;
-                attempt.released = true;
-                attempt.exchange = Exchange::begin(rng, now);
-            }
-            (Some(code), _) => self.fail(server, Trouble::Refused(code), now, rng),
-        }
-    }
-
-    fn fail(&mut self, server: SocketAddr, trouble: Trouble, now: Instant, rng: &mut impl Rng) {
-        if let Some(at) = self.position(server) {
-            self.servers[at].failed(trouble, now);
-        }
-        self.stage = Stage::Idle;
-        self.ask(now, rng);
-    }
-
-    fn lose(&mut self) {
-        if let Stage::Standing(allocation) = std::mem::take(&mut self.stage) {
-            self.events.push_back(TurnEvent::Lost(allocation.place));
-        }
-    }
-
-    /// Keeps the address while somebody needs it.
-    fn keep(
-        &mut self,
-        now: Instant,
-        rng: &mut impl Rng,
-        in_use: impl Fn(Option<NonZeroU16>) -> bool,
-        transmit: &mut TransmitQueue,
-    ) {
-        let Stage::Standing(allocation) = &mut self.stage else {
-            return;
-        };
-        if self.wanted.is_none_or(|until| until <= now) {
-            if !in_use(None) {
-                allocation.release(rng, now, transmit);
-                self.wanted = None;
-                return self.lose();
-            }
-            self.wanted = Some(now + KEEP);
-        }
-        let used = |channel| in_use(Some(channel));
-        if !allocation.handle_timeout(now, rng, used, transmit) {
-            let server = allocation.server;
-            self.lose();
-            self.fail(server, Trouble::Silent, now, rng);
-        }
-    }
-
-    fn adopt(&mut self, known: &TurnServer, now: Instant, rng: &mut impl Rng) {
-        match &mut self.stage {
-            Stage::Standing(allocation) if allocation.server == known.address => {
-                let challenge: Challenge = allocation.proof().challenge();
-                if let Some(proof) = Proof::new((&known.username, &known.password), challenge) {
-                    allocation.adopt(proof, rng, now);
-                }
-            }
-            Stage::Allocating(attempt) if attempt.server == known.address => {
-                self.stage = Stage::Idle;
-            }
-            Stage::Idle | Stage::Asking | Stage::Allocating(_) | Stage::Standing(_) => {}
-        }
-    }
-}
-
-/// Whether a public TURN server cannot reach it, or must not: private networks (RFC 1918, RFC 6598, RFC 4193). What is no
-/// peer's address anyway is not among the peers' candidates.
-pub fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private() || (a == 100 && b & 0xC0 == 64)
-        }
-        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 

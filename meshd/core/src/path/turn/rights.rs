@@ -3,7 +3,7 @@
 //! Both are granted for a while, are renewed while somebody needs them, and lapse otherwise.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     time::{Duration, Instant},
@@ -200,9 +200,8 @@ impl Rights {
         };
         if let Some(lease) = self.leases.get_mut(&right) {
             lease.wanted = now;
-            match lease.until {
-                Some(until) => lease.review = lease.review.min(until - MARGIN).max(now),
-                None => {}
+            if let Some(until) = lease.until {
+                lease.review = lease.review.min(until - MARGIN).max(now);
             }
         } else if self.leases.keys().filter(|other| like(other)).count() < MOST {
             let lease = Lease {
@@ -224,8 +223,8 @@ impl Rights {
             let number = FIRST_CHANNEL + self.given % (LAST_CHANNEL - FIRST_CHANNEL + 1);
             self.given = self.given.wrapping_add(1);
             let channel = NonZeroU16::new(number)?;
-            if !self.peers.contains_key(&channel) {
-                self.peers.insert(channel, peer);
+            if let Entry::Vacant(place) = self.peers.entry(channel) {
+                place.insert(peer);
                 return Some(channel);
             }
         }

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use mesh_wire::discovery::TurnPassword;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use stun_types::{
@@ -11,7 +13,11 @@ use stun_types::{
     },
 };
 
-use super::*;
+use super::{
+    message::{data_indication, send_indication},
+    stages::MAX_CHALLENGES,
+    *,
+};
 
 const HOST: ([u8; 4], u16) = ([192, 168, 1, 10], 7081);
 const PEER: ([u8; 4], u16) = ([203, 0, 113, 9], 40_000);

@@ -39,7 +39,7 @@ fn closed(queue: &mut TransmitQueue) -> Vec<u16> {
 fn the_datagrams_of_a_channel_have_its_header_and_share_a_train() {
     let mut queue = TransmitQueue::new();
     let route = Route {
-        channel: std::num::NonZeroU16::new(0x4001),
+        channel: NonZeroU16::new(0x4001),
         ..route(1)
     };
     for byte in [1, 2] {
