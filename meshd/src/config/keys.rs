@@ -167,7 +167,7 @@ pub const KEYS: &[Key] = &[
         "mesh.connection.relay_enabled",
         "`true` or `false`",
         "true",
-        "Whether TURN relays are used until a direct path is found, and where there is none.",
+        "Whether TURN servers relay for this node until a direct path is found, and where there is none. A peer's relay serves both.",
     ),
     key(
         "mesh.connection.relay_via_peers",
