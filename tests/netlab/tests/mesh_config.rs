@@ -119,6 +119,8 @@ fn the_seed_is_refused_by_line_and_runs_without_the_named_lines() {
     let rest = without_lines_named_in(&output.stderr);
     let server = discovery.url();
     let rest = rest.replace("bifrost.example.com:7080", &server);
+    let rest = rest.replace("${TURN_USER}", "ann");
+    let rest = rest.replace("${TURN_PASS}", "correct horse");
     assert!(rest.contains(&server), "{rest}");
     let file = write(&a, &rest);
     let alice = Daemon::up(&a, &["--config", &file, "--name", "alice"]).unwrap();

@@ -1,6 +1,6 @@
 //! A TURN client (RFC 8656): an address of ours at the nearest TURN server, while somebody needs it.
 //!
-//! Messages for a server are queued on a [`Route`] to it, and its own are handed in with their source: what carries
+//! Messages for a server are queued on a `Route` to it, and its own are handed in with their source: what carries
 //! them is not known here.
 
 mod allocation;
