@@ -26,9 +26,9 @@ pub use self::{
     },
     network::{
         LAN_DISCOVERY_OFF, address_changed, already_joined, cidr_fixed, daemon_not_running,
-        join_link_invalid, lan_discovery_off, network_exists, network_key_differs, not_joined,
-        peer_not_found, server_embedded, server_embedded_first, server_implausible, server_refused,
-        server_unreachable,
+        join_link_invalid, lan_discovery_off, network_exists, network_key_differs, no_relay,
+        not_joined, peer_not_found, server_embedded, server_embedded_first, server_implausible,
+        server_refused, server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,

@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_core::{
-    DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer, TurnStatus, path::turn::Trouble,
-};
+use mesh_core::{DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer};
 use mesh_wire::{
     NodeId,
     discovery::Network,
@@ -165,7 +163,10 @@ impl Sources {
             ));
         }
         if let Some(link) = &*self.link.borrow() {
-            problems.extend(link.node.borrow().turn.iter().filter_map(no_relay));
+            let node = link.node.borrow();
+            let troubles = node.turn.iter();
+            let troubles = troubles.filter_map(|turn| Some((turn.server, turn.trouble?)));
+            problems.extend(troubles.map(|(server, trouble)| problem::no_relay(server, trouble)));
         }
         let any_connected = servers.iter().any(|server| server.connected);
         problems.extend(
@@ -194,34 +195,6 @@ fn no_connection(server: &ServerStatus, any_connected: bool) -> Option<Problem> 
     let what = format!("no connection to the discovery server {}", server.url);
     let problem = Problem::new(0, "server-unreachable", what);
     Some(problem.detail(format!("{error}{retry}")).fix(fix))
-}
-
-/// What is wrong with a TURN server, if it was needed and did not relay.
-fn no_relay(server: &TurnStatus) -> Option<Problem> {
-    let trouble = server.trouble?;
-    let (code, fix) = match trouble {
-        Trouble::Silent => (
-            "turn-silent",
-            "check that it runs and that this host reaches it over UDP; peers without a direct path are not reached without a relay",
-        ),
-        Trouble::Refused(401 | 441) => (
-            "turn-refused",
-            "correct username and password in mesh.turn.servers; a discovery server hands out new ones by itself",
-        ),
-        Trouble::Refused(_) | Trouble::Nonsense => (
-            "turn-refused",
-            "ask who runs it, or name another one in mesh.turn.servers; it is asked again every few minutes",
-        ),
-    };
-    let what = format!(
-        "the TURN server {} does not relay for this node",
-        server.server
-    );
-    Some(
-        Problem::new(0, code, what)
-            .detail(trouble.to_string())
-            .fix(fix),
-    )
 }
 
 /// Waits for the data plane's next snapshot.
