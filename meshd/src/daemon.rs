@@ -398,5 +398,8 @@ async fn feed_data_plane(
         commands: commands.clone(),
     };
     tasks.spawn(stun.run(shutdown.clone()));
+    if let Some(turn) = feed::TurnFeed::of(prepared, meeting, commands) {
+        tasks.spawn(turn.run(shutdown.clone()));
+    }
     roster
 }

@@ -1,12 +1,14 @@
 //! What is the data plane told, and when? The members when the directory changes, our addresses when the host's change,
 //! the STUN servers when the discovery server names itself one.
 
+mod turn;
+
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::{Command, PeerEntry};
 use mesh_wire::{
     NetworkId, NodeId, WireGuardKey,
-    discovery::ServerMessage,
+    discovery::{Network, ServerMessage},
     peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
 };
@@ -22,6 +24,8 @@ use url::Url;
 use crate::{
     config::StunServer, dataplane::Commands, discovery::servers::Described, state::StateDir,
 };
+
+pub use turn::TurnFeed;
 
 /// How often the host's addresses are looked at when nothing reports a change.
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(30);
@@ -221,20 +225,22 @@ impl StunFeed {
             else {
                 continue;
             };
-            let host = network.public_ip.map(|ip| ip.to_string()).or_else(|| {
-                let host = server.host_str()?;
-                Some(host.trim_matches(['[', ']']).to_owned())
-            });
-            names.extend(host.map(|host| (host, port)));
+            names.extend(host_of(server, network).map(|host| (host, port)));
         }
         names
     }
 }
 
+/// Where a discovery server serves STUN and TURN.
+fn host_of(server: &Url, network: &Network) -> Option<String> {
+    network.public_ip.map(|ip| ip.to_string()).or_else(|| {
+        let host = server.host_str()?;
+        Some(host.trim_matches(['[', ']']).to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use mesh_wire::discovery::Network;
-
     use super::*;
 
     const SERVER: &str = "http://[2001:db8::1]:7080/";

@@ -17,7 +17,11 @@ use crate::{
     api::{self, ApiContext, ApiListeners},
     control::{CONTROL_QUEUE, Control, PingFailure},
     dataplane::Commands,
-    discovery::{client::Outlets, directory::Believed, servers::Described},
+    discovery::{
+        client::Outlets,
+        directory::Believed,
+        servers::{Described, Relays},
+    },
     prepare::Prepared,
     problem::{self, Problem},
     publish::{Link, OwnIdentity, Sources},
@@ -34,6 +38,8 @@ pub struct Meeting {
     pub network: watch::Sender<Arc<Network>>,
     /// How the network's servers describe it.
     pub described: watch::Sender<Described>,
+    /// What lets us use their TURN.
+    pub relays: watch::Sender<Relays>,
     /// How the discovery servers are doing.
     pub statuses: watch::Sender<Vec<ServerStatus>>,
     /// Which servers there shall be.
@@ -55,6 +61,7 @@ impl Meeting {
             directory: self.directory,
             network: self.network,
             described: self.described,
+            relays: self.relays,
             own: self.own,
             health: self.health,
             commands,
@@ -95,6 +102,7 @@ pub async fn open(
         directory: watch::Sender::new(Arc::new(cached)),
         network: watch::Sender::new(Arc::new(prepared.membership.provisional())),
         described: watch::Sender::default(),
+        relays: watch::Sender::default(),
         statuses: watch::Sender::new(statuses),
         servers,
         own: watch::Sender::new(own),

@@ -1,7 +1,7 @@
 //! What happens with the data plane's news? Signals go to the discovery client, pongs to whoever asked, the rest into
 //! the log. Requests of the local API are answered here too.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use mesh_core::{Command, Event};
 use mesh_wire::{NodeId, peer_info::Directory, signal::Signal};
@@ -70,8 +70,16 @@ impl Switchboard {
                     tracing::debug!(peer = %to.short(), "a signal was dropped; the node repeats it");
                 }
             }
-            Event::Connected { node, endpoint } => {
-                tracing::info!(peer = %self.name(&node), "connected directly");
+            Event::Connected {
+                node,
+                endpoint,
+                relayed,
+            } => {
+                let way = match relayed {
+                    true => "through a TURN server",
+                    false => "directly",
+                };
+                tracing::info!(peer = %self.name(&node), "connected {way}");
                 tracing::debug!(peer = %self.name(&node), %endpoint, "path");
                 self.pass_on(Hearsay::Met(node));
             }
@@ -83,7 +91,20 @@ impl Switchboard {
                 id,
                 rtt,
                 endpoint,
-            } => pings.answer((node, id), rtt, endpoint),
+                relayed,
+            } => {
+                let path = match relayed {
+                    true => PathKind::Turn,
+                    false => PathKind::Direct,
+                };
+                let endpoint = Some(endpoint);
+                let pong = Pong {
+                    rtt,
+                    path,
+                    endpoint,
+                };
+                pings.answer((node, id), pong);
+            }
             Event::Sought { address } => self.pass_on(Hearsay::Sought(address)),
             Event::Gossip { from, message } => self.pass_on(Hearsay::Told { from, message }),
         }
@@ -180,12 +201,7 @@ impl Pings {
         self.next_id
     }
 
-    fn answer(
-        &mut self,
-        (node, id): (NodeId, u64),
-        rtt: std::time::Duration,
-        endpoint: SocketAddr,
-    ) {
+    fn answer(&mut self, (node, id): (NodeId, u64), pong: Pong) {
         if self
             .waiting
             .get(&id)
@@ -194,11 +210,6 @@ impl Pings {
             return;
         }
         if let Some(waiting) = self.waiting.remove(&id) {
-            let pong = Pong {
-                rtt,
-                path: PathKind::Direct,
-                endpoint: Some(endpoint),
-            };
             answer(waiting.reply, Ok(pong));
         }
     }

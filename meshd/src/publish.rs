@@ -166,6 +166,12 @@ impl Sources {
                 &own.virtual_ips,
             ));
         }
+        if let Some(link) = &*self.link.borrow() {
+            let node = link.node.borrow();
+            let troubles = node.turn.iter();
+            let troubles = troubles.filter_map(|turn| Some((turn.server, turn.trouble?)));
+            problems.extend(troubles.map(|(server, trouble)| problem::no_relay(server, trouble)));
+        }
         let any_connected = servers.iter().any(|server| server.connected);
         problems.extend(
             servers
@@ -215,10 +221,10 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
         node_id: info.record.node_id,
         virtual_ips: info.virtual_ips.clone(),
         online: info.online || alive,
-        path: if alive {
-            PathKind::Direct
-        } else {
-            PathKind::None
+        path: match state.filter(|_| alive).map(|s| s.relayed) {
+            Some(true) => PathKind::Turn,
+            Some(false) => PathKind::Direct,
+            None => PathKind::None,
         },
         via: Vec::new(),
         endpoint,

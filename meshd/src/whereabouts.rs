@@ -102,7 +102,8 @@ impl Whereabouts {
         let directory = self.directory.borrow();
         known.retain(|node, _| directory.by_node(node).is_some());
         for peer in &self.node.borrow().peers {
-            if let Some(endpoint) = peer.endpoint {
+            // A TURN server relays for a while only.
+            if let Some(endpoint) = peer.endpoint.filter(|_| !peer.relayed) {
                 known.insert(peer.node_id, endpoint);
             }
         }

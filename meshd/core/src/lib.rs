@@ -29,4 +29,5 @@ pub use node::{
     status::{NodeStatus, PeerStatus},
 };
 pub use path::gather::Reflexive;
+pub use path::turn::{TurnServer, TurnStatus};
 pub use queue::{packet::PacketQueue, transmit::TransmitQueue};

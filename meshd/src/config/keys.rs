@@ -135,9 +135,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "mesh.turn.servers[].url",
-        "`turn:HOST:PORT` or `turns:HOST:PORT`",
+        "`turn:HOST:PORT`, maybe with `?transport=udp`",
         "",
-        "A TURN relay for when no direct path is found. Required for each server.",
+        "A TURN relay for when no direct path is found, beside those of the discovery servers. Required for each server.",
     ),
     key(
         "mesh.turn.servers[].username",
@@ -166,8 +166,8 @@ pub const KEYS: &[Key] = &[
     key(
         "mesh.connection.relay_enabled",
         "`true` or `false`",
-        "false",
-        "Whether TURN relays are used when no direct path is found.",
+        "true",
+        "Whether TURN servers relay for this node until a direct path is found, and where there is none. A peer's relay serves both.",
     ),
     key(
         "mesh.connection.relay_via_peers",

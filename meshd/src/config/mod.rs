@@ -22,7 +22,7 @@ pub use self::{
     raw::RawConfig,
     settings::{
         Cipher, ConnectionSettings, DeviceSettings, LogFormat, LogSettings, Settings,
-        ShareSettings, Trust,
+        ShareSettings, Trust, TurnSettings,
     },
     unbuilt::{NotBuilt, not_built_features, not_built_keys},
     values::{StunServer, is_usable_range},

@@ -1,5 +1,7 @@
 //! What does the program use? Every value judged once, here; nothing in [`Settings`] means "default".
 
+mod turn;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::Ipv4Net;
@@ -16,6 +18,8 @@ use super::{
     unbuilt,
     values::{self, StunServer},
 };
+pub use turn::TurnSettings;
+
 use crate::{
     problem::{self, Problem},
     server_list,
@@ -40,6 +44,8 @@ pub struct Settings {
     pub connection: ConnectionSettings,
     /// STUN servers beside the discovery server's own.
     pub stun_servers: Vec<StunServer>,
+    /// TURN servers beside the discovery servers' own.
+    pub turn_servers: Vec<TurnSettings>,
     /// Directories to share, beside those that were added by command.
     pub shares: Vec<ShareSettings>,
     /// Where the local API listens: a loopback address.
@@ -85,6 +91,8 @@ pub struct ConnectionSettings {
     pub keepalive_interval: Duration,
     /// What packets are sealed with.
     pub cipher: Cipher,
+    /// Whether TURN servers relay where there is no direct path.
+    pub relay_enabled: bool,
     /// Whether members on the same LAN find each other by multicast DNS.
     pub lan: bool,
     /// Whether the router is asked to map our UDP port.
@@ -206,6 +214,7 @@ impl Reader {
             device: self.device(&mesh.device),
             connection: self.connection(raw),
             stun_servers: self.list("mesh.stun.servers", &mesh.stun.servers, values::stun_server),
+            turn_servers: self.turn_servers(&mesh.turn.servers),
             shares: self.shares(&raw.shares),
             api_listen: self.value("api.listen", &raw.api.listen, values::loopback),
             log: LogSettings {
@@ -243,6 +252,7 @@ impl Reader {
 
     fn connection(&mut self, raw: &RawConfig) -> ConnectionSettings {
         let (connection, discovery) = (&raw.mesh.connection, &raw.mesh.discovery);
+        let relay = &connection.relay_enabled;
         let up_to = |limit| move |text: &str| values::duration(text, &(SECOND..=limit));
         ConnectionSettings {
             heartbeat_interval: self.value(
@@ -261,6 +271,7 @@ impl Reader {
                 up_to(MAX_KEEPALIVE),
             ),
             cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
+            relay_enabled: self.value("mesh.connection.relay_enabled", relay, values::boolean),
             lan: self.value("mesh.discovery.lan", &discovery.lan, values::boolean),
             port_mapping: self.value(
                 "mesh.connection.port_mapping",
@@ -301,7 +312,6 @@ impl Reader {
         for (key, text) in [
             ("mesh.connection.direct_connect", &connection.direct_connect),
             ("mesh.connection.prefer_direct", &connection.prefer_direct),
-            ("mesh.connection.relay_enabled", &connection.relay_enabled),
             (
                 "mesh.connection.relay_via_peers",
                 &connection.relay_via_peers,
@@ -321,10 +331,6 @@ impl Reader {
         self.optional("mesh.routing.route_timeout", timeout, |text| {
             values::duration(text, &(SECOND..=MAX_ROUTE_TIMEOUT))
         });
-        for (index, server) in mesh.turn.servers.iter().enumerate() {
-            let key = format!("mesh.turn.servers[{index}].url");
-            self.required(server.place, &key, &server.value.url, values::turn_url);
-        }
     }
 
     /// The value, or the default of the key table.

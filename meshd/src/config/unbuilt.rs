@@ -49,7 +49,6 @@ struct Row {
     asked: fn(&RawConfig) -> Vec<(u64, u64)>,
 }
 
-const TURN: &str = "relaying through TURN servers";
 const PEERS: &str = "relaying through other members";
 const ROUTING: &str = "routing over several members";
 
@@ -66,8 +65,8 @@ const ROWS: &[Row] = &[
     },
     Row {
         key: "mesh.turn.servers",
-        feature: TURN,
-        asked: turn_servers,
+        feature: "TURN over TCP or TLS (`turns:`, `?transport=tcp`)",
+        asked: turn_streams,
     },
     Row {
         key: "mesh.connection.direct_connect",
@@ -78,11 +77,6 @@ const ROWS: &[Row] = &[
         key: "mesh.connection.prefer_direct",
         feature: "choosing between direct and relayed paths",
         asked: |raw| when(&raw.mesh.connection.prefer_direct, |_| true),
-    },
-    Row {
-        key: "mesh.connection.relay_enabled",
-        feature: TURN,
-        asked: |raw| when(&raw.mesh.connection.relay_enabled, is_true),
     },
     Row {
         key: "mesh.connection.relay_via_peers",
@@ -148,8 +142,8 @@ fn is_true(text: &str) -> bool {
     text == "true"
 }
 
-/// One range of lines per server, from its first key to its last.
-fn turn_servers(raw: &RawConfig) -> Vec<(u64, u64)> {
+/// One range of lines per server that is not reached over UDP, from its first key to its last.
+fn turn_streams(raw: &RawConfig) -> Vec<(u64, u64)> {
     let lines = |server: &super::At<super::raw::RawTurnServer>| {
         let fields = &server.value;
         let texts = [&fields.url, &fields.username];
@@ -158,7 +152,12 @@ fn turn_servers(raw: &RawConfig) -> Vec<(u64, u64)> {
         let first = server.line();
         (first, texts.fold(first, u64::max))
     };
-    raw.mesh.turn.servers.iter().map(lines).collect()
+    let is_stream = |server: &&super::At<super::raw::RawTurnServer>| {
+        let url = server.value.url.as_ref();
+        url.is_some_and(|url| url.value.starts_with("turns:") || url.value.ends_with("=tcp"))
+    };
+    let streams = raw.mesh.turn.servers.iter().filter(is_stream);
+    streams.map(lines).collect()
 }
 
 fn writable_shares(raw: &RawConfig) -> Vec<(u64, u64)> {

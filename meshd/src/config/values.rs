@@ -172,15 +172,26 @@ pub(super) fn hops(text: &str) -> Parsed<u8> {
     hops.ok_or_else(|| "must be a number from 1 to 255".to_owned())
 }
 
-/// `turn:HOST[:PORT]` or `turns:HOST[:PORT]`, maybe with `?transport=` (RFC 7065).
-pub(super) fn turn_url(text: &str) -> Parsed<()> {
+/// `turn:HOST[:PORT]` or `turns:HOST[:PORT]`, maybe with `?transport=` (RFC 7065). Which of them are built is not asked
+/// here.
+pub(super) fn turn_url(text: &str) -> Parsed<StunServer> {
+    let wrong = || "must be turn:HOST or turn:HOST:PORT, maybe with ?transport=udp".to_owned();
     let rest = text
         .strip_prefix("turn:")
-        .or_else(|| text.strip_prefix("turns:"));
-    let address = rest.map(|rest| rest.split('?').next().unwrap_or_default());
-    match address.map(stun_server) {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(_)) | None => Err("must be turn:HOST or turn:HOST:PORT".to_owned()),
+        .or_else(|| text.strip_prefix("turns:"))
+        .ok_or_else(wrong)?;
+    let (address, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
+    if !matches!(query, "transport=udp" | "transport=tcp") {
+        return Err(wrong());
+    }
+    stun_server(address).map_err(|_| wrong())
+}
+
+/// RFC 8489 section 14.3 has fewer than 509 bytes.
+pub(super) fn turn_user(text: &str) -> Parsed<String> {
+    match text.len() < 509 {
+        true => Ok(text.to_owned()),
+        false => Err("must have fewer than 509 bytes".to_owned()),
     }
 }
 

@@ -95,6 +95,13 @@ impl Commands {
                 }
                 Ok(())
             }
+            Command::SetTurnServers(servers) => {
+                for thread in 0..self.threads.len() {
+                    self.tell(thread, Command::SetTurnServers(servers.clone()))
+                        .await?;
+                }
+                Ok(())
+            }
             Command::Gossip { to: None, message } => {
                 for thread in 0..self.threads.len() {
                     let message = message.clone();

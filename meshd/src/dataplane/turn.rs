@@ -61,6 +61,8 @@ impl Turn {
             let moved = self.node.moved();
             if ready.bell {
                 if self.crossing.shutdown.is_cancelled() {
+                    self.node.close(now, &mut self.transmit);
+                    self.udp.send_all(&mut self.transmit, &self.watch);
                     return Ok(());
                 }
                 self.take_commands(now)?;

@@ -24,7 +24,7 @@ use super::{
     hearsay::{Hearsay, Passed},
     post::UnderWay,
     review::REVIEW,
-    servers::{Described, Servers},
+    servers::{Described, Relays, Servers},
     views::{LOOK, Views},
 };
 use crate::{
@@ -72,6 +72,8 @@ pub struct Outlets {
     pub network: watch::Sender<Arc<Network>>,
     /// The network as each connected server describes it.
     pub described: watch::Sender<Described>,
+    /// What lets us use the servers' TURN.
+    pub relays: watch::Sender<Relays>,
     /// Ourselves, as a server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
     /// What is wrong.
@@ -134,6 +136,7 @@ impl DiscoveryClient {
             is_news |= self.believed.forget(server, unix_time());
         }
         self.describe();
+        self.outlets.relays.send_replace(self.servers.relays());
         match is_news {
             true => self.show_all().await,
             false => Ok(()),
@@ -212,8 +215,11 @@ impl DiscoveryClient {
             | ServerMessage::PeerUpdated { .. }
             | ServerMessage::PeerLeft { .. }
             | ServerMessage::Revoked { .. }
-            | ServerMessage::Turn(_)
             | ServerMessage::Error { .. } => Ok(()),
+            ServerMessage::Turn(_) => {
+                self.outlets.relays.send_replace(self.servers.relays());
+                Ok(())
+            }
         }
     }
 

@@ -225,8 +225,6 @@ impl Connection {
                 Ok(())
             }
             ServerMessage::Error { problem } => Err(ServerError::refused(problem)),
-            // What it relays is not used yet.
-            ServerMessage::Turn(_) => Ok(()),
             ServerMessage::Challenge { .. }
             | ServerMessage::Snapshot { .. }
             | ServerMessage::PeerJoined { .. }
@@ -234,6 +232,7 @@ impl Connection {
             | ServerMessage::PeerLeft { .. }
             | ServerMessage::Revoked { .. }
             | ServerMessage::Signal { .. }
+            | ServerMessage::Turn(_)
             | ServerMessage::Undeliverable { .. } => self.tell(News::Said(message)).await,
         }
     }

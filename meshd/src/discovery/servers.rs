@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mesh_wire::{NodeId, discovery::Network, trust::Certificate};
+use mesh_wire::{
+    NodeId,
+    discovery::{Network, ServerMessage, TurnAccess},
+    trust::Certificate,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
@@ -17,6 +21,9 @@ const ERRAND_QUEUE: usize = 256;
 
 /// How servers describe the network, by URL.
 pub type Described = Arc<BTreeMap<Url, Network>>;
+
+/// What lets this member use the TURN of discovery servers, by URL of the server.
+pub type Relays = Arc<BTreeMap<Url, TurnAccess>>;
 
 /// The servers in use, in order of preference, each with a task.
 pub struct Servers {
@@ -36,6 +43,8 @@ struct Server {
     until: CancellationToken,
     /// How it describes the network, while it is connected.
     connected: Option<Network>,
+    /// What it last handed us for its TURN, which holds also while it is not connected.
+    turn: Option<TurnAccess>,
 }
 
 impl Servers {
@@ -89,6 +98,7 @@ impl Servers {
             errands,
             until,
             connected: None,
+            turn: None,
         }
     }
 
@@ -121,6 +131,7 @@ impl Servers {
                     status.failed(error, *pause);
                 });
             }
+            News::Said(ServerMessage::Turn(access)) => server.turn = Some(access.clone()),
             News::Registered(_) | News::Said(_) => {}
         }
         true
@@ -132,6 +143,13 @@ impl Servers {
         let connected =
             connected.filter_map(|server| Some((server.url.clone(), server.connected.clone()?)));
         Arc::new(connected.collect())
+    }
+
+    /// What they have handed us for their TURN.
+    pub fn relays(&self) -> Relays {
+        let servers = self.list.iter();
+        let relays = servers.filter_map(|server| Some((server.url.clone(), server.turn.clone()?)));
+        Arc::new(relays.collect())
     }
 
     /// As the first of the connected ones describes it.
@@ -265,6 +283,7 @@ mod tests {
                 url: format!("http://{id}/").parse().unwrap(),
                 errands: sender,
                 until: CancellationToken::new(),
+                turn: None,
                 connected: (!missing.contains(&id)).then(|| described.clone()),
             });
         }

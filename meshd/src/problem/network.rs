@@ -1,7 +1,12 @@
 //! What goes wrong between this node, its network and the discovery server?
 
-use std::{fmt, net::IpAddr, path::Path};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
+use mesh_core::path::turn::Trouble;
 use mesh_wire::{DecodeError, NetworkId, trust::ListView};
 
 use super::Problem;
@@ -69,6 +74,28 @@ pub fn server_unreachable(server: &url::Url, error: &dyn fmt::Display) -> Proble
         "check that it runs and can be reached from here: curl {}healthz",
         server.as_str()
     ))
+}
+
+/// A TURN server was needed and does not relay; this stands in the daemon's health until it does.
+pub fn no_relay(server: SocketAddr, trouble: Trouble) -> Problem {
+    let (code, fix) = match trouble {
+        Trouble::Silent => (
+            "turn-silent",
+            "check that it runs and that this host reaches it over UDP; peers without a direct path are not reached without a relay",
+        ),
+        Trouble::Refused(401 | 441) => (
+            "turn-refused",
+            "correct username and password in mesh.turn.servers; a discovery server hands out new ones by itself",
+        ),
+        Trouble::Refused(_) | Trouble::Nonsense => (
+            "turn-refused",
+            "ask who runs it, or name another one in mesh.turn.servers; it is asked again every few minutes",
+        ),
+    };
+    let what = format!("the TURN server {server} does not relay for this node");
+    Problem::new(503, code, what)
+        .detail(trouble.to_string())
+        .fix(fix)
 }
 
 /// The server understood and refused: its own words, with the server named.

@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
+use mesh_core::path::turn::Trouble;
 use mesh_wire::{DecodeError, trust::ListView};
 
 use super::*;
@@ -32,6 +33,8 @@ fn one_of_each() -> Vec<Problem> {
         join_link_invalid(&DecodeError::new("join link", "is cut short")),
         already_joined(&id, &"work".parse().unwrap(), path),
         server_unreachable(&server, &"connection refused"),
+        no_relay(address, Trouble::Silent),
+        no_relay(address, Trouble::Refused(401)),
         server_embedded(&id, &server, path),
         server_embedded_first(&server),
         network_exists(&id, &server),

@@ -1,6 +1,6 @@
 //! Which protocol does a datagram on the shared UDP socket belong to?
 //!
-//! STUN is told apart first by its magic cookie, because its first byte overlaps WireGuard's message types
+//! ChannelData has a first byte of its own (RFC 8656 section 12). STUN is told apart first by its magic cookie, because its first byte overlaps WireGuard's message types
 //! (RFC 7983 section 7 and RFC 8489 section 5).
 
 use crate::relay;
@@ -12,6 +12,8 @@ pub enum Frame {
     Stun,
     /// A WireGuard message: type 1 to 4, then three reserved bytes (see [`crate::wireguard`]).
     WireGuard,
+    /// RFC 8656 section 12.4, from a TURN server: a channel number from 0x4000 to 0x4FFF, the length of the data, the data.
+    ChannelData,
     /// A message that a neighbour asks us to carry, or has carried to us (see [`crate::relay`]).
     Relay,
     /// None of ours.
@@ -26,6 +28,7 @@ pub fn classify(datagram: &[u8]) -> Frame {
         {
             Frame::Stun
         }
+        [0x40..=0x4F, _, _, _, ..] => Frame::ChannelData,
         [1..=4, _, 0, 0, rest @ ..] if rest.len() >= 28 => Frame::WireGuard,
         [relay::FIRST, ..] => Frame::Relay,
         _ => Frame::Unknown,
@@ -45,6 +48,14 @@ mod tests {
         let mut data = [0_u8; 32];
         data[0] = 4;
         assert_eq!(classify(&data), Frame::WireGuard);
+    }
+
+    #[test]
+    fn channel_data_is_told_by_its_first_byte() {
+        assert_eq!(classify(&[0x40, 0, 0, 0]), Frame::ChannelData);
+        assert_eq!(classify(&[0x4F, 0xFF, 0, 1, 7]), Frame::ChannelData);
+        assert_eq!(classify(&[0x40, 0, 0]), Frame::Unknown);
+        assert_eq!(classify(&[0x50, 0, 0, 0]), Frame::Unknown);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod mutate;
 pub mod node;
+pub mod relayed;
 pub mod turn;
 pub mod wire;
 
@@ -12,7 +13,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("revocation", wire::revocation),
     ("gossip", wire::gossip),
     ("turn", turn::stream),
+    ("turn_relayed", relayed::datagrams),
     ("lan_packet", wire::lan_packet),
     ("lan_announcement", wire::lan_announcement),
 ];

@@ -218,7 +218,7 @@ pub fn feed(bytes: &[u8]) -> Node {
 }
 
 /// The node [`SELF`] in the middle of connecting: it knows the credentials and candidates of [`PEER`].
-fn signalled(now: Instant) -> Node {
+pub(crate) fn signalled(now: Instant) -> Node {
     let mut node = connecting(SELF, PEER, now);
     let mut peer = connecting(PEER, SELF, now);
     while let Some(event) = peer.poll_event() {

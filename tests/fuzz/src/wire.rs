@@ -29,6 +29,7 @@ pub fn frame(bytes: &[u8]) {
         // A STUN header has 20 bytes, the shortest WireGuard message 32.
         Frame::Stun => assert!(bytes.len() >= 20),
         Frame::WireGuard => assert!(bytes.len() >= 32),
+        Frame::ChannelData => assert!(bytes.len() >= 4),
         Frame::Relay | Frame::Unknown => {}
     }
 }

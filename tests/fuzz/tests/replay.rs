@@ -134,6 +134,10 @@ fn the_corpus_holds_what_is_accepted() {
         let status = feed(b).status(Instant::now());
         status.peers.iter().any(|peer| peer.since_rx.is_some())
     });
+    accepted("turn_relayed", |b| {
+        let status = fuzz::relayed::feed(b).status(Instant::now());
+        status.peers.iter().any(|peer| peer.since_rx.is_some())
+    });
     let stun = |b: &Vec<u8>| {
         let counters = feed(b).status(Instant::now()).counters;
         counters.get(DropReason::RefusedStun) == 0
@@ -184,6 +188,7 @@ replayed! {
     any_revocation_is_read_or_refused: "revocation",
     any_gossip_is_read_or_refused: "gossip",
     any_message_to_the_relay_is_read_or_refused: "turn",
+    anything_that_a_turn_server_sends_is_taken_or_refused: "turn_relayed",
     any_packet_of_the_lan_is_read_or_skipped: "lan_packet",
     any_announcement_is_read_or_refused: "lan_announcement",
 }

@@ -406,7 +406,8 @@ fn a_member_that_names_others_addresses_makes_nobody_flood_them() {
     // Behind a NAT of the worst kind, so that nothing that it says can come true.
     let b = lab.internet().home("b", Nat::Symmetric).unwrap();
     let b = b.host("b-pc").unwrap();
-    let discovery = Discovery::start(&server).unwrap();
+    // Nor is it relayed.
+    let discovery = Discovery::start_with(&server, &["--no-turn"]).unwrap();
     let alice = Daemon::up(&a, &["--server", &discovery.url(), "--name", "alice"]).unwrap();
     let link = alice.join_link().unwrap();
     // Its own addresses are its candidates: these are others'.

@@ -13,4 +13,5 @@ pub mod oracle;
 pub mod scenario;
 pub mod seeds;
 pub mod server;
+pub mod turn;
 pub mod world;

@@ -55,6 +55,8 @@ pub struct Network {
     addresses: Vec<(Segment, SocketAddr, Owner)>,
     /// Routers between two customers of the Internet.
     pub internet_hops: u8,
+    /// The server's address, where it has more than one port.
+    server: Option<IpAddr>,
 }
 
 impl Network {
@@ -64,7 +66,13 @@ impl Network {
             nats: Vec::new(),
             addresses: vec![(None, server, Owner::Server)],
             internet_hops: INTERNET_HOPS,
+            server: None,
         }
+    }
+
+    /// All ports of this address are the server's from now on.
+    pub fn serve_ports_of(&mut self, server: IpAddr) {
+        self.server = Some(server);
     }
 
     /// Adds a NAT whose outside is on `outside`.
@@ -133,6 +141,13 @@ impl Network {
         (source, mut destination, mut hops): (SocketAddr, SocketAddr, u8),
     ) -> Option<Passage> {
         loop {
+            if segment.is_none() && self.server == Some(destination.ip()) {
+                return Some(Passage {
+                    owner: Owner::Server,
+                    source,
+                    destination,
+                });
+            }
             let here = self
                 .addresses
                 .iter()

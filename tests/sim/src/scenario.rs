@@ -15,6 +15,7 @@ use crate::{
     link::Shape,
     network::{HostId, NatId, Segment},
     oracle::Place,
+    turn::Relay,
     world::{Action, World},
 };
 
@@ -61,6 +62,32 @@ impl World {
             self.switch_on(host);
         }
         self.publish();
+    }
+
+    /// The server relays from now on, over TURN.
+    pub fn add_relay(&mut self) {
+        let relay = Relay::new(self.server.stun, self.now());
+        self.network.serve_ports_of(self.server.stun.ip());
+        self.server.relay = Some(relay);
+        for host in 0..self.hosts.len() {
+            self.hand_out_relay(host);
+        }
+    }
+
+    /// Tells a host of the server's TURN, if there is one.
+    pub fn hand_out_relay(&mut self, host: HostId) {
+        if let Some(relay) = &self.server.relay {
+            let servers = vec![relay.access(host)];
+            self.tell(host, Command::SetTurnServers(servers));
+        }
+    }
+
+    /// Whether a host reaches another one by way of the server.
+    pub fn is_relayed(&self, at: HostId, of: HostId) -> bool {
+        let node_id = self.hosts[of].identity.node_id;
+        let status = self.status(at);
+        let peer = status.peers.iter().find(|peer| peer.node_id == node_id);
+        peer.is_some_and(|peer| peer.relayed && peer.endpoint.is_some())
     }
 
     /// As `kill -9` and a new start: another instance, nothing left of what the node knew. The directory tells.
@@ -253,5 +280,6 @@ impl World {
         self.hosts[host].start(seed, now, unix_time);
         self.tell(host, Command::SetHosts(vec![self.hosts[host].address]));
         self.tell(host, Command::SetStunServers(vec![self.server.stun]));
+        self.hand_out_relay(host);
     }
 }

@@ -7,6 +7,8 @@ use std::{
 
 use rand::{Rng, RngExt};
 
+use crate::turn::{Relay, Sent};
+
 /// RFC 8489 section 5.
 const MAGIC_COOKIE: u32 = 0x2112_A442;
 const BINDING_REQUEST: [u8; 2] = [0, 1];
@@ -56,11 +58,32 @@ pub struct SimServer {
     pub stun: SocketAddr,
     /// While false it neither answers nor forwards.
     pub is_up: bool,
+    /// Its TURN, where it has one.
+    pub relay: Option<Relay>,
     /// May be changed at any time.
     pub mailbox: Mailbox,
 }
 
 impl SimServer {
+    /// Takes a datagram for an address of the server.
+    pub fn receive(
+        &mut self,
+        (from, to): (SocketAddr, SocketAddr),
+        datagram: &[u8],
+        now: Instant,
+    ) -> Vec<Sent> {
+        match &mut self.relay {
+            Some(relay) if !datagram.starts_with(&BINDING_REQUEST) || relay.relays(to) => {
+                relay.receive((from, to), datagram, now)
+            }
+            Some(_) | None => vec![Sent {
+                from: self.stun,
+                to: from,
+                bytes: self.answer(from, datagram),
+            }],
+        }
+    }
+
     /// Answers a datagram from `observed`.
     ///
     /// # Panics

@@ -93,6 +93,8 @@ pub struct World {
     pub hosts: Vec<SimNode>,
     /// NATs and addresses.
     pub network: Network,
+    /// While true hosts reach the server alone, and not each other.
+    pub direct_blocked: bool,
     /// STUN and signalling.
     pub server: SimServer,
     /// The echoes.
@@ -117,9 +119,11 @@ impl World {
             rng,
             hosts: Vec::new(),
             network: Network::new(stun),
+            direct_blocked: false,
             server: SimServer {
                 stun,
                 is_up: true,
+                relay: None,
                 mailbox: Mailbox::prompt(),
             },
             ledger: Ledger::default(),
@@ -272,13 +276,16 @@ impl World {
             return;
         };
         match passage.owner {
+            Owner::Host(_) if self.direct_blocked => {}
             Owner::Host(_) => self.descend(passage, Some(from), bytes),
             Owner::Server if !self.server.is_up => {}
             Owner::Server => {
-                let answer = self.server.answer(passage.source, &bytes);
-                let back = (self.server.stun, passage.source, HOP_LIMIT);
-                if let Some(passage) = self.network.route(now, None, back, &mut self.rng) {
-                    self.descend(passage, None, answer);
+                let way = (passage.source, passage.destination);
+                for sent in self.server.receive(way, &bytes, now) {
+                    let way = (sent.from, sent.to, HOP_LIMIT);
+                    if let Some(passage) = self.network.route(now, None, way, &mut self.rng) {
+                        self.descend(passage, Some(from), sent.bytes);
+                    }
                 }
             }
         }
@@ -426,7 +433,7 @@ fn eavesdrop(host: HostId, datagram: &[u8]) {
         "plaintext of a packet on the link of host {host}"
     );
     match classify(datagram) {
-        Frame::Stun | Frame::WireGuard => {}
+        Frame::Stun | Frame::WireGuard | Frame::ChannelData => {}
         Frame::Relay => panic!("host {host} relays, and no scenario asks for that"),
         Frame::Unknown => panic!("host {host} sends what nobody can read: {datagram:?}"),
     }

@@ -10,7 +10,7 @@ use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
 
 use super::{Node, event::DropReason};
 use crate::{
-    path::{agent::is_never_a_peer, gather::Reflexive, mtu::PathMtu},
+    path::{agent::is_never_a_peer, gather::Reflexive, mtu::PathMtu, turn::TurnServer},
     peer::{Peer, session::Session, state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
 };
@@ -30,6 +30,8 @@ pub enum Command {
     SetStunServers(Vec<SocketAddr>),
     /// The UDP ports that gateways map for us now.
     SetPortMappings(Vec<Reflexive>),
+    /// The TURN servers that may relay for us, over UDP.
+    SetTurnServers(Vec<TurnServer>),
     /// A peer's ICE credentials and candidates, through the discovery server.
     Signal {
         /// The sender.
@@ -96,6 +98,9 @@ impl Node {
             }
             Command::SetHosts(hosts) => {
                 if self.gatherer.set_hosts(hosts, now) {
+                    let hosts = self.gatherer.hosts().to_vec();
+                    self.gatherer.turn.set_hosts(&hosts, now, &mut self.rng);
+                    self.keep_relayed(now, transmit);
                     self.leave_lost_addresses(now, transmit);
                     self.offer_new_candidates(now, transmit);
                 }
@@ -106,6 +111,7 @@ impl Node {
                     self.offer_new_candidates(now, transmit);
                 }
             }
+            Command::SetTurnServers(servers) => self.set_turn_servers(&servers, now, transmit),
             Command::Signal { from, signal } => match self.peers.by_node(&from) {
                 Some(index) => self.on_signal(index, &signal, now, transmit),
                 None => self.counters.count(DropReason::UnknownPeer, 1),
@@ -244,7 +250,7 @@ impl Node {
             });
         let initiation = peer.and_then(|peer| peer.session.initiate(&mut self.keys, now));
         if let Some(initiation) = initiation {
-            transmit.push(Route { dst: at, src: None }, &initiation);
+            transmit.push(Route::to(at), &initiation);
         }
     }
 

@@ -11,7 +11,6 @@ use super::{
 use crate::{
     path::{
         agent::{Agent, AgentEvent, is_never_a_peer},
-        stun_index::is_check,
         watch::Finding,
     },
     peer::{
@@ -132,12 +131,17 @@ impl Node {
         };
         let tunnel = |ip| is_never_a_peer(ip) || cidr.contains(&ip);
         let refused = agent.add_remote(signal, tunnel, now);
+        peer.detour.named(agent.remote_relays());
         agent.handle_timeout(now);
         // A check of the peer may have come before its signal. Then the first call does no more than to answer it.
         agent.handle_timeout(now);
         self.counters.count(DropReason::RefusedCandidate, refused);
         if !answers_us {
             self.send_signal(index);
+        }
+        self.let_in(index, now);
+        if answers_us {
+            self.hail(index, now, transmit);
         }
         self.drive_agent(index, now, transmit);
         self.schedule(index);
@@ -209,6 +213,7 @@ impl Node {
             self.dial(index, now);
         }
         self.drive_watch(index, now, transmit);
+        self.drive_detour(index, now);
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
@@ -245,28 +250,19 @@ impl Node {
         transmit: &mut TransmitQueue,
     ) {
         self.fire_shots(index, now, transmit);
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let Some(agent) = peer.agent.as_mut() else {
-            return;
-        };
-        while let Some((route, message)) = agent.poll_transmit() {
-            if is_check(&message) && !peer.knocks.may_knock(route.dst.ip(), now) {
-                self.counters.count(DropReason::UnansweredCheck, 1);
-                continue;
-            }
-            // A response carries the id of the peer's request; remembering it as well does no harm.
-            self.stun.sent(&message, index);
-            transmit.push(route, &message);
-        }
+        self.send_checks(index, now, transmit);
         while let Some(event) = self
             .peers
             .get_mut(index)
             .and_then(|peer| peer.agent.as_mut()?.poll_event(now))
         {
             match event {
-                AgentEvent::Nominated(route) => self.on_nominated(index, route, now, transmit),
+                AgentEvent::Nominated(source, destination) => {
+                    let way = self.way_between(source, destination, now);
+                    if let Some(route) = way {
+                        self.on_nominated(index, route, now, transmit);
+                    }
+                }
                 AgentEvent::Disconnected => self.on_disconnected(index, now),
             }
         }
@@ -289,6 +285,7 @@ impl Node {
             return;
         };
         peer.link = Some(route);
+        peer.detour.moved(route, now);
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.
         self.drive_session(index, now, transmit);
@@ -319,6 +316,7 @@ impl Node {
         peer.state = State::Idle;
         self.stun.remove_peer(index);
         self.gatherer.doubt(now);
+        self.gatherer.turn.doubt(&mut self.rng, now);
     }
 
     /// No pair of addresses works: what waited is dropped, and the peer is left alone for a while.
@@ -383,7 +381,7 @@ impl Node {
         };
         let Some(route) = peer.link else { return };
         if let Some(message) = peer.session.initiate(&mut self.keys, now) {
-            transmit.push(route, &message);
+            self.send_on(route, &message, now, transmit);
         }
     }
 
@@ -396,6 +394,7 @@ impl Node {
         agent.add_local(&self.gatherer, now);
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
+        self.gatherer.turn.want(now, &mut self.rng);
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);
@@ -414,7 +413,7 @@ impl Node {
         }
     }
 
-    fn is_controlling(&self, index: PeerIdx) -> bool {
+    pub(super) fn is_controlling(&self, index: PeerIdx) -> bool {
         self.peers
             .get(index)
             .is_some_and(|peer| self.local.node_id < peer.node_id)

@@ -17,12 +17,14 @@ pub enum Event {
         /// What we say.
         signal: Signal,
     },
-    /// A peer is reached directly now.
+    /// A peer is reached now.
     Connected {
         /// The peer.
         node: NodeId,
         /// Where it is.
         endpoint: SocketAddr,
+        /// Whether a TURN server relays what comes from there.
+        relayed: bool,
     },
     /// A peer is not reached any more.
     Disconnected {
@@ -39,6 +41,8 @@ pub enum Event {
         rtt: Duration,
         /// Where the answer came from.
         endpoint: SocketAddr,
+        /// Whether a TURN server relayed it.
+        relayed: bool,
     },
     /// A packet is for an address of the virtual LAN that no known member has. The packet waits some seconds.
     Sought {
@@ -63,7 +67,7 @@ pub enum DropReason {
     NoSuchDestination,
     /// The peer could not be reached in time, or too many packets waited for it.
     Unreachable,
-    /// A datagram of no known protocol.
+    /// A datagram of no known protocol, or ChannelData that no TURN server of ours relays.
     UnknownDatagram,
     /// A WireGuard message that is forged, replayed, damaged or too late.
     RefusedMessage,

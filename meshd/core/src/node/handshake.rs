@@ -29,6 +29,9 @@ impl Node {
         let Some(index) = self.peers.by_key(&responder.peer) else {
             return false;
         };
+        let Some(way) = self.way_back(arrival, now) else {
+            return false;
+        };
         let Some(peer) = self.peers.get_mut(index) else {
             return false;
         };
@@ -38,12 +41,13 @@ impl Node {
         else {
             return false;
         };
-        transmit.push(arrival.reply(), &response);
         peer.traffic.last_rx = Some(now);
         if peer.link.is_none() {
-            peer.link = Some(arrival.reply());
+            peer.link = Some(way);
+            peer.detour.moved(way, now);
             peer.state = State::Connected;
         }
+        self.send_on(way, &response, now, transmit);
         self.schedule(index);
         true
     }

@@ -22,13 +22,12 @@ use super::{
 };
 use crate::{
     lan::{congestion, ip::IpHeader, mss},
-    path::stun_index::{is_check, transaction_id},
-    peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
-    queue::{
-        ecn::Ecn,
-        packet::PacketQueue,
-        transmit::{Route, TransmitQueue},
+    path::{
+        stun_index::{is_check, transaction_id},
+        turn::is_data_indication,
     },
+    peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
+    queue::{ecn::Ecn, packet::PacketQueue, transmit::TransmitQueue},
 };
 
 /// Where a datagram came from, and which of our addresses it came to.
@@ -40,16 +39,6 @@ pub struct Arrival {
     pub to: SocketAddr,
     /// The congestion mark of the IP packet that carried it.
     pub ecn: Ecn,
-}
-
-impl Arrival {
-    /// The way back.
-    pub(super) fn reply(self) -> Route {
-        Route {
-            dst: self.from,
-            src: Some(self.to.ip()),
-        }
-    }
 }
 
 impl Node {
@@ -74,24 +63,74 @@ impl Node {
                 self.counters.count(DropReason::InsideTunnel, 1);
                 continue;
             }
-            match classify(datagram) {
-                Frame::Stun => self.handle_stun(arrival, datagram, now, transmit),
-                Frame::WireGuard => {
-                    let packet = self.handle_message((arrival, datagram), now, transmit);
-                    talking = packet.as_ref().map(|(index, _)| *index).or(talking);
-                    if let Some((_, packet)) = packet {
-                        let start = number * stride;
-                        self.moved += 1;
-                        packets.push(start + packet.start..start + packet.end);
-                    }
-                }
-                Frame::Relay => self.handle_frame((arrival, datagram), now, transmit),
-                Frame::Unknown => self.counters.count(DropReason::UnknownDatagram, 1),
+            let packet = self.handle_datagram((arrival, datagram), now, transmit);
+            talking = packet.as_ref().map(|(index, _)| *index).or(talking);
+            if let Some((_, packet)) = packet {
+                let start = number * stride;
+                self.moved += 1;
+                packets.push(start + packet.start..start + packet.end);
             }
         }
         if let Some(index) = talking {
             self.after_traffic(index, now, transmit);
         }
+    }
+
+    /// One datagram; returns whose packet it held, and where in the datagram that stands now.
+    fn handle_datagram(
+        &mut self,
+        (arrival, datagram): (Arrival, &mut [u8]),
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) -> Option<(PeerIdx, Range<usize>)> {
+        match classify(datagram) {
+            Frame::WireGuard => return self.handle_message((arrival, datagram), now, transmit),
+            Frame::Stun if !is_data_indication(datagram) => {
+                self.handle_stun(arrival, datagram, now, transmit);
+            }
+            Frame::Stun | Frame::ChannelData => {
+                // What comes by way of a relayed address is not unwrapped once more.
+                let (inner, place) = self.unwrap(arrival, datagram)?;
+                let relayed = &mut datagram[place.clone()];
+                let packet = self.handle_datagram((inner, relayed), now, transmit);
+                return packet.map(|(index, packet)| {
+                    let packet = place.start + packet.start..place.start + packet.end;
+                    (index, packet)
+                });
+            }
+            Frame::Relay => self.handle_frame((arrival, datagram), now, transmit),
+            Frame::Unknown => self.counters.count(DropReason::UnknownDatagram, 1),
+        }
+        None
+    }
+
+    /// Whether it answers a question of ours to a STUN or TURN server.
+    fn answers_us(
+        &mut self,
+        arrival: Arrival,
+        datagram: &[u8],
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) -> bool {
+        // A server speaks for itself, and to our own address.
+        let Some(id) = transaction_id(datagram).filter(|_| !self.is_relayed(arrival)) else {
+            return false;
+        };
+        let way = (arrival.from, arrival.to);
+        let answer = (&id, datagram);
+        if self
+            .gatherer
+            .turn
+            .handle_answer(way, answer, &mut self.rng, now)
+        {
+            self.keep_relayed(now, transmit);
+            return true;
+        }
+        let news = self.gatherer.handle_response(way, datagram, now);
+        if news == Some(true) {
+            self.offer_new_candidates(now, transmit);
+        }
+        news.is_some()
     }
 
     fn handle_stun(
@@ -101,13 +140,7 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        if let Some(news) = self
-            .gatherer
-            .handle_response((arrival.from, arrival.to), datagram, now)
-        {
-            if news {
-                self.offer_new_candidates(now, transmit);
-            }
+        if self.answers_us(arrival, datagram, now, transmit) {
             return;
         }
         let Ok(message) = StunMessage::parse(datagram) else {
@@ -127,7 +160,11 @@ impl Node {
         if agent.handle_stun((arrival.from, arrival.to), message, now) {
             // The source of a request may be anybody's; whoever answers one of ours has heard it.
             if !is_check(datagram) {
-                peer.knocks.answered(arrival.from.ip());
+                peer.limits.knocks.answered(arrival.from.ip());
+            }
+            if self.is_relayed(arrival) {
+                // By the time that its packets come their channel is known to the server.
+                let _way = self.gatherer.turn.bind(arrival.from, &mut self.rng, now);
             }
             self.drive_agent(index, now, transmit);
             self.schedule(index);
@@ -167,7 +204,7 @@ impl Node {
             }
             Addressee::Session(index) => self.on_answer(index, &message, arrival, (now, transmit)),
             Addressee::Prove(reply) => {
-                transmit.push(arrival.reply(), &reply);
+                self.answer((arrival, &reply), now, transmit);
                 true
             }
             Addressee::Nobody => false,
@@ -231,15 +268,30 @@ impl Node {
         arrival: Arrival,
         (now, was_established): (Instant, bool),
     ) {
+        let relayed = self.is_relayed(arrival);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         peer.traffic.last_rx = Some(now);
-        let moved = peer.link.is_none_or(|link| link.dst != arrival.from);
+        let is_here = peer.link.is_some_and(|link| match link.channel {
+            Some(_) => relayed && self.gatherer.turn.leads_to(link, arrival.from),
+            None => !relayed && link.dst == arrival.from,
+        });
         let established = !was_established && peer.session.is_established(now);
-        if moved {
-            peer.link = Some(arrival.reply());
+        let by_relay = relayed || peer.detour.is_relay(arrival.from);
+        let moved = !is_here
+            && peer
+                .link
+                .is_none_or(|link| !by_relay || peer.detour.may_replace(link, now));
+        if is_here {
+            peer.detour.proven(now);
         }
+        if moved {
+            self.move_link(index, arrival, now);
+        }
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
         if !moved && !established {
             return;
         }
@@ -250,6 +302,7 @@ impl Node {
             self.events.push_back(Event::Connected {
                 node,
                 endpoint: arrival.from,
+                relayed: by_relay,
             });
         }
         self.schedule(index);
@@ -307,6 +360,7 @@ impl Node {
                     return;
                 };
                 let node = peer.node_id;
+                let by_relay = self.is_relayed(arrival) || peer.detour.is_relay(arrival.from);
                 let rtt = Duration::from_micros(self.micros(now).saturating_sub(sent));
                 if self.on_probe_answered((index, id), rtt, now) {
                     return;
@@ -316,6 +370,7 @@ impl Node {
                     id,
                     rtt,
                     endpoint: arrival.from,
+                    relayed: by_relay,
                 });
             }
             Carrier::Features { bits } => {
@@ -327,7 +382,7 @@ impl Node {
                 let Some(peer) = self.peers.get_mut(index) else {
                     return;
                 };
-                if !peer.ear.listens(Gossip::is_urgent(&message), now) {
+                if !peer.limits.ear.listens(Gossip::is_urgent(&message), now) {
                     return self.counters.count(DropReason::TooMuchGossip, 1);
                 }
                 let from = peer.node_id;

@@ -8,6 +8,7 @@ mod handshake;
 pub mod inbound;
 pub mod narrow;
 mod outbound;
+mod relayed;
 mod shots;
 pub mod status;
 mod wakeup;
@@ -125,12 +126,18 @@ impl Node {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let peers = self.wakeups.next().map(|at| (at, "peer"));
         let gather = self.gatherer.poll_timeout().map(|at| (at, "stun server"));
-        [peers, gather].into_iter().flatten().min()
+        let turn = self
+            .gatherer
+            .turn
+            .poll_timeout()
+            .map(|at| (at, "turn server"));
+        [peers, gather, turn].into_iter().flatten().min()
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
     pub fn handle_timeout(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         self.gatherer.handle_timeout(now, &mut self.rng, transmit);
+        self.keep_relayed(now, transmit);
         while let Some(index) = self.wakeups.pop_due(now) {
             self.drive(index, now, transmit);
             self.schedule_after(index, now);

@@ -23,17 +23,13 @@ impl Node {
             return;
         };
         while let Some(shot) = peer.agent.as_mut().and_then(|agent| agent.poll_shot(now)) {
-            if !peer.knocks.may_knock(shot.dst.ip(), now) {
+            if !peer.limits.knocks.may_knock(shot.dst.ip(), now) {
                 self.counters.count(DropReason::UnansweredCheck, 1);
                 continue;
             }
             // Nobody needs to understand it. It is a STUN message because that is what a middlebox expects here.
             let request = binding_request(&self.rng.random());
-            let route = Route {
-                dst: shot.dst,
-                src: None,
-            };
-            transmit.push_limited(route, shot.hop_limit, &request);
+            transmit.push_limited(Route::to(shot.dst), shot.hop_limit, &request);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use mesh_wire::NodeId;
 
 use super::{Node, event::Counters};
-use crate::path::{agent::Agent, gather::Reflexive};
+use crate::path::{agent::Agent, gather::Reflexive, turn::TurnStatus};
 
 /// A snapshot for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct NodeStatus {
     pub reflexive: Vec<Reflexive>,
     /// The STUN servers that are asked, each with its last answer.
     pub stun_servers: Vec<(SocketAddr, Option<Reflexive>)>,
+    /// The TURN servers, and whether they relay for us.
+    pub turn: Vec<TurnStatus>,
     /// Why packets went nowhere.
     pub counters: Counters,
 }
@@ -30,6 +32,8 @@ pub struct PeerStatus {
     pub node_id: NodeId,
     /// Where sealed messages go, once the session stands.
     pub endpoint: Option<SocketAddr>,
+    /// Whether that is a TURN server, which relays them.
+    pub relayed: bool,
     /// Whether a connection is being made right now.
     pub connecting: bool,
     /// Round-trip time of the last connectivity check.
@@ -55,6 +59,7 @@ impl Node {
                 .link
                 .filter(|_| peer.session.is_established(now))
                 .map(|route| route.dst),
+            relayed: peer.is_relayed(),
             connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,
@@ -70,6 +75,7 @@ impl Node {
             peers: peers.collect(),
             reflexive: self.gatherer.reflexive(),
             stun_servers: self.gatherer.servers().collect(),
+            turn: self.gatherer.turn.status(),
             counters: self.counters,
         }
     }

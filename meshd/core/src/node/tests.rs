@@ -14,6 +14,7 @@ mod checksums;
 mod forward;
 mod knocks;
 mod narrow;
+mod turn;
 
 const PSK: [u8; 32] = [9; 32];
 /// `virtio_net_hdr`, all zero.
@@ -220,6 +221,7 @@ fn the_first_packet_dials_and_arrives_and_both_sides_tell() {
         let connected = Event::Connected {
             node: node_id(other),
             endpoint: address(other),
+            relayed: false,
         };
         let times = station
             .news

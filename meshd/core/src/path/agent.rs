@@ -16,9 +16,9 @@ use rand::Rng;
 use super::{
     gather::Gatherer,
     opening::{Opening, Shot},
+    turn::Relayed,
     vigil::Vigil,
 };
-use crate::queue::transmit::Route;
 
 /// Fast enough for a hole to be punched within a second over any sane path.
 const INITIAL_RTO: Duration = Duration::from_millis(200);
@@ -34,8 +34,8 @@ const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 /// News from an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgentEvent {
-    /// Send to this pair from now on.
-    Nominated(Route),
+    /// Send from the first address, one of ours or a relayed one, to the second from now on.
+    Nominated(SocketAddr, SocketAddr),
     /// No pair answers any more.
     Disconnected,
 }
@@ -45,6 +45,8 @@ pub struct Agent {
     ice: IceAgent,
     remote_ufrag: Option<String>,
     remote_count: usize,
+    /// Those of the peer's addresses that are at TURN servers.
+    remote_relays: Vec<SocketAddr>,
     /// Absent where a datagram cannot have a hop limit of its own.
     opening: Option<Opening>,
     /// The first signal named all that servers see of us. Of what became known later an answer of the peer does not say
@@ -72,6 +74,7 @@ impl Agent {
             ice,
             remote_ufrag: None,
             remote_count: 0,
+            remote_relays: Vec::new(),
             opening: shots.then(Opening::default),
             whole_offer: false,
             vigil: Vigil::new(now),
@@ -89,9 +92,12 @@ impl Agent {
             .into_iter()
             .filter(|r| r.mapped != r.base)
             .map(|r| Candidate::server_reflexive(r.mapped, r.base, "udp"));
+        let relayed = gatherer
+            .relayed()
+            .map(|r| Candidate::relayed(r.address, r.base, "udp"));
         let first = self.ice.local_candidates().next().is_none();
         let mut news = false;
-        for candidate in hosts.chain(reflexive).flatten() {
+        for candidate in hosts.chain(reflexive).chain(relayed).flatten() {
             let known = self
                 .ice
                 .local_candidates()
@@ -108,6 +114,13 @@ impl Agent {
             self.vigil.settle(now);
         }
         news
+    }
+
+    /// A relayed address is ours no more.
+    pub fn forget_relayed(&mut self, relayed: Relayed) {
+        if let Ok(candidate) = Candidate::relayed(relayed.address, relayed.base, "udp") {
+            self.ice.invalidate_candidate(&candidate);
+        }
     }
 
     /// What the peer must know of us.
@@ -172,6 +185,9 @@ impl Agent {
                 && self.remote_count < MAX_CANDIDATES;
             if usable {
                 self.remote_count += 1;
+                if candidate.kind() == CandidateKind::Relayed {
+                    self.remote_relays.push(candidate.addr());
+                }
                 match self.opening.as_mut() {
                     Some(opening) if !may_check && is_behind_nat(&self.ice, &candidate) => {
                         opening.hold(candidate, now);
@@ -183,6 +199,18 @@ impl Agent {
             }
         }
         left_out
+    }
+
+    /// The peer's addresses at TURN servers.
+    pub fn remote_relays(&self) -> &[SocketAddr] {
+        &self.remote_relays
+    }
+
+    /// All addresses of the peer.
+    pub fn remote_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let held = self.opening.iter().flat_map(Opening::addresses);
+        let known = self.ice.remote_candidates().map(|c| c.addr());
+        known.chain(held)
     }
 
     /// A STUN message that is for this agent; returns whether it was authentic.
@@ -251,14 +279,11 @@ impl Agent {
         self.opening.as_mut()?.poll_shot(now)
     }
 
-    /// The next STUN message to send.
-    pub fn poll_transmit(&mut self) -> Option<(Route, Vec<u8>)> {
+    /// The next STUN message to send, with its source, one of ours or a relayed one, and its destination.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
         let transmit = self.ice.poll_transmit()?;
-        let route = Route {
-            dst: transmit.destination,
-            src: Some(transmit.source.ip()),
-        };
-        Some((route, transmit.contents.into()))
+        let contents = transmit.contents.into();
+        Some((transmit.source, transmit.destination, contents))
     }
 
     /// The next news.
@@ -271,10 +296,7 @@ impl Agent {
                     ..
                 } => {
                     self.vigil.settle(now);
-                    return Some(AgentEvent::Nominated(Route {
-                        dst: destination,
-                        src: Some(source.ip()),
-                    }));
+                    return Some(AgentEvent::Nominated(source, destination));
                 }
                 IceAgentEvent::IceConnectionStateChange(state) if state.is_disconnected() => {
                     return Some(AgentEvent::Disconnected);

@@ -13,7 +13,10 @@ use stun_types::{
     message::{Message, MessageClass},
 };
 
-use super::stun_index::TransactionId;
+use super::{
+    stun_index::TransactionId,
+    turn::{Relayed, Turn},
+};
 use crate::queue::transmit::{Route, TransmitQueue};
 
 /// First retransmission. RFC 8489 section 6.2.1 asks for 500 ms by default and allows less; the exchange with a
@@ -54,6 +57,8 @@ pub struct Gatherer {
     servers: BTreeMap<SocketAddr, Server>,
     reflexive: BTreeMap<SocketAddr, Reflexive>,
     port_mappings: Vec<Reflexive>,
+    /// The relayed address, and how it is had.
+    pub turn: Turn,
 }
 
 impl Gatherer {
@@ -141,6 +146,11 @@ impl Gatherer {
         all
     }
 
+    /// The relayed address, while there is one.
+    pub fn relayed(&self) -> Option<Relayed> {
+        self.turn.place()
+    }
+
     /// When a request is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.servers.values().map(|server| server.next).min()
@@ -169,13 +179,7 @@ impl Gatherer {
                 } else {
                     INITIAL_RTO * (1 << (server.sent - 1).min(6))
                 };
-            transmit.push(
-                Route {
-                    dst: *address,
-                    src: None,
-                },
-                &binding_request(&server.transaction),
-            );
+            transmit.push(Route::to(*address), &binding_request(&server.transaction));
         }
     }
 

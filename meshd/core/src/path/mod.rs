@@ -7,5 +7,6 @@ pub mod mtu;
 pub mod opening;
 pub mod stun_index;
 pub mod stun_question;
+pub mod turn;
 pub mod vigil;
 pub mod watch;

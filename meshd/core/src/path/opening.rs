@@ -71,6 +71,11 @@ impl Opening {
             .any(|held| held.candidate.addr() == address)
     }
 
+    /// What is kept back.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.held.iter().map(|held| held.candidate.addr())
+    }
+
     /// When a shot or a release is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = |held: &Held| held.next_shot().unwrap_or_else(|| held.release());

@@ -1,5 +1,6 @@
 //! One other member: its identity, its session, the path to it, and what waits for it.
 
+pub mod detour;
 pub mod ear;
 pub mod keys;
 pub mod pending;
@@ -20,7 +21,7 @@ use crate::{
         vigil::PATIENCE,
         watch::{Volume, Watch},
     },
-    peer::{ear::Ear, pending::Pending, session::Session, state::State},
+    peer::{detour::Detour, ear::Ear, pending::Pending, session::Session, state::State},
     queue::transmit::Route,
 };
 
@@ -59,6 +60,15 @@ impl Traffic {
     }
 }
 
+/// What is counted so that a peer cannot have us do without end.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// What its agents, past ones included, have sent to where nobody answered.
+    pub knocks: Knocks,
+    /// Listens to its gossip.
+    pub ear: Ear,
+}
+
 /// One other member of the network.
 #[derive(Debug)]
 pub struct Peer {
@@ -72,18 +82,18 @@ pub struct Peer {
     pub state: State,
     /// The ICE agent, from the first dial on.
     pub agent: Option<Agent>,
-    /// What its agents, past ones included, have sent to where nobody answered.
-    pub knocks: Knocks,
+    /// How much it may cost us.
+    pub limits: Limits,
     /// Where sealed messages go: the nominated pair, or wherever the peer last proved to be.
     pub link: Option<Route>,
     /// How long a packet may be there.
     pub mtu: PathMtu,
+    /// What is known of paths by way of TURN servers.
+    pub detour: Detour,
     /// Packets that wait for the session.
     pub pending: Pending,
     /// What has gone to it and come from it.
     pub traffic: Traffic,
-    /// Listens to its gossip.
-    pub ear: Ear,
     /// When the node must next look at this peer; kept in step with `node::wakeup`.
     pub due: Option<Instant>,
 }
@@ -97,12 +107,12 @@ impl Peer {
             session,
             state: State::Idle,
             agent: None,
-            knocks: Knocks::default(),
+            limits: Limits::default(),
             link: None,
             mtu,
+            detour: Detour::default(),
             pending: Pending::default(),
             traffic: Traffic::default(),
-            ear: Ear::default(),
             due: None,
         }
     }
@@ -114,6 +124,12 @@ impl Peer {
         self.agent = None;
         self.link = None;
         self.mtu.forget();
+        self.detour = Detour::default();
+    }
+
+    /// Whether sealed messages go by way of a TURN server, ours or the peer's.
+    pub fn is_relayed(&self) -> bool {
+        self.link.is_some_and(|link| self.detour.is_on(link))
     }
 
     /// When a path that is not being checked must be looked at.
@@ -128,11 +144,19 @@ impl Peer {
         }
     }
 
+    /// When its TURN server is to be asked whether it still relays.
+    fn suspicion(&self) -> Option<Instant> {
+        let unanswered = self.session.timers.unanswered();
+        self.detour
+            .suspicion(unanswered.filter(|_| self.is_relayed()))
+    }
+
     /// When something is due that packets have started.
     pub fn due_by_traffic(&self) -> Option<Instant> {
         [
             self.session.poll_timeout(),
             self.doubt(),
+            self.suspicion(),
             self.traffic.watch.poll_timeout(),
         ]
         .into_iter()
@@ -146,9 +170,11 @@ impl Peer {
         [
             self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
+            self.link.and_then(|_| self.detour.retry_at()),
             self.doubt(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
             self.mtu.poll_timeout(),
+            self.suspicion(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()

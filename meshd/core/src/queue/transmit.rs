@@ -3,7 +3,10 @@
 //! Datagrams to one destination are laid into one contiguous train, ready for UDP segmentation offload: all of the
 //! same length but the last, which may be shorter and then closes the train.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
 
 use super::ecn::Ecn;
 
@@ -16,22 +19,46 @@ const LOOK_BACK: usize = 4;
 /// Buffers kept for later trains: 2 MiB at most, of which only pages that were ever written are real.
 const MAX_SPARE: usize = 32;
 
+/// Bytes of a ChannelData header (RFC 8656 section 12.4). Over UDP no padding follows the data.
+pub const CHANNEL_HEADER: usize = 4;
+
 /// Where a datagram goes, and from which of our addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
-    /// The receiver's address and port.
+    /// The receiver's address and port; a TURN server's if there is a channel.
     pub dst: SocketAddr,
     /// The local address to send from; `None` leaves it to the operating system.
     pub src: Option<IpAddr>,
+    /// The channel of the TURN server behind which the receiver is. Each datagram then goes behind a ChannelData header.
+    pub channel: Option<NonZeroU16>,
 }
 
 impl Route {
-    /// Bytes that go before the UDP payload: the IP header without options, and the UDP header.
+    /// Straight to an address, from wherever the operating system likes.
+    pub fn to(dst: SocketAddr) -> Self {
+        Self {
+            dst,
+            src: None,
+            channel: None,
+        }
+    }
+
+    /// Straight to an address, from one of ours.
+    pub fn between(src: IpAddr, dst: SocketAddr) -> Self {
+        Self {
+            dst,
+            src: Some(src),
+            channel: None,
+        }
+    }
+
+    /// Bytes that go before a message: the IP header without options, the UDP header and that of a channel.
     pub fn overhead(&self) -> usize {
-        match self.dst {
+        let outer = match self.dst {
             SocketAddr::V4(_) => 20 + 8,
             SocketAddr::V6(_) => 40 + 8,
-        }
+        };
+        outer + self.channel.map_or(0, |_| CHANNEL_HEADER)
     }
 }
 
@@ -121,7 +148,7 @@ impl TransmitQueue {
 
     /// Lets `fill` write one datagram into a buffer of exactly `len` bytes with unspecified contents, and takes as
     /// many bytes as it returns; 0 sends nothing. No UDP datagram is longer than [`MAX_TRAIN`], so such a one is not
-    /// even asked for.
+    /// even asked for. The header of a channel is added in front.
     pub fn push_with(&mut self, route: Route, len: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
         self.push_marked_with((route, Ecn::NotEct), len, fill);
     }
@@ -133,14 +160,23 @@ impl TransmitQueue {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) {
-        if len > MAX_TRAIN {
+        let header = match route.channel {
+            Some(_) => CHANNEL_HEADER,
+            None => 0,
+        };
+        if len > MAX_TRAIN - header {
             return;
         }
-        let index = self.open_train(route, ecn, len);
+        let index = self.open_train(route, ecn, header + len);
         let train = &mut self.trains[index];
-        let written = fill(&mut train.bytes[train.len..train.len + len]).min(len);
+        let place = &mut train.bytes[train.len..train.len + header + len];
+        let written = fill(&mut place[header..]).min(len);
         if written > 0 {
-            train.grow(written);
+            if let Some(channel) = route.channel {
+                place[..2].copy_from_slice(&channel.get().to_be_bytes());
+                place[2..CHANNEL_HEADER].copy_from_slice(&sixteen(written));
+            }
+            train.grow(header + written);
         } else if train.segments == 0 {
             let train = self.trains.remove(index);
             self.keep(train.bytes);
@@ -264,6 +300,11 @@ impl TransmitQueue {
             self.spare.push(bytes);
         }
     }
+}
+
+/// Lengths here are below those of a datagram.
+fn sixteen(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 #[cfg(test)]

@@ -63,9 +63,11 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
         let mut counters = mesh_core::node::event::Counters::default();
         counters.count(mesh_core::DropReason::NoRoute, 1);
         watch::channel(Arc::new(NodeStatus {
+            turn: Vec::new(),
             peers: vec![mesh_core::PeerStatus {
                 node_id: NodeId::from_bytes([byte; 32]),
                 endpoint: None,
+                relayed: false,
                 connecting: false,
                 rtt: None,
                 tx_bytes: 0,

@@ -10,7 +10,10 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use fuzz::node::{PEER, SELF, address, connecting};
+use fuzz::{
+    node::{PEER, SELF, address, connecting},
+    relayed::{channel_data, indication},
+};
 use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
@@ -50,6 +53,7 @@ fn main() -> io::Result<()> {
         .flat_map(|(_, bytes)| framed(bytes))
         .collect();
     write("node", "recorded-all", &all)?;
+    relayed(&to_self)?;
     for (number, letter) in letters.iter().enumerate().take(4) {
         write("letter", &format!("recorded-{number}"), letter)?;
     }
@@ -236,6 +240,26 @@ fn gossip(root: &Root, admin: &Certificate) -> io::Result<()> {
         write("revocation", "cut", &made.as_bytes()[..40])?;
     }
     Ok(())
+}
+
+/// The same by way of a TURN server: all in indications, and all but the first on the channel that this one binds.
+fn relayed(to_self: &[&(u8, Bytes)]) -> io::Result<()> {
+    let mut mixed = Vec::new();
+    for (number, (_, bytes)) in to_self.iter().enumerate().take(12) {
+        let [wrapped, on_channel] = [indication(bytes), channel_data(bytes)].map(|b| framed(&b));
+        write("turn_relayed", &format!("indication-{number:02}"), &wrapped)?;
+        write("turn_relayed", &format!("channel-{number:02}"), &on_channel)?;
+        mixed.extend(match number {
+            0 => wrapped,
+            _ => on_channel,
+        });
+    }
+    write("turn_relayed", "mixed", &mixed)?;
+    let twice = indication(&indication(to_self.first().map_or(&[][..], |(_, b)| b)));
+    write("turn_relayed", "twice", &framed(&twice))?;
+    let long = [&channel_data(&[1; 9])[..], &[0; 3]].concat();
+    write("turn_relayed", "padded", &framed(&long))?;
+    write("turn_relayed", "short", &framed(&[0x40, 0, 0, 9, 1]))
 }
 
 type Bytes = Vec<u8>;

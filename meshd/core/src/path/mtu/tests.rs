@@ -74,10 +74,7 @@ impl Path {
 }
 
 fn route(last: u8) -> Route {
-    Route {
-        dst: ([192, 0, 2, last], 7081).into(),
-        src: None,
-    }
+    Route::to(([192, 0, 2, last], 7081).into())
 }
 
 #[test]

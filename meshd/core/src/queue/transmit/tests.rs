@@ -6,6 +6,7 @@ use super::*;
 
 fn route(port: u16) -> Route {
     Route {
+        channel: None,
         dst: SocketAddr::from(([198, 51, 100, 1], port)),
         src: None,
     }
@@ -32,6 +33,33 @@ fn closed(queue: &mut TransmitQueue) -> Vec<u16> {
         train.contents().len()
     }));
     ports
+}
+
+#[test]
+fn the_datagrams_of_a_channel_have_its_header_and_share_a_train() {
+    let mut queue = TransmitQueue::new();
+    let route = Route {
+        channel: NonZeroU16::new(0x4001),
+        ..route(1)
+    };
+    for byte in [1, 2] {
+        queue.push(route, &[byte; 3]);
+    }
+    queue.push_with(route, MAX_TRAIN - CHANNEL_HEADER + 1, |_| {
+        panic!("too long")
+    });
+    queue.push_with(route, 3, |buffer| {
+        buffer[0] = 9;
+        1
+    });
+    let train = &queue.trains()[0];
+    assert_eq!(queue.trains().len(), 1);
+    assert_eq!(train.segment_size(), 7);
+    let header = [0x40, 1, 0, 3];
+    let first = [&header[..], &[1; 3]].concat();
+    let second = [&header[..], &[2; 3]].concat();
+    let last = vec![0x40, 1, 0, 1, 9];
+    assert_eq!(train.datagrams().collect::<Vec<_>>(), [first, second, last]);
 }
 
 #[test]

@@ -1,0 +1,254 @@
+//! What does the node do with a relayed address: when does it get one, whom does it tell, and what goes through it?
+
+use std::{net::SocketAddr, num::NonZeroU16, ops::Range, time::Instant};
+
+use super::{Node, event::DropReason, inbound::Arrival};
+use crate::{
+    path::{
+        agent::Agent,
+        stun_index::is_check,
+        turn::{Relayed, TurnEvent, TurnServer, is_private},
+    },
+    peer::{state::State, table::PeerIdx},
+    queue::transmit::{Route, TransmitQueue},
+};
+
+impl Node {
+    /// Gives the relayed address back, if there is one: the last thing that is done.
+    pub fn close(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        self.gatherer.turn.close(now, &mut self.rng, transmit);
+    }
+
+    pub(super) fn set_turn_servers(
+        &mut self,
+        servers: &[TurnServer],
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        self.gatherer
+            .turn
+            .set_servers(servers, now, &mut self.rng, transmit);
+        self.keep_relayed(now, transmit);
+    }
+
+    /// Lets the time of the relayed address pass, and follows what becomes of it.
+    pub(super) fn keep_relayed(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        let peers = &self.peers;
+        let in_use = |channel: Option<NonZeroU16>| {
+            let mut links = peers.iter().filter_map(|(_, peer)| peer.link?.channel);
+            links.any(|used| channel.is_none_or(|channel| channel == used))
+        };
+        self.gatherer
+            .turn
+            .handle_timeout(now, &mut self.rng, in_use, transmit);
+        while let Some(event) = self.gatherer.turn.poll_event() {
+            match event {
+                TurnEvent::Allocated(_) => self.on_allocated(now, transmit),
+                TurnEvent::Lost(relayed) => self.on_lost(relayed, now),
+            }
+        }
+    }
+
+    fn on_allocated(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        for index in self.peers.indices() {
+            self.let_in(index, now);
+        }
+        self.offer_new_candidates(now, transmit);
+    }
+
+    /// Whoever was reached by way of the address needs another path. What waits for it goes there.
+    fn on_lost(&mut self, relayed: Relayed, now: Instant) {
+        for index in self.peers.indices() {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            if let Some(agent) = peer.agent.as_mut() {
+                agent.forget_relayed(relayed);
+            }
+            if peer.link.is_some_and(|link| link.channel.is_some()) {
+                peer.link = None;
+                self.dial(index, now);
+            }
+        }
+    }
+
+    /// Lets the packets of a peer through to the relayed address, from wherever it said that it is.
+    pub(super) fn let_in(&mut self, index: PeerIdx, now: Instant) {
+        let agent = self.peers.get(index).and_then(|peer| peer.agent.as_ref());
+        let addresses = agent.into_iter().flat_map(Agent::remote_addresses);
+        for address in addresses {
+            self.gatherer.turn.permit(address.ip(), &mut self.rng, now);
+        }
+    }
+
+    /// A packet waits, and the peer, which knows our addresses and so lets us in, has one at a TURN server: the handshake goes
+    /// there at once. The checks that prove a path take two round trips more, and go on meanwhile.
+    pub(super) fn hail(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        let relays = self.gatherer.turn.is_used();
+        let Some(peer) = self.peers.get_mut(index).filter(|_| relays) else {
+            return;
+        };
+        if peer.link.is_some() || peer.pending.is_empty() || peer.session.is_established(now) {
+            return;
+        }
+        let relay = peer.detour.relay();
+        let relay = relay.filter(|relay| peer.limits.knocks.may_knock(relay.ip(), now));
+        if let Some(relay) = relay
+            && let Some(message) = peer.session.initiate(&mut self.keys, now)
+        {
+            transmit.push(Route::to(relay), &message);
+        }
+    }
+
+    /// Sends the checks of a peer's agent, and its answers.
+    pub(super) fn send_checks(
+        &mut self,
+        index: PeerIdx,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(agent) = peer.agent.as_mut() else {
+            return;
+        };
+        while let Some((source, destination, message)) = agent.poll_transmit() {
+            let is_relayed = self.gatherer.turn.relayed() == Some(source);
+            if is_relayed && is_private(destination.ip()) {
+                // No server that could relay it there would be allowed to.
+                continue;
+            }
+            if is_check(&message) && !peer.limits.knocks.may_knock(destination.ip(), now) {
+                self.counters.count(DropReason::UnansweredCheck, 1);
+                continue;
+            }
+            // A response carries the id of the peer's request; remembering it as well does no harm.
+            self.stun.sent(&message, index);
+            if is_relayed {
+                let message = (destination, &message[..]);
+                self.gatherer
+                    .turn
+                    .send(message, &mut self.rng, now, transmit);
+            } else {
+                transmit.push(Route::between(source.ip(), destination), &message);
+            }
+        }
+    }
+
+    /// The way from an address of ours, which may be the relayed one, to a peer's.
+    pub(super) fn way_between(
+        &mut self,
+        source: SocketAddr,
+        destination: SocketAddr,
+        now: Instant,
+    ) -> Option<Route> {
+        match self.gatherer.turn.relayed() == Some(source) {
+            true => self.gatherer.turn.bind(destination, &mut self.rng, now),
+            false => Some(Route::between(source.ip(), destination)),
+        }
+    }
+
+    /// Looks for a direct path again where there was none. One side does, and the other follows.
+    pub(super) fn drive_detour(&mut self, index: PeerIdx, now: Instant) {
+        let controlling = self.is_controlling(index);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let unanswered = peer.session.timers.unanswered();
+        let suspects = peer.is_relayed() && peer.detour.take_suspicion(unanswered, now);
+        if suspects {
+            self.gatherer.turn.doubt(&mut self.rng, now);
+        }
+        let is_due = peer.detour.take_retry(peer.traffic.last_tx, now);
+        if is_due && controlling && peer.state == State::Connected && peer.is_relayed() {
+            self.dial(index, now);
+        }
+    }
+
+    /// An authentic message makes this the link.
+    pub(super) fn move_link(&mut self, index: PeerIdx, arrival: Arrival, now: Instant) {
+        let way = self.way_back(arrival, now);
+        if let Some(peer) = self.peers.get_mut(index)
+            && let Some(way) = way
+        {
+            peer.link = Some(way);
+            peer.detour.moved(way, now);
+        }
+    }
+
+    /// Whether something came by way of our relayed address.
+    pub(super) fn is_relayed(&self, arrival: Arrival) -> bool {
+        self.gatherer.turn.relayed() == Some(arrival.to)
+    }
+
+    /// What a TURN server has wrapped: how it came to the server, and where in the datagram it is.
+    pub(super) fn unwrap(
+        &mut self,
+        arrival: Arrival,
+        datagram: &[u8],
+    ) -> Option<(Arrival, Range<usize>)> {
+        let outer = !self.is_relayed(arrival);
+        let inner = self
+            .gatherer
+            .turn
+            .relayed()
+            .zip(self.gatherer.turn.unwrap(arrival.from, datagram))
+            .filter(|_| outer);
+        let Some((to, (from, place))) = inner else {
+            self.counters.count(DropReason::UnknownDatagram, 1);
+            return None;
+        };
+        if self.local.cidr.contains(&from.ip()) {
+            self.counters.count(DropReason::InsideTunnel, 1);
+            return None;
+        }
+        Some((
+            Arrival {
+                from,
+                to,
+                ..arrival
+            },
+            place,
+        ))
+    }
+
+    /// The way back to an authentic peer. `None` if it came through the relayed address and that has no channel left.
+    pub(super) fn way_back(&mut self, arrival: Arrival, now: Instant) -> Option<Route> {
+        self.way_between(arrival.to, arrival.from, now)
+    }
+
+    /// Answers a message of somebody who has not proven to be anybody.
+    pub(super) fn answer(
+        &mut self,
+        (arrival, message): (Arrival, &[u8]),
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        if self.is_relayed(arrival) {
+            let message = (arrival.from, message);
+            self.gatherer
+                .turn
+                .send(message, &mut self.rng, now, transmit);
+        } else {
+            transmit.push(Route::between(arrival.to.ip(), arrival.from), message);
+        }
+    }
+
+    /// Sends a message that must not be lost for a channel that the server does not know yet.
+    pub(super) fn send_on(
+        &mut self,
+        route: Route,
+        message: &[u8],
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        match route.channel {
+            Some(_) => self
+                .gatherer
+                .turn
+                .send_on((route, message), &mut self.rng, now, transmit),
+            None => transmit.push(route, message),
+        }
+    }
+}

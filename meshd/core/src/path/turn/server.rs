@@ -1,0 +1,146 @@
+//! Which TURN server may be asked now, and why are others left alone?
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use mesh_wire::discovery::TurnPassword;
+
+use super::exchange::Exchange;
+
+/// After a server was silent, or refused: the first pause, and the longest. They double.
+const SILENT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+/// A TURN server, and what is proven to it. It is reached over UDP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnServer {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Our name there.
+    pub username: String,
+    /// What belongs to it.
+    pub password: TurnPassword,
+}
+
+/// Why a server does not relay for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It does not answer.
+    Silent,
+    /// It refuses, with this error code (RFC 8489 section 14.8, RFC 8656 section 19).
+    Refused(u16),
+    /// It answers what makes no sense.
+    Nonsense,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("it does not answer"),
+            Self::Refused(401) => f.write_str("it refuses user name and password (401)"),
+            Self::Refused(300) => f.write_str("it wants us to ask another server (300)"),
+            Self::Refused(403) => f.write_str("it relays nothing for this user (403)"),
+            Self::Refused(486) => {
+                f.write_str("this user has as many relayed addresses as it may (486)")
+            }
+            Self::Refused(508) => f.write_str("it has no room at the moment (508)"),
+            Self::Refused(code) => write!(f, "it refuses with error {code}"),
+            Self::Nonsense => f.write_str("it answers what makes no sense"),
+        }
+    }
+}
+
+/// A server that may be asked.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The server.
+    pub(super) known: TurnServer,
+    /// A question without proof, whose answer tells how far the server is.
+    pub(super) probe: Option<Exchange>,
+    /// How far it was when it last answered.
+    pub(super) rtt: Option<Duration>,
+    /// What is wrong with it.
+    pub(super) trouble: Option<Trouble>,
+    failures: u32,
+    rests_until: Option<Instant>,
+}
+
+impl Server {
+    /// One that was not asked yet.
+    pub(super) fn new(known: TurnServer) -> Self {
+        Self {
+            known,
+            probe: None,
+            rtt: None,
+            trouble: None,
+            failures: 0,
+            rests_until: None,
+        }
+    }
+
+    /// Whether it may be asked now.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// When it may be asked again, if not now.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.rests_until
+    }
+
+    /// It relays for us.
+    pub(super) fn worked(&mut self) {
+        self.trouble = None;
+        self.failures = 0;
+        self.rests_until = None;
+    }
+
+    /// It does not, and is left alone for a while.
+    pub(super) fn failed(&mut self, trouble: Trouble, now: Instant) {
+        let (first, longest) = match trouble {
+            Trouble::Silent => SILENT,
+            Trouble::Refused(_) | Trouble::Nonsense => REFUSED,
+        };
+        let pause = first * (1 << self.failures.min(8));
+        self.probe = None;
+        self.trouble = Some(trouble);
+        self.failures += 1;
+        self.rests_until = Some(now + pause.min(longest));
+    }
+
+    /// There are other credentials, so what it said before no longer counts.
+    pub(super) fn forgive(&mut self) {
+        self.trouble = None;
+        self.failures = 0;
+        self.rests_until = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_refuses_is_asked_ever_more_seldom() {
+        let start = Instant::now();
+        let mut server = Server::new(TurnServer {
+            address: ([198, 51, 100, 2], 3478).into(),
+            username: "ann".to_owned(),
+            password: TurnPassword::new("x".to_owned()),
+        });
+        let (mut now, mut asked) = (start, 0);
+        while now < start + Duration::from_secs(3600) {
+            assert!(server.is_ready(now));
+            server.failed(Trouble::Refused(401), now);
+            assert!(!server.is_ready(now));
+            now = server.rests_until().unwrap();
+            asked += 1;
+        }
+        assert_eq!(asked, 10);
+        server.forgive();
+        assert!(server.is_ready(start));
+    }
+}

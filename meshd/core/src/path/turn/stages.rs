@@ -1,0 +1,249 @@
+//! From "somebody needs a relayed address" to having one, and back. (RFC 8656 sections 7 and 8)
+
+use std::{net::SocketAddr, num::NonZeroU16, time::Instant};
+
+use rand::Rng;
+
+use super::{
+    KEEP, Relayed, Turn, TurnEvent,
+    allocation::Allocation,
+    exchange::Exchange,
+    message::{Answer, Challenge, Proof, Request, request},
+    server::{Trouble, TurnServer},
+};
+use crate::queue::transmit::{Route, TransmitQueue};
+
+/// Nonces that a server may call stale before it has given us an address.
+pub(super) const MAX_CHALLENGES: u8 = 3;
+
+#[derive(Debug, Default)]
+pub(super) enum Stage {
+    #[default]
+    Idle,
+    /// All servers that may be asked are; who answers first is the nearest.
+    Asking,
+    Allocating(Attempt),
+    Standing(Box<Allocation>),
+}
+
+/// Asking one server for an address.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) server: SocketAddr,
+    pub(super) proof: Proof,
+    pub(super) exchange: Exchange,
+    /// What stands in the way is an address that we had before we were restarted; its release was asked for.
+    pub(super) releases: bool,
+    pub(super) released: bool,
+    pub(super) challenges: u8,
+}
+
+impl Turn {
+    /// Asks all servers that may be asked, if there is a need.
+    pub(super) fn ask(&mut self, now: Instant, rng: &mut impl Rng) {
+        if !matches!(self.stage, Stage::Idle) || self.wanted.is_none_or(|until| until <= now) {
+            return;
+        }
+        for server in self
+            .servers
+            .iter_mut()
+            .filter(|server| server.is_ready(now))
+        {
+            server.probe = Some(Exchange::begin(rng, now));
+            self.stage = Stage::Asking;
+        }
+    }
+
+    pub(super) fn send_probes(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        for server in &mut self.servers {
+            let Some(probe) = server.probe.as_mut().filter(|probe| probe.due() <= now) else {
+                continue;
+            };
+            if probe.send(now) {
+                let question = request(Request::Allocate, &probe.id, None);
+                transmit.push(Route::to(server.known.address), &question);
+            } else {
+                server.failed(Trouble::Silent, now);
+            }
+        }
+        self.end_asking();
+    }
+
+    pub(super) fn end_asking(&mut self) {
+        let asks = self.servers.iter().any(|server| server.probe.is_some());
+        if matches!(self.stage, Stage::Asking) && !asks {
+            self.stage = Stage::Idle;
+        }
+    }
+
+    pub(super) fn send_attempt(
+        &mut self,
+        now: Instant,
+        rng: &mut impl Rng,
+        transmit: &mut TransmitQueue,
+    ) {
+        let Stage::Allocating(attempt) = &mut self.stage else {
+            return;
+        };
+        if attempt.exchange.due() > now {
+            return;
+        }
+        let server = attempt.server;
+        if !attempt.exchange.send(now) {
+            return self.fail(server, Trouble::Silent, now, rng);
+        }
+        let asked = match attempt.releases {
+            true => Request::Release,
+            false => Request::Allocate,
+        };
+        let message = request(asked, &attempt.exchange.id, Some(&attempt.proof));
+        transmit.push(Route::to(server), &message);
+    }
+
+    /// The answer to a question without proof, which is a refusal that says what is to be proven.
+    pub(super) fn on_challenge(
+        &mut self,
+        at: usize,
+        answer: Answer,
+        rng: &mut impl Rng,
+        now: Instant,
+    ) {
+        let server = &mut self.servers[at];
+        server.probe = None;
+        let known = &server.known;
+        let proof = match (answer.error, answer.challenge) {
+            (Some(401 | 438), Some(challenge)) => {
+                Proof::new((&known.username, &known.password), challenge)
+            }
+            (error, _) => {
+                server.failed(error.map_or(Trouble::Nonsense, Trouble::Refused), now);
+                return self.end_asking();
+            }
+        };
+        let (address, Some(proof)) = (known.address, proof) else {
+            server.failed(Trouble::Nonsense, now);
+            return self.end_asking();
+        };
+        // A server that answers later is farther; all the same it is known how far.
+        if !matches!(self.stage, Stage::Asking) {
+            return;
+        }
+        self.stage = Stage::Allocating(Attempt {
+            server: address,
+            proof,
+            exchange: Exchange::begin(rng, now),
+            releases: false,
+            released: false,
+            challenges: 0,
+        });
+    }
+
+    /// The answer to a question with proof.
+    pub(super) fn on_granted(
+        &mut self,
+        (at, to): (usize, SocketAddr),
+        answer: Answer,
+        rng: &mut impl Rng,
+        now: Instant,
+    ) {
+        let Stage::Allocating(attempt) = &mut self.stage else {
+            return;
+        };
+        let server = attempt.server;
+        match (answer.error, answer.relayed) {
+            (None | Some(437), _) if attempt.releases => {
+                attempt.releases = false;
+                attempt.exchange = Exchange::begin(rng, now);
+            }
+            (None, Some(address)) => {
+                let place = Relayed { address, base: to };
+                let terms = (attempt.proof.clone(), answer.lifetime);
+                let allocation = Allocation::new(server, place, terms, now);
+                self.stage = Stage::Standing(Box::new(allocation));
+                self.servers[at].worked();
+                self.events.push_back(TurnEvent::Allocated(place));
+            }
+            (None, None) => self.fail(server, Trouble::Nonsense, now, rng),
+            (Some(438), _) if attempt.challenges < MAX_CHALLENGES => {
+                attempt.challenges += 1;
+                let renewed = answer
+                    .challenge
+                    .is_some_and(|challenge| attempt.proof.renew(challenge));
+                if renewed {
+                    attempt.exchange = Exchange::begin(rng, now);
+                } else {
+                    self.fail(server, Trouble::Refused(438), now, rng);
+                }
+            }
+            // We had an address before we were restarted.
+            (Some(437), _) if !attempt.released => {
+                attempt.releases = true;
+                attempt.released = true;
+                attempt.exchange = Exchange::begin(rng, now);
+            }
+            (Some(code), _) => self.fail(server, Trouble::Refused(code), now, rng),
+        }
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        server: SocketAddr,
+        trouble: Trouble,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        if let Some(at) = self.position(server) {
+            self.servers[at].failed(trouble, now);
+        }
+        self.stage = Stage::Idle;
+        self.ask(now, rng);
+    }
+
+    pub(super) fn lose(&mut self) {
+        if let Stage::Standing(allocation) = std::mem::take(&mut self.stage) {
+            self.events.push_back(TurnEvent::Lost(allocation.place));
+        }
+    }
+
+    /// Keeps the address while somebody needs it.
+    pub(super) fn keep(
+        &mut self,
+        now: Instant,
+        rng: &mut impl Rng,
+        in_use: impl Fn(Option<NonZeroU16>) -> bool,
+        transmit: &mut TransmitQueue,
+    ) {
+        let Stage::Standing(allocation) = &mut self.stage else {
+            return;
+        };
+        if self.wanted.is_none_or(|until| until <= now) {
+            if !in_use(None) {
+                allocation.release(rng, now, transmit);
+                self.wanted = None;
+                return self.lose();
+            }
+            self.wanted = Some(now + KEEP);
+        }
+        let used = |channel| in_use(Some(channel));
+        if !allocation.handle_timeout(now, rng, used, transmit) {
+            let server = allocation.server;
+            self.lose();
+            self.fail(server, Trouble::Silent, now, rng);
+        }
+    }
+
+    pub(super) fn adopt(&mut self, known: &TurnServer, now: Instant, rng: &mut impl Rng) {
+        match &mut self.stage {
+            Stage::Standing(allocation) if allocation.server == known.address => {
+                let challenge: Challenge = allocation.proof().challenge();
+                if let Some(proof) = Proof::new((&known.username, &known.password), challenge) {
+                    allocation.adopt(proof, rng, now);
+                }
+            }
+            Stage::Allocating(attempt) if attempt.server == known.address => {
+                self.stage = Stage::Idle;
+            }
+            Stage::Idle | Stage::Asking | Stage::Allocating(_) | Stage::Standing(_) => {}
+        }
+    }
+}

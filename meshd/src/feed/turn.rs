@@ -1,0 +1,235 @@
+//! Which TURN servers may the data plane use, and with which credentials? Those of the configuration, and those of the
+//! discovery servers, which hand out new credentials before the old ones expire.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use futures::future::join_all;
+use mesh_core::{Command, TurnServer};
+use mesh_wire::discovery::TurnPassword;
+use tokio::{
+    net::lookup_host,
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{LOOKUP_INTERVAL, LOOKUP_TIMEOUT, host_of};
+use crate::{
+    config::TurnSettings,
+    dataplane::{Commands, Ended},
+    discovery::servers::{Described, Relays},
+    lobby::Meeting,
+    prepare::Prepared,
+};
+
+/// Where to be relayed.
+pub struct TurnFeed {
+    /// Of the configuration.
+    pub configured: Vec<TurnSettings>,
+    /// Our own embedded discovery server: whoever reaches its TURN reaches us as well.
+    pub embedded: Option<Url>,
+    /// How the discovery servers describe the network, and so where they are.
+    pub described: watch::Receiver<Described>,
+    /// What they hand us.
+    pub relays: watch::Receiver<Relays>,
+    /// To the data plane.
+    pub commands: Commands,
+}
+
+/// A server by its name.
+#[derive(Debug, PartialEq, Eq)]
+struct Named {
+    host: String,
+    port: u16,
+    username: String,
+    password: TurnPassword,
+}
+
+impl TurnFeed {
+    /// That of a daemon, unless it shall not be relayed.
+    pub fn of(prepared: &Prepared, meeting: &Meeting, commands: &Commands) -> Option<Self> {
+        let network = prepared.membership.network();
+        let feed = Self {
+            configured: prepared.settings.turn_servers.clone(),
+            embedded: network.embedded_server.then_some(network.server),
+            described: meeting.described.subscribe(),
+            relays: meeting.relays.subscribe(),
+            commands: commands.clone(),
+        };
+        prepared.settings.connection.relay_enabled.then_some(feed)
+    }
+
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut told = Vec::new();
+        loop {
+            let described = Arc::clone(&self.described.borrow_and_update());
+            let relays = Arc::clone(&self.relays.borrow_and_update());
+            let names = self.names(&described, &relays);
+            // Whoever is named by its address need not wait for a resolver.
+            let known = names.iter().filter_map(Named::known).collect();
+            if told.is_empty() && self.tell(known, &mut told).await.is_err() {
+                return;
+            }
+            let found = join_all(names.iter().map(Named::look_up)).await;
+            let found = found.into_iter().flatten().collect();
+            if self.tell(found, &mut told).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(LOOKUP_INTERVAL) => {}
+                changed = self.described.changed() => if changed.is_err() { return },
+                changed = self.relays.changed() => if changed.is_err() { return },
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn tell(
+        &self,
+        servers: Vec<TurnServer>,
+        told: &mut Vec<TurnServer>,
+    ) -> Result<(), Ended> {
+        if servers.is_empty() || servers == *told {
+            return Ok(());
+        }
+        told.clone_from(&servers);
+        let command = Command::SetTurnServers(servers);
+        self.commands.send(command).await
+    }
+
+    fn names(&self, described: &Described, relays: &Relays) -> Vec<Named> {
+        let configured = self.configured.iter().map(|known| Named {
+            host: known.server.host.clone(),
+            port: known.server.port,
+            username: known.username.clone(),
+            password: known.password.clone(),
+        });
+        let others = relays
+            .iter()
+            .filter(|(server, _)| self.embedded.as_ref() != Some(server));
+        let handed_out = others.filter_map(|(server, access)| {
+            let network = described.get(server)?;
+            Some(Named {
+                host: host_of(server, network)?,
+                port: access.udp_port?,
+                username: access.username.clone(),
+                password: access.password.clone(),
+            })
+        });
+        configured.chain(handed_out).collect()
+    }
+}
+
+impl Named {
+    fn at(&self, address: SocketAddr) -> TurnServer {
+        TurnServer {
+            address,
+            username: self.username.clone(),
+            password: self.password.clone(),
+        }
+    }
+
+    /// The server, if it is named by its address.
+    fn known(&self) -> Option<TurnServer> {
+        let ip: IpAddr = self.host.parse().ok()?;
+        Some(self.at(SocketAddr::new(ip, self.port)))
+    }
+
+    /// The server at each of its addresses; at none if the resolver does not say.
+    async fn look_up(&self) -> Vec<TurnServer> {
+        let host = self.host.as_str();
+        match timeout(LOOKUP_TIMEOUT, lookup_host((host, self.port))).await {
+            Ok(Ok(addresses)) => addresses.map(|address| self.at(address)).collect(),
+            Ok(Err(error)) => {
+                tracing::debug!(host, %error, "a TURN server's name does not resolve");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::debug!(host, "a TURN server's name is looked up for too long");
+                Vec::new()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_wire::discovery::{Network, TurnAccess};
+
+    use super::*;
+    use crate::config::StunServer;
+
+    const SERVER: &str = "http://198.51.100.2:7080/";
+
+    fn feed(embedded: Option<&str>) -> TurnFeed {
+        TurnFeed {
+            configured: vec![TurnSettings {
+                server: StunServer {
+                    host: "turn.example.com".to_owned(),
+                    port: 3479,
+                },
+                username: "ann".to_owned(),
+                password: TurnPassword::new("x".to_owned()),
+            }],
+            embedded: embedded.map(|url| url.parse().unwrap()),
+            described: watch::channel(Described::default()).1,
+            relays: watch::channel(Relays::default()).1,
+            commands: Commands::unheard(),
+        }
+    }
+
+    /// Where the servers of a feed are, given what a discovery server hands out.
+    fn names(feed: &TurnFeed, udp_port: Option<u16>) -> Vec<(String, u16)> {
+        let network = Network {
+            id: "my-network".parse().unwrap(),
+            cidr: "10.100.0.0/16".parse().unwrap(),
+            network_key: None,
+            created_at: 0,
+            peer_count: 0,
+            stun_port: Some(3478),
+            public_ip: None,
+        };
+        let access = TurnAccess {
+            username: "1800000000:node".to_owned(),
+            password: TurnPassword::new("y".to_owned()),
+            realm: "mesh".to_owned(),
+            expires_at: 1_800_000_000,
+            udp_port,
+            tcp_port: None,
+        };
+        let url: Url = SERVER.parse().unwrap();
+        let described: Described = Arc::new([(url.clone(), network)].into());
+        let relays: Relays = Arc::new([(url, access)].into());
+        let names = feed.names(&described, &relays).into_iter();
+        names.map(|named| (named.host, named.port)).collect()
+    }
+
+    #[test]
+    fn the_configured_servers_come_first_and_then_those_of_the_discovery_servers() {
+        let configured = ("turn.example.com".to_owned(), 3479);
+        let handed_out = ("198.51.100.2".to_owned(), 3478);
+        let plain = feed(None);
+        assert_eq!(names(&plain, Some(3478)), [configured.clone(), handed_out]);
+        assert_eq!(names(&plain, None), std::slice::from_ref(&configured));
+        let ours = feed(Some(SERVER));
+        assert_eq!(names(&ours, Some(3478)), [configured]);
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_resolver() {
+        let named = Named {
+            host: "2001:db8::1".to_owned(),
+            port: 3478,
+            username: "ann".to_owned(),
+            password: TurnPassword::new("x".to_owned()),
+        };
+        let known = named.known().unwrap();
+        assert_eq!(known.address, "[2001:db8::1]:3478".parse().unwrap());
+        assert_eq!(named.look_up().await, [known]);
+    }
+}
