@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -33,7 +32,7 @@ use crate::{
         servers::Servers,
         views::Views,
     },
-    feed,
+    feed, greeting,
     lan::Surroundings,
     lobby::{self, Meeting},
     news::Switchboard,
@@ -115,7 +114,7 @@ async fn live(
     }
     let plane = start_data_plane(&prepared, shutdown).await?;
     serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
-    announce(&prepared, &meeting)?;
+    greeting::print(&prepared, &meeting)?;
     connect(prepared, meeting, plane, tasks, shutdown).await
 }
 
@@ -205,45 +204,6 @@ async fn serve_shares(
     meeting.health.send_replace(problems);
     let server = sharing::ShareServer::new(prepared.shares.clone(), meeting.directory.subscribe());
     tasks.spawn(server.serve(listeners, shutdown.clone()));
-}
-
-/// What a person or a script waits for, on standard output.
-fn announce(prepared: &Prepared, meeting: &Meeting) -> Result<(), Problem> {
-    let network = prepared.membership.network();
-    let name = meeting
-        .own
-        .borrow()
-        .as_ref()
-        .map_or_else(|| network.name.clone(), |own| own.name.clone());
-    let addresses: Vec<_> = network
-        .virtual_ips
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let mut text = String::new();
-    if let Some(link) = &prepared.new_link {
-        let link = link.to_text();
-        let news = if prepared.creates {
-            "created"
-        } else {
-            "has no other member yet"
-        };
-        text.push_str(&format!("network {} {news}\njoin {link}\n", network.id));
-        text.push_str(
-            "\nTo link another machine, run there, with this link:  meshd up --join 'LINK'\n",
-        );
-        text.push_str(match network.anchor {
-            Some(_) => "Whoever has the link can join within a week: treat it like a password.\n",
-            None => "Whoever has the link can join for good: treat it like a password.\n",
-        });
-        text.push_str(&prepared.notice);
-        text.push('\n');
-    }
-    text.push_str(&format!("ready {name} {}\n", addresses.join(" ")));
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| problem::operation_failed("write to standard output", &error))
 }
 
 /// Starts what keeps us connected, and waits for the end.

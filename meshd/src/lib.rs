@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod discovery;
 pub mod embedded;
 pub mod feed;
+pub mod greeting;
 pub mod lan;
 pub mod lobby;
 pub mod log;

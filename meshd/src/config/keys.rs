@@ -71,7 +71,7 @@ pub const KEYS: &[Key] = &[
         "mesh.device.mtu",
         "number, 576 to 8908",
         "1400",
-        "Bytes of the greatest IP packet on the interface. 1400 fits an internet path of 1500 bytes over any number of relays.",
+        "Bytes of the greatest IP packet on the interface. 1400 fits an internet path of 1500 bytes over any number of relays. A path that carries less is found out for each peer.",
     ),
     key(
         "mesh.device.offload",

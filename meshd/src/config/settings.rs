@@ -1,5 +1,6 @@
 //! What does the program use? Every value judged once, here; nothing in [`Settings`] means "default".
 
+mod shares;
 mod turn;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -13,8 +14,8 @@ use url::Url;
 use super::{
     keys,
     overrides::name_from_host,
-    place::{At, Finding, Place, Text},
-    raw::{RawConfig, RawDevice, RawDiscovery, RawShare},
+    place::{Finding, Place, Text},
+    raw::{RawConfig, RawDevice, RawDiscovery},
     unbuilt,
     values::{self, StunServer},
 };
@@ -279,30 +280,6 @@ impl Reader {
                 values::boolean,
             ),
         }
-    }
-
-    fn shares(&mut self, raw: &[At<RawShare>]) -> Vec<ShareSettings> {
-        let mut shares: Vec<ShareSettings> = Vec::new();
-        for (index, share) in raw.iter().enumerate() {
-            let RawShare { name, path, to, rw } = &share.value;
-            let key = |field: &str| format!("shares[{index}].{field}");
-            let found_name = self.required(share.place, &key("name"), name, values::share_name);
-            let path = self.required(share.place, &key("path"), path, values::absolute_path);
-            let to = self.list(&key("to"), to, values::grantee);
-            self.optional(&key("rw"), rw, values::boolean);
-            let (Some(name), Some(path)) = (found_name, path) else {
-                continue;
-            };
-            if shares.iter().any(|other| other.name.key() == name.key()) {
-                self.find(
-                    share.place,
-                    &key("name"),
-                    "must be unique, but is used above",
-                );
-            }
-            shares.push(ShareSettings { name, path, to });
-        }
-        shares
     }
 
     /// Values that nothing uses yet are judged all the same: a wrong one is wrong before it is not built.

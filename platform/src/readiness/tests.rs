@@ -144,11 +144,11 @@ fn an_error_wakes_its_socket_until_it_is_taken_and_costs_no_datagram() {
             (news.to.ip(), news.mtu, news.local),
             (beyond.address.ip(), 1_200, true)
         );
-        assert!(
-            matches!(sockets[0].next_error(), Some(Report::Other)),
-            "nobody is there"
-        );
-        assert!(sockets[0].next_error().is_none());
+        // A send that fails for an earlier one's sake is tried twice, and so told twice.
+        let rest: Vec<_> = std::iter::from_fn(|| sockets[0].next_error()).collect();
+        let others = rest.iter().filter(|it| matches!(it, Report::Other));
+        assert_eq!(others.count(), 1, "nobody is there: {rest:?}");
+        assert!(rest.len() <= 2, "{rest:?}");
         assert!(
             watch
                 .wait_writable(&sockets[0], Duration::ZERO)

@@ -84,13 +84,15 @@ fn survives(target: &str, bytes: &[u8]) {
     );
 }
 
+/// Some file of the target's corpus is accepted.
+fn accepted(target: &str, accepts: fn(&[u8]) -> bool) {
+    let count = corpus(target).iter().filter(|bytes| accepts(bytes)).count();
+    assert!(count > 0, "nothing in the corpus of `{target}` is accepted");
+}
+
 /// Mutations of what is refused at the door never come further than the door.
 #[test]
 fn the_corpus_holds_what_is_accepted() {
-    let accepted = |target: &str, accepts: fn(&[u8]) -> bool| {
-        let count = corpus(target).iter().filter(|bytes| accepts(bytes)).count();
-        assert!(count > 0, "nothing in the corpus of `{target}` is accepted");
-    };
     accepted("letter", |b| Letter::read(b).is_ok());
     accepted("join_link", |b| {
         from_utf8(b).is_ok_and(|t| JoinLink::parse(t).is_ok())
@@ -130,6 +132,11 @@ fn the_corpus_holds_what_is_accepted() {
     accepted("narrow", |b| {
         IpHeader::parse(&b[2..]).is_some_and(|ip| mss::is_syn(&b[2..], &ip))
     });
+}
+
+/// The same of what a whole node takes.
+#[test]
+fn the_corpus_holds_what_a_node_accepts() {
     accepted("node", |b| {
         let status = feed(b).status(Instant::now());
         status.peers.iter().any(|peer| peer.since_rx.is_some())

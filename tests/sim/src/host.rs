@@ -68,6 +68,15 @@ impl Identity {
     }
 }
 
+/// What a host can do.
+#[derive(Debug, Clone, Copy)]
+pub struct Means {
+    /// A firewall that lets no UDP through.
+    pub udp_blocked: bool,
+    /// Its system can send datagrams with hop limits of their own.
+    pub hop_limits: bool,
+}
+
 /// A host: a real node, the queues that its daemon would own, and its access link.
 pub struct SimNode {
     /// Who it is.
@@ -76,10 +85,8 @@ pub struct SimNode {
     pub address: SocketAddr,
     /// Where its cable ends.
     pub segment: Segment,
-    /// A firewall that lets no UDP through.
-    pub udp_blocked: bool,
-    /// Its system can send datagrams with hop limits of their own.
-    pub hop_limits: bool,
+    /// What its firewall and its system let it do.
+    pub means: Means,
     /// Towards the Internet.
     pub up: Link,
     /// From the Internet.
@@ -104,8 +111,10 @@ impl SimNode {
             identity,
             address,
             segment,
-            udp_blocked: false,
-            hop_limits: true,
+            means: Means {
+                udp_blocked: false,
+                hop_limits: true,
+            },
             up: Link::new(shape),
             down: Link::new(shape),
             node: None,
@@ -135,7 +144,7 @@ impl SimNode {
             allow_gcm: self.identity.allow_gcm,
             open_checksums: self.identity.allow_gcm,
             relay: true,
-            hop_limits: self.hop_limits,
+            hop_limits: self.means.hop_limits,
             unix_time,
         };
         self.node = Some(Node::new(config, self.identity.private, seed, now));

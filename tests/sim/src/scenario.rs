@@ -43,7 +43,7 @@ impl World {
             segment = Some(self.network.add_nat(*behaviour, segment, external.into()));
         }
         let host = self.add_on(segment);
-        self.hosts[host].udp_blocked = place == Place::UdpBlocked;
+        self.hosts[host].means.udp_blocked = place == Place::UdpBlocked;
         if let (Place::OneToOne, Some(nat)) = (place, segment) {
             let inside = self.hosts[host].address.ip();
             self.network.nat_mut(nat).expose(inside);

@@ -269,7 +269,7 @@ impl World {
 
     fn transit(&mut self, from: HostId, path: (SocketAddr, SocketAddr, u8), bytes: Vec<u8>) {
         let (now, segment) = (self.now(), self.hosts[from].segment);
-        if self.hosts[from].udp_blocked {
+        if self.hosts[from].means.udp_blocked {
             return;
         }
         let Some(passage) = self.network.route(now, segment, path, &mut self.rng) else {
@@ -296,7 +296,7 @@ impl World {
         let Owner::Host(to) = passage.owner else {
             return;
         };
-        if self.hosts[to].udp_blocked {
+        if self.hosts[to].means.udp_blocked {
             return;
         }
         let arrival = Arrival {

@@ -104,7 +104,7 @@ fn without_shots_two_leaky_homes_do_not_meet() {
     for_each_seed("without_shots_two_leaky", |seed| {
         let without = |world: &mut World| {
             for host in &mut world.hosts {
-                host.hop_limits = false;
+                host.means.hop_limits = false;
             }
         };
         let took = first_echo(
@@ -135,7 +135,7 @@ fn ordinary_pairs_lose_little() {
                 let shape = |hop_limits| {
                     move |world: &mut World| {
                         for host in &mut world.hosts {
-                            host.hop_limits = hop_limits;
+                            host.means.hop_limits = hop_limits;
                         }
                     }
                 };

@@ -2,17 +2,14 @@
 
 use std::time::Instant;
 
-use mesh_wire::{carrier::Carrier, signal::Signal};
+use mesh_wire::signal::Signal;
 
 use super::{
     Node,
     event::{DropReason, Event},
 };
 use crate::{
-    path::{
-        agent::{Agent, AgentEvent, is_never_a_peer},
-        watch::Finding,
-    },
+    path::agent::{Agent, AgentEvent, is_never_a_peer},
     peer::{
         Peer,
         session::{Session, SessionDue},
@@ -22,9 +19,6 @@ use crate::{
     queue::transmit::{Route, TransmitQueue},
     wireguard::keypair::OVERHEAD,
 };
-
-/// The id of pings that nobody but us waits for; those with the top bit are of `path::mtu`.
-pub(super) const OWN_PING: u64 = u64::MAX >> 1;
 
 impl Node {
     /// Begins an attempt to reach a peer. A new agent has nothing to send before the peer has answered our signal.
@@ -147,54 +141,6 @@ impl Node {
         self.schedule(index);
     }
 
-    /// Addresses of ours are gone: whoever was reached from one of them needs another path (RFC 8445 section 2.4, ICE
-    /// restart). The session stays, and so does the link until a better one is nominated: packets that leave from
-    /// wherever the system likes may still get through. They are the first that a peer without a NAT of its own needs.
-    pub(super) fn leave_lost_addresses(&mut self, now: Instant, transmit: &mut TransmitQueue) {
-        for index in self.peers.indices() {
-            let Some(peer) = self.peers.get_mut(index) else {
-                continue;
-            };
-            let source = peer.link.and_then(|link| link.src);
-            let lost =
-                source.is_some_and(|ip| !self.gatherer.hosts().iter().any(|host| host.ip() == ip));
-            if !lost {
-                continue;
-            }
-            self.dial(index, now);
-            self.show_up(index, now, transmit);
-        }
-    }
-
-    /// Lets a peer know where we are now, if the link gets there.
-    fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
-        if let Some(peer) = self.peers.get_mut(index)
-            && let Some(link) = peer.link
-            && peer.session.is_established(now)
-        {
-            let from_anywhere = Route { src: None, ..link };
-            send_keepalive(peer, from_anywhere, now, transmit);
-        }
-    }
-
-    /// Our own addresses changed: tell everyone with whom we are connecting or connected.
-    pub(super) fn offer_new_candidates(&mut self, now: Instant, transmit: &mut TransmitQueue) {
-        for index in self.peers.indices() {
-            let Some(peer) = self.peers.get_mut(index) else {
-                continue;
-            };
-            let Some(agent) = peer.agent.as_mut() else {
-                continue;
-            };
-            if agent.add_local(&self.gatherer, now) {
-                agent.handle_timeout(now);
-                self.send_signal(index);
-                self.drive_agent(index, now, transmit);
-                self.schedule(index);
-            }
-        }
-    }
-
     /// Whatever of this peer is due.
     pub(super) fn drive(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
         let Some(peer) = self.peers.get_mut(index) else {
@@ -218,28 +164,6 @@ impl Node {
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
         self.drive_mtu(index, now, transmit);
-    }
-
-    /// Asks a peer that has fallen silent, and looks for another path when it does not answer. The link stays until there
-    /// is a better one.
-    fn drive_watch(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
-        let sent = self.micros(now);
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        let rtt = peer.agent.as_ref().and_then(Agent::rtt);
-        let volume = peer.traffic.volume();
-        let signs = (peer.traffic.last_rx, rtt);
-        match peer.traffic.watch.look(volume, signs, now) {
-            Finding::Nothing => {}
-            Finding::Ask => {
-                let question = Carrier::Ping { id: OWN_PING, sent };
-                self.send_inner(index, &question.encode(), now, transmit);
-            }
-            Finding::Lost if peer.state == State::Connected => self.dial(index, now),
-            Finding::Lost => {}
-            Finding::Gone => self.on_disconnected(index, now),
-        }
     }
 
     /// Sends what the agent wants sent, and follows what it decides.
@@ -302,7 +226,7 @@ impl Node {
         }
     }
 
-    fn on_disconnected(&mut self, index: PeerIdx, now: Instant) {
+    pub(super) fn on_disconnected(&mut self, index: PeerIdx, now: Instant) {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -401,7 +325,7 @@ impl Node {
         peer.state = State::connecting(now, self.local.connect_timeout);
     }
 
-    fn send_signal(&mut self, index: PeerIdx) {
+    pub(super) fn send_signal(&mut self, index: PeerIdx) {
         let Some(peer) = self.peers.get(index) else {
             return;
         };

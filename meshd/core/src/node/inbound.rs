@@ -1,23 +1,17 @@
 //! UDP -> TUN: tell the protocols apart, find the session, open the message in place, check that its sender may speak
 //! for the packet's source, name the packet for the TUN.
 
-use std::{
-    net::SocketAddr,
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, ops::Range, time::Instant};
 
 use is::stun::StunMessage;
 use mesh_wire::{
     carrier::{Carrier, is_carrier},
     frame::{Frame, classify},
-    trust::Gossip,
     wireguard::{Cipher, Message},
 };
 
 use super::{
     Node,
-    connect::OWN_PING,
     event::{DropReason, Event},
 };
 use crate::{
@@ -339,56 +333,6 @@ impl Node {
             }
         }
         Verdict::Deliver(header.total_len)
-    }
-
-    fn on_carrier(
-        &mut self,
-        index: PeerIdx,
-        (message, receiver): (Carrier, u32),
-        arrival: Arrival,
-        now: Instant,
-        transmit: &mut TransmitQueue,
-    ) {
-        match message {
-            Carrier::Ping { id, sent } => {
-                self.send_inner(index, &Carrier::Pong { id, sent }.encode(), now, transmit);
-            }
-            // That it came is all that it says.
-            Carrier::Pong { id: OWN_PING, .. } => {}
-            Carrier::Pong { id, sent } => {
-                let Some(peer) = self.peers.get(index) else {
-                    return;
-                };
-                let node = peer.node_id;
-                let by_relay = self.is_relayed(arrival) || peer.detour.is_relay(arrival.from);
-                let rtt = Duration::from_micros(self.micros(now).saturating_sub(sent));
-                if self.on_probe_answered((index, id), rtt, now) {
-                    return;
-                }
-                self.events.push_back(Event::Pong {
-                    node,
-                    id,
-                    rtt,
-                    endpoint: arrival.from,
-                    relayed: by_relay,
-                });
-            }
-            Carrier::Features { bits } => {
-                if let Some(peer) = self.peers.get_mut(index) {
-                    peer.session.peer_can(receiver, bits);
-                }
-            }
-            Carrier::Gossip { message } => {
-                let Some(peer) = self.peers.get_mut(index) else {
-                    return;
-                };
-                if !peer.limits.ear.listens(Gossip::is_urgent(&message), now) {
-                    return self.counters.count(DropReason::TooMuchGossip, 1);
-                }
-                let from = peer.node_id;
-                self.events.push_back(Event::Gossip { from, message });
-            }
-        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! The whole node as one state machine: a composition, without protocol logic of its own.
 
+mod carriers;
 pub mod command;
 mod connect;
 pub mod event;
 mod forward;
 mod handshake;
 pub mod inbound;
+mod moved;
 pub mod narrow;
 mod outbound;
 mod relayed;
 mod shots;
+mod silence;
 pub mod status;
 mod wakeup;
 

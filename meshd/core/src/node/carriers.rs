@@ -1,0 +1,66 @@
+//! What do members' daemons say to each other inside a session, and what comes of it?
+
+use std::time::{Duration, Instant};
+
+use mesh_wire::{carrier::Carrier, trust::Gossip};
+
+use super::{
+    Node,
+    event::{DropReason, Event},
+    inbound::Arrival,
+    silence::OWN_PING,
+};
+use crate::{peer::table::PeerIdx, queue::transmit::TransmitQueue};
+
+impl Node {
+    /// Takes a message that came in the session whose receiver index is given.
+    pub(super) fn on_carrier(
+        &mut self,
+        index: PeerIdx,
+        (message, receiver): (Carrier, u32),
+        arrival: Arrival,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        match message {
+            Carrier::Ping { id, sent } => {
+                self.send_inner(index, &Carrier::Pong { id, sent }.encode(), now, transmit);
+            }
+            // That it came is all that it says.
+            Carrier::Pong { id: OWN_PING, .. } => {}
+            Carrier::Pong { id, sent } => {
+                let Some(peer) = self.peers.get(index) else {
+                    return;
+                };
+                let node = peer.node_id;
+                let by_relay = self.is_relayed(arrival) || peer.detour.is_relay(arrival.from);
+                let rtt = Duration::from_micros(self.micros(now).saturating_sub(sent));
+                if self.on_probe_answered((index, id), rtt, now) {
+                    return;
+                }
+                self.events.push_back(Event::Pong {
+                    node,
+                    id,
+                    rtt,
+                    endpoint: arrival.from,
+                    relayed: by_relay,
+                });
+            }
+            Carrier::Features { bits } => {
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.session.peer_can(receiver, bits);
+                }
+            }
+            Carrier::Gossip { message } => {
+                let Some(peer) = self.peers.get_mut(index) else {
+                    return;
+                };
+                if !peer.limits.ear.listens(Gossip::is_urgent(&message), now) {
+                    return self.counters.count(DropReason::TooMuchGossip, 1);
+                }
+                let from = peer.node_id;
+                self.events.push_back(Event::Gossip { from, message });
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What follows when this host is somewhere else than before?
+
+use std::time::Instant;
+
+use super::{Node, connect::send_keepalive};
+use crate::{
+    peer::table::PeerIdx,
+    queue::transmit::{Route, TransmitQueue},
+};
+
+impl Node {
+    /// Addresses of ours are gone: whoever was reached from one of them needs another path (RFC 8445 section 2.4, ICE
+    /// restart). The session stays, and so does the link until a better one is nominated: packets that leave from
+    /// wherever the system likes may still get through. They are the first that a peer without a NAT of its own needs.
+    pub(super) fn leave_lost_addresses(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        for index in self.peers.indices() {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let source = peer.link.and_then(|link| link.src);
+            let lost =
+                source.is_some_and(|ip| !self.gatherer.hosts().iter().any(|host| host.ip() == ip));
+            if !lost {
+                continue;
+            }
+            self.dial(index, now);
+            self.show_up(index, now, transmit);
+        }
+    }
+
+    /// Lets a peer know where we are now, if the link gets there.
+    fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+        if let Some(peer) = self.peers.get_mut(index)
+            && let Some(link) = peer.link
+            && peer.session.is_established(now)
+        {
+            let from_anywhere = Route { src: None, ..link };
+            send_keepalive(peer, from_anywhere, now, transmit);
+        }
+    }
+
+    /// Our own addresses changed: tell everyone with whom we are connecting or connected.
+    pub(super) fn offer_new_candidates(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        for index in self.peers.indices() {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let Some(agent) = peer.agent.as_mut() else {
+                continue;
+            };
+            if agent.add_local(&self.gatherer, now) {
+                agent.handle_timeout(now);
+                self.send_signal(index);
+                self.drive_agent(index, now, transmit);
+                self.schedule(index);
+            }
+        }
+    }
+}

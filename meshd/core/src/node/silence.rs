@@ -1,0 +1,44 @@
+//! What is done about a peer that has fallen silent? See `path::watch`.
+
+use std::time::Instant;
+
+use mesh_wire::carrier::Carrier;
+
+use super::Node;
+use crate::{
+    path::{agent::Agent, watch::Finding},
+    peer::{state::State, table::PeerIdx},
+    queue::transmit::TransmitQueue,
+};
+
+/// The id of pings that nobody but us waits for; those with the top bit are of `path::mtu`.
+pub(super) const OWN_PING: u64 = u64::MAX >> 1;
+
+impl Node {
+    /// Asks a peer that has fallen silent, and looks for another path when it does not answer. The link stays until there
+    /// is a better one.
+    pub(super) fn drive_watch(
+        &mut self,
+        index: PeerIdx,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let sent = self.micros(now);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let rtt = peer.agent.as_ref().and_then(Agent::rtt);
+        let volume = peer.traffic.volume();
+        let signs = (peer.traffic.last_rx, rtt);
+        match peer.traffic.watch.look(volume, signs, now) {
+            Finding::Nothing => {}
+            Finding::Ask => {
+                let question = Carrier::Ping { id: OWN_PING, sent };
+                self.send_inner(index, &question.encode(), now, transmit);
+            }
+            Finding::Lost if peer.state == State::Connected => self.dial(index, now),
+            Finding::Lost => {}
+            Finding::Gone => self.on_disconnected(index, now),
+        }
+    }
+}
