@@ -112,7 +112,7 @@ async fn live(
         meeting.network.send_replace(Arc::new(established.network));
         meeting.own.send_replace(Some(established.own));
     }
-    let plane = start_data_plane(&prepared, shutdown).await?;
+    let plane = start_data_plane(&prepared, tasks, shutdown).await?;
     serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
     greeting::print(&prepared, &meeting)?;
     connect(prepared, meeting, plane, tasks, shutdown).await
@@ -120,6 +120,7 @@ async fn live(
 
 async fn start_data_plane(
     prepared: &Prepared,
+    tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<DataPlane, Problem> {
     let network = prepared.membership.network();
@@ -161,7 +162,7 @@ async fn start_data_plane(
         threads: device.threads,
         realtime: device.realtime,
     };
-    dataplane::start(config, shutdown.clone()).await
+    dataplane::start(config, tasks, shutdown.clone()).await
 }
 
 /// Our addresses with the network's prefix length, so that the system makes the route.

@@ -22,7 +22,10 @@ use platform::{
     tun::{Tun, TunConfig, TunError},
 };
 use tokio::sync::{mpsc, watch as watched};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use zeroize::Zeroizing;
 
 pub use self::commands::{Commands, Ended};
@@ -94,9 +97,11 @@ impl DataPlane {
     }
 }
 
-/// Makes interface and sockets, or says why they cannot be, and starts the threads.
+/// Makes interface and sockets, or says why they cannot be, and starts the threads, which count among the tasks: interface
+/// and ports are free again when these have ended.
 pub async fn start(
     mut config: DataPlaneConfig,
+    tasks: &TaskTracker,
     shutdown: CancellationToken,
 ) -> Result<DataPlane, Problem> {
     let sockets = bind(config.listen_port, config.threads)?;
@@ -135,7 +140,7 @@ pub async fn start(
             publisher: Publisher::new(publish, now),
             conduct: Conduct::new(config.realtime, now),
         };
-        launch(number, turn, finish.clone())?;
+        launch(number, turn, (finish.clone(), tasks.token()))?;
     }
     tokio::spawn(async move {
         shutdown.cancelled().await;
@@ -191,7 +196,7 @@ async fn queues(config: &DataPlaneConfig) -> Result<Vec<Tun>, Problem> {
 fn launch(
     number: usize,
     mut turn: Turn,
-    finish: mpsc::Sender<Result<(), Problem>>,
+    (finish, task): (mpsc::Sender<Result<(), Problem>>, TaskTrackerToken),
 ) -> Result<(), Problem> {
     let name = match number {
         0 => "dataplane".to_owned(),
@@ -203,6 +208,8 @@ fn launch(
         let ended = ended.unwrap_or_else(|_| Err(panicked()));
         // Nobody waits for the end any more when the daemon is already on its way out.
         let _unheard = finish.try_send(ended);
+        drop(turn);
+        drop(task);
     };
     let launched = std::thread::Builder::new().name(name).spawn(body);
     launched.map(drop).map_err(failed)

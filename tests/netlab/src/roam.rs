@@ -121,8 +121,8 @@ impl Roaming {
         })
     }
 
-    /// Returns from when on nothing but us holds the stream up.
-    fn roam(&mut self, roam: Roam) -> Result<Instant> {
+    /// Lets it happen to bob; returns from when on nothing but us holds a stream up.
+    pub fn roam(&mut self, roam: Roam) -> Result<Instant> {
         std::thread::sleep(CALM);
         let bob = self.pair.bob.host();
         let mut since = Instant::now();

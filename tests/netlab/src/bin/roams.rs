@@ -14,7 +14,7 @@ fn main() -> Result<()> {
         .context("RUNS is no number")?;
     let mut roaming = Roaming::new("roams", (Nat::PortRestricted, Nat::PortRestricted))?;
     say("move            who talks   p50 ms   p95 ms   max ms")?;
-    for roam in [Roam::OtherNetwork, Roam::Flap, Roam::Rebinding, Roam::Sleep] {
+    for roam in Roam::ALL {
         for talker in [Talker::Mover, Talker::Stayer] {
             let mut gaps = Vec::new();
             for _ in 0..runs {
