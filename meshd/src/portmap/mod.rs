@@ -142,7 +142,8 @@ impl PortMapper {
                 None => {
                     self.tell(&[], nobody(None, "there is no IPv4 default gateway"))
                         .await;
-                    LAST_PAUSE
+                    // A route may come after its address, and to look for it costs nothing.
+                    FIRST_PAUSE
                 }
                 Some(place) => {
                     let leases = held.take().map(|(_, leases)| leases).unwrap_or_default();

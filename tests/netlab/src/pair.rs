@@ -92,10 +92,14 @@ impl Pair {
         Ok(())
     }
 
-    /// A pair that has exchanged its first echo.
+    /// A pair that has exchanged its first echo, and is direct where it can be: the first packets may have been relayed.
     pub fn linked(name: &str, nats: [Nat; 2]) -> Result<Self> {
         let pair = Self::new(name, nats)?;
         pair.alice.first_echo(&pair.bob, Duration::from_secs(5))?;
+        if nats[0].must_be_direct(nats[1]) {
+            let until_direct = ["ping", "bob", "-c", "10", "--until-direct"];
+            pair.alice.ask(&until_direct)?;
+        }
         Ok(pair)
     }
 }

@@ -208,7 +208,9 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        peer.link = Some(route);
+        if peer.link.replace(route) != Some(route) {
+            peer.traffic.watch.begin(peer.traffic.volume());
+        }
         peer.detour.moved(route, now);
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.

@@ -56,9 +56,22 @@ impl Watch {
         if self.next.is_some() || volume == self.seen {
             return false;
         }
-        self.looked = Some(now);
-        self.next = Some(now + LOOK);
+        // What was missed before it slept says nothing of now.
+        *self = Self {
+            seen: self.seen,
+            looked: Some(now),
+            next: Some(now + LOOK),
+            ..Self::default()
+        };
         true
+    }
+
+    /// The path is another one now: nothing was missed on it yet.
+    pub fn begin(&mut self, volume: Volume) {
+        *self = Self {
+            seen: volume,
+            ..Self::default()
+        };
     }
 
     /// When [`Self::look`] is due.
@@ -176,6 +189,28 @@ mod tests {
         scene.found.clear();
         scene.pass(20_000, (100, 0), false);
         assert!(matches!(scene.found[..], [(_, Finding::Gone)]));
+    }
+
+    #[test]
+    fn what_was_missed_before_a_sleep_or_on_another_path_counts_no_more() {
+        let mut scene = Scene::new();
+        scene.pass(1_000, (0, 100), false);
+        scene.pass(3_000, (0, 0), false);
+        assert!(matches!(scene.found.last(), Some((_, Finding::Lost))));
+        scene.found.clear();
+        scene.pass(60_000, (0, 0), false);
+        scene.pass(50, (100, 0), true);
+        scene.pass(2_000, (0, 0), true);
+        assert!(
+            matches!(scene.found[..], [(_, Finding::Ask)]),
+            "{:?}",
+            scene.found
+        );
+        scene.pass(2_000, (100, 0), false);
+        scene.watch.begin(scene.volume);
+        scene.found.clear();
+        scene.pass(1_000, (100, 0), false);
+        assert_eq!(scene.found.first().map(|(_, it)| *it), Some(Finding::Ask));
     }
 
     #[test]
