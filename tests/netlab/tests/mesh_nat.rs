@@ -181,8 +181,9 @@ fn an_idle_pair_stays_reachable_from_both_sides_by_keepalives_alone() {
         pair.alice.first_echo(&pair.bob, SOON).unwrap();
         pair
     });
-    // A new path is checked for ten seconds; after that nothing but keepalives passes.
-    thread::sleep(Duration::from_secs(20));
+    // A new path is checked for ten seconds, and a new list of members told within thirty; after that nothing but keepalives
+    // passes.
+    thread::sleep(Duration::from_secs(45));
     let answers = |from: &Daemon, to: &Daemon| {
         let report = from.host().ping(to.ip().unwrap(), 1).unwrap();
         report.received() == 1
