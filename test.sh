@@ -92,8 +92,8 @@ install_tools() {
   fi
   # On a booted system these packages would start servers open to the network; the tests run their own.
   local service
-  for service in coturn avahi-daemon postgresql; do
-    if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+  for service in coturn avahi-daemon postgresql miniupnpd; do
+    if [[ " ${packages[*]} " == *" $service"* && -d /run/systemd/system ]]; then
       echo "masking $service.service, undo with: systemctl unmask $service"
       as_root systemctl mask --quiet "$service.service" || return 1
     fi
