@@ -155,6 +155,17 @@ pub fn stun_question(bytes: &[u8]) {
     assert_eq!(read(bytes, id ^ 1), None, "another question's answer");
 }
 
+/// The pieces of a file, each behind its length in two bytes.
+pub(crate) fn pieces(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, behind) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length)).min(behind.len());
+        let (piece, behind) = behind.split_at(length);
+        rest = behind;
+        Some(piece)
+    })
+}
+
 /// Datagrams, each behind its length in two bytes, for a node that is connecting to one peer: two from the peer's
 /// address, then one from a stranger's.
 pub fn datagrams(bytes: &[u8]) {
@@ -167,14 +178,7 @@ pub fn feed(bytes: &[u8]) -> Node {
     let mut node = signalled(now);
     let (mut transmit, mut packets) = (TransmitQueue::new(), PacketQueue::new());
     let peer = node.peer_ids().next();
-    let mut rest = bytes;
-    for from in [PEER, PEER, 99].into_iter().cycle() {
-        let Some((length, behind)) = rest.split_first_chunk::<2>() else {
-            break;
-        };
-        let length = usize::from(u16::from_be_bytes(*length)).min(behind.len());
-        let (datagram, behind) = behind.split_at(length);
-        rest = behind;
+    for (from, datagram) in [PEER, PEER, 99].into_iter().cycle().zip(pieces(bytes)) {
         let arrival = Arrival {
             from: address(from),
             to: address(SELF),

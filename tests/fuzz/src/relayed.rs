@@ -15,7 +15,7 @@ use stun_types::{
     },
 };
 
-use crate::node::{PEER, SELF, address, signalled};
+use crate::node::{PEER, SELF, address, pieces, signalled};
 
 const SERVER: ([u8; 4], u16) = ([198, 51, 100, 50], 3478);
 const RELAYED: ([u8; 4], u16) = ([198, 51, 100, 50], 50_000);
@@ -47,11 +47,7 @@ pub fn feed(bytes: &[u8]) -> Node {
     let turn = node.status(now).turn;
     assert_eq!(turn[0].relayed, Some(RELAYED.into()), "the scene stands");
     let peer = node.peer_ids().next();
-    let mut rest = bytes;
-    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
-        let length = usize::from(u16::from_be_bytes(*length)).min(behind.len());
-        let (datagram, behind) = behind.split_at(length);
-        rest = behind;
+    for datagram in pieces(bytes) {
         let mut answer = datagram.to_vec();
         if let (Some(id), Some(asked)) = (answer.get_mut(8..20), asked.get(8..20)) {
             id.copy_from_slice(asked);

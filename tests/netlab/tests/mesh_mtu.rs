@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use netlab::{Capture, Daemon, Host, Nat, Pair, wait_until};
 
@@ -63,18 +66,9 @@ fn swallow(pair: &Pair, members: &[&Daemon], mtu: u64) {
 }
 
 /// Where a member's home is on the internet.
-fn public_address(pair: &Pair, member: &Daemon) -> String {
-    let routes = pair.lab.internet().router().sh("ip -4 route").unwrap();
-    // Homes are connected in the order alice, bob, behind the server.
-    let place = 1 + usize::from(member.name == "bob");
-    let mut homes = routes
-        .stdout
-        .lines()
-        .filter(|line| line.contains("198.51.100."));
-    let line = homes
-        .nth(place)
-        .unwrap_or_else(|| panic!("{}", routes.stdout));
-    line.split_whitespace().next().unwrap().to_owned()
+fn public_address(pair: &Pair, member: &Daemon) -> Ipv4Addr {
+    let home = &pair.homes[usize::from(member.name == "bob")];
+    home.outermost().address()
 }
 
 /// What `member` believes that the path to `other` carries.

@@ -41,6 +41,18 @@ impl Station {
     }
 }
 
+/// Two connected nodes, the first of which has a relayed address.
+fn relayed() -> Pair {
+    let mut pair = connected();
+    pair.a
+        .node
+        .gatherer
+        .turn
+        .want(pair.now, &mut pair.a.node.rng);
+    pair.a.allocate(pair.now);
+    pair
+}
+
 #[test]
 fn channel_data_of_a_stranger_is_counted_and_dropped() {
     let mut pair = connected();
@@ -55,20 +67,7 @@ fn channel_data_of_a_stranger_is_counted_and_dropped() {
 
 #[test]
 fn what_a_relay_wraps_twice_is_dropped() {
-    let mut pair = connected();
-    pair.a.tell(
-        Command::Ping {
-            node: node_id(2),
-            id: 1,
-        },
-        pair.now,
-    );
-    pair.a
-        .node
-        .gatherer
-        .turn
-        .want(pair.now, &mut pair.a.node.rng);
-    pair.a.allocate(pair.now);
+    let mut pair = relayed();
     let inner = relay::data_indication_of(address(2), &[4; 32]);
     let before = pair.a.drops(DropReason::UnknownDatagram, pair.now);
     pair.a
@@ -79,13 +78,7 @@ fn what_a_relay_wraps_twice_is_dropped() {
 
 #[test]
 fn a_server_that_wraps_what_claims_to_come_from_inside_the_mesh_is_not_heard() {
-    let mut pair = connected();
-    pair.a
-        .node
-        .gatherer
-        .turn
-        .want(pair.now, &mut pair.a.node.rng);
-    pair.a.allocate(pair.now);
+    let mut pair = relayed();
     let inside = SocketAddr::new(virtual_ip(2), 7081);
     pair.a
         .hear(&relay::data_indication_of(inside, &[4; 32]), pair.now);
@@ -94,13 +87,7 @@ fn a_server_that_wraps_what_claims_to_come_from_inside_the_mesh_is_not_heard() {
 
 #[test]
 fn a_message_by_way_of_the_relay_is_opened_and_moves_no_direct_link() {
-    let mut pair = connected();
-    pair.a
-        .node
-        .gatherer
-        .turn
-        .want(pair.now, &mut pair.a.node.rng);
-    pair.a.allocate(pair.now);
+    let mut pair = relayed();
     pair.b.tun(frame(2, 1), pair.now);
     let (_, message) = pair.b.sent().remove(0);
     pair.a.received.clear();
