@@ -225,30 +225,35 @@ impl Node {
         let which = (name.counter, name.cipher);
         let opened = peer.session.open(datagram, name.receiver, which, now);
         let confirmed = peer.session.take_confirmed();
-        let packet = match opened {
+        let waited = peer.link.is_none();
+        let place = match opened {
             Opened::Refused => {
                 self.counters.count(DropReason::RefusedMessage, 1);
                 return None;
             }
             Opened::Keepalive => None,
-            Opened::Packet(place) => {
-                match self.judge(index, &mut datagram[place.clone()], arrival.ecn) {
-                    Verdict::Deliver(len) => Some(place.start..place.start + len),
-                    Verdict::Carrier(message) => {
-                        self.on_carrier(index, (message, name.receiver), arrival, now, transmit);
-                        None
-                    }
-                    Verdict::Drop(reason) => {
-                        self.counters.count(reason, 1);
-                        None
-                    }
-                }
-            }
+            Opened::Packet(place) => Some(place),
         };
+        // Before what it says is answered: the answer goes back where it came from.
         self.on_authentic(index, arrival, (now, was_established));
         if confirmed {
             self.on_new_keys(index, false, now, transmit);
+        } else if waited {
+            self.flush_pending(index, now, transmit);
         }
+        let packet = place.and_then(|place| {
+            match self.judge(index, &mut datagram[place.clone()], arrival.ecn) {
+                Verdict::Deliver(len) => Some(place.start..place.start + len),
+                Verdict::Carrier(message) => {
+                    self.on_carrier(index, (message, name.receiver), arrival, now, transmit);
+                    None
+                }
+                Verdict::Drop(reason) => {
+                    self.counters.count(reason, 1);
+                    None
+                }
+            }
+        });
         if packet.is_none() {
             self.after_traffic(index, now, transmit);
         }

@@ -155,11 +155,6 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let unanswered = peer.session.timers.unanswered();
-        let suspects = peer.is_relayed() && peer.detour.take_suspicion(unanswered, now);
-        if suspects {
-            self.gatherer.turn.doubt(&mut self.rng, now);
-        }
         let is_due = peer.detour.take_retry(peer.traffic.last_tx, now);
         if is_due && controlling && peer.state == State::Connected && peer.is_relayed() {
             self.dial(index, now);

@@ -36,8 +36,16 @@ impl Node {
                 let question = Carrier::Ping { id: OWN_PING, sent };
                 self.send_inner(index, &question.encode(), now, transmit);
             }
-            Finding::Lost if peer.state == State::Connected => self.dial(index, now),
-            Finding::Lost => {}
+            Finding::Lost => {
+                let (relayed, idle) = (peer.is_relayed(), peer.state == State::Connected);
+                if relayed {
+                    // Perhaps the server was restarted, and relays for us no more.
+                    self.gatherer.turn.doubt(&mut self.rng, now);
+                }
+                if idle {
+                    self.dial(index, now);
+                }
+            }
             Finding::Gone => self.on_disconnected(index, now),
         }
     }

@@ -14,6 +14,7 @@ mod checksums;
 mod forward;
 mod knocks;
 mod narrow;
+mod returning;
 mod turn;
 
 const PSK: [u8; 32] = [9; 32];

@@ -13,9 +13,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Without packets for the peer a better path is of no use.
 const RECENT: Duration = Duration::from_secs(120);
-/// A packet that was not answered for so long makes one ask the TURN server whether it still relays: it may have been
-/// restarted.
-const SUSPICIOUS: Duration = Duration::from_secs(1);
 /// Addresses at TURN servers that are kept of one peer: two servers, both IP versions.
 const MAX_RELAYS: usize = 4;
 
@@ -27,8 +24,6 @@ pub struct Detour {
     proven: Option<Instant>,
     retry: Option<Instant>,
     attempts: u32,
-    /// What was unanswered when the server was last asked.
-    asked_for: Option<Instant>,
 }
 
 impl Detour {
@@ -75,21 +70,6 @@ impl Detour {
         } else if self.retry.is_none() {
             self.retry = Some(now + FIRST_PAUSE);
         }
-    }
-
-    /// When the TURN server is to be asked whether it still relays, given since when an answer is missing.
-    pub fn suspicion(&self, unanswered: Option<Instant>) -> Option<Instant> {
-        let since = unanswered.filter(|_| unanswered != self.asked_for)?;
-        Some(since + SUSPICIOUS)
-    }
-
-    /// Whether it is asked now.
-    pub fn take_suspicion(&mut self, unanswered: Option<Instant>, now: Instant) -> bool {
-        let is_due = self.suspicion(unanswered).is_some_and(|at| at <= now);
-        if is_due {
-            self.asked_for = unanswered;
-        }
-        is_due
     }
 
     /// When a direct path is to be looked for again.

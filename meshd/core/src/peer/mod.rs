@@ -144,19 +144,11 @@ impl Peer {
         }
     }
 
-    /// When its TURN server is to be asked whether it still relays.
-    fn suspicion(&self) -> Option<Instant> {
-        let unanswered = self.session.timers.unanswered();
-        self.detour
-            .suspicion(unanswered.filter(|_| self.is_relayed()))
-    }
-
     /// When something is due that packets have started.
     pub fn due_by_traffic(&self) -> Option<Instant> {
         [
             self.session.poll_timeout(),
             self.doubt(),
-            self.suspicion(),
             self.traffic.watch.poll_timeout(),
         ]
         .into_iter()
@@ -174,7 +166,6 @@ impl Peer {
             self.doubt(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
             self.mtu.poll_timeout(),
-            self.suspicion(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]
         .into_iter()
