@@ -202,7 +202,7 @@ async fn serve_shares(
     for problem in &problems {
         tracing::warn!(%problem, "shares");
     }
-    meeting.health.send_replace(problems);
+    meeting.health.begin_with(problems);
     let server = sharing::ShareServer::new(prepared.shares.clone(), meeting.directory.subscribe());
     tasks.spawn(server.serve(listeners, shutdown.clone()));
 }

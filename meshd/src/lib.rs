@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod embedded;
 pub mod feed;
 pub mod greeting;
+pub mod health;
 pub mod lan;
 pub mod lobby;
 pub mod log;

@@ -22,6 +22,7 @@ use crate::{
         directory::Believed,
         servers::{Described, Relays},
     },
+    health::Health,
     prepare::Prepared,
     problem::{self, Problem},
     publish::{Link, OwnIdentity, Sources},
@@ -49,7 +50,7 @@ pub struct Meeting {
     /// The interface, once it stands.
     pub link: watch::Sender<Option<Link>>,
     /// What is wrong beside that.
-    pub health: watch::Sender<Vec<Problem>>,
+    pub health: Health,
     /// Requests of the local API.
     pub control: mpsc::Receiver<Control>,
 }
@@ -107,7 +108,7 @@ pub async fn open(
         servers,
         own: watch::Sender::new(own),
         link: watch::Sender::new(None),
-        health: watch::Sender::new(Vec::new()),
+        health: Health::default(),
         control,
     };
     let sources = sources(prepared, &meeting);
@@ -146,7 +147,7 @@ fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
         directory: meeting.directory.subscribe(),
         network: meeting.network.subscribe(),
         servers: meeting.statuses.subscribe(),
-        health: meeting.health.subscribe(),
+        health: meeting.health.watch(),
     }
 }
 

@@ -124,6 +124,8 @@ fn describe(report: &Report) -> String {
         Some(false) => "no",
         None => "unknown",
     };
+    // Without a server nothing was tried.
+    let udp = (!report.servers.is_empty()).then_some(report.udp);
     let nat = &report.nat;
     let present = match nat.present {
         Some(true) => format!("{} Mapping, {} Filtering", nat.mapping, nat.filtering),
@@ -136,7 +138,7 @@ fn describe(report: &Report) -> String {
         .collect();
     let nat64 = report.nat64_prefix.map(|prefix| prefix.to_string());
     let mut lines = vec![
-        format!("udp           {}", yes(Some(report.udp))),
+        format!("udp           {}", yes(udp)),
         format!("ipv4          {}", family(&report.ipv4)),
         format!("ipv6          {}", family(&report.ipv6)),
         format!("nat           {present}"),

@@ -25,13 +25,13 @@ use super::{
     post::UnderWay,
     review::REVIEW,
     servers::{Described, Relays, Servers},
-    views::{LOOK, Views},
+    views::Views,
 };
 use crate::{
     dataplane::{Commands, Ended},
     feed::Roster,
+    health::Health,
     membership::Membership,
-    problem::Problem,
     trust::{correspondence::Correspondence, unix_time},
 };
 
@@ -77,7 +77,7 @@ pub struct Outlets {
     /// Ourselves, as a server registered us.
     pub own: watch::Sender<Option<PeerInfo>>,
     /// What is wrong.
-    pub health: watch::Sender<Vec<Problem>>,
+    pub health: Health,
     /// To the data plane: the members, then their signals, in this order.
     pub commands: Commands,
 }
@@ -107,18 +107,15 @@ impl DiscoveryClient {
     /// Runs until `shutdown`, or until the data plane has ended.
     pub async fn run(mut self, mut inlets: Inlets, shutdown: CancellationToken) {
         self.wanted.mark_changed();
-        let mut look = interval(LOOK);
+        let mut look = interval(REVIEW);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut review = interval(REVIEW);
-        review.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 (server, news) = self.servers.next() => self.on_news(server, news).await,
                 Some((to, signal)) = inlets.signals.recv() => self.post(to, signal).await,
                 Some(hearsay) = inlets.hearsay.recv() => self.hear(hearsay).await,
                 Ok(()) = self.wanted.changed() => self.follow(&shutdown).await,
-                _ = look.tick() => self.compare_lists().await,
-                _ = review.tick() => self.review().await,
+                _ = look.tick() => self.review().await,
                 () = shutdown.cancelled() => break,
             };
             if done.is_err() {

@@ -10,11 +10,12 @@ use crate::{
 };
 
 /// How often.
-pub const REVIEW: Duration = Duration::from_secs(10);
+pub const REVIEW: Duration = Duration::from_secs(5);
 
 impl DiscoveryClient {
-    /// Tells the revocations that were too many at once, and judges anew who is a member.
+    /// Compares lists with others, tells the revocations that were too many at once, and judges anew who is a member.
     pub(super) async fn review(&mut self) -> Result<(), Ended> {
+        self.compare_lists().await?;
         self.spread_news(None);
         // Without a server nobody says who is gone.
         let changed = self.servers.any_connected() && self.believed.review(unix_time());
@@ -28,16 +29,7 @@ impl DiscoveryClient {
     /// Lets the user know whom a server lists and this machine does not take for a member.
     pub(super) fn show_refused(&self) {
         let problems = problems(self.believed.refused(unix_time()));
-        self.outlets.health.send_if_modified(|health| {
-            let is_ours = |known: &Problem| known.code == MEMBER_REFUSED;
-            let before = health.iter().filter(|known| is_ours(known));
-            if before.eq(&problems) {
-                return false;
-            }
-            health.retain(|known| !is_ours(known));
-            health.extend(problems);
-            true
-        });
+        self.outlets.health.set(MEMBER_REFUSED, problems);
     }
 }
 

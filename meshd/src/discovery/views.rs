@@ -13,14 +13,12 @@ use mesh_wire::{
     trust::{Gossip, ListView},
 };
 
-use super::client::DiscoveryClient;
+use super::{client::DiscoveryClient, review::REVIEW};
 use crate::{
     dataplane::Ended,
     problem::{self, LISTS_DIFFER},
 };
 
-/// How often lists are compared.
-pub const LOOK: Duration = Duration::from_secs(5);
 /// A list that has stood for so long is told, and up to [`SPREAD`] later: members come and go in groups, and each change
 /// is a change for all.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -116,7 +114,7 @@ impl Views {
             .replace(now)
             .map(|at| now.saturating_duration_since(at));
         // After a sleep nobody knows what has changed meanwhile.
-        let passed = passed.unwrap_or_default().min(2 * LOOK);
+        let passed = passed.unwrap_or_default().min(2 * REVIEW);
         let own = &self.own;
         self.others.retain(|_, other| now < other.at + 2 * AGAIN);
         for other in self.others.values_mut() {
@@ -215,16 +213,11 @@ impl DiscoveryClient {
             .filter_map(|(node, theirs)| Some((name(node)?, *theirs)))
             .collect();
         let problem = problem::lists_differ(ours, &differing);
-        self.outlets.health.send_if_modified(|health| {
-            let before = health.iter().position(|known| known.code == LISTS_DIFFER);
-            let before = before.map(|at| health.remove(at));
-            if let Some(problem) = problem.as_ref().filter(|_| before.is_none()) {
-                tracing::warn!(%problem, "lists of members differ");
-            }
-            let is_news = before != problem;
-            health.extend(problem);
-            is_news
-        });
+        if self.outlets.health.set(LISTS_DIFFER, problem.clone())
+            && let Some(problem) = problem
+        {
+            tracing::warn!(%problem, "lists of members differ");
+        }
         Ok(())
     }
 
@@ -273,7 +266,7 @@ mod tests {
         /// Hears this list of the servers, and that of bob, for so many seconds.
         fn pass(&mut self, seconds: u32, ours: ListView, theirs: ListView) {
             for _ in 0..seconds / 5 {
-                self.now += LOOK;
+                self.now += REVIEW;
                 self.told.extend(self.views.look(ours, 0.5, self.now));
                 self.views.hear(BOB, theirs, self.now);
             }
@@ -333,7 +326,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.pass(60, list(3), list(3));
         for _ in 0..50 {
-            scene.now += LOOK;
+            scene.now += REVIEW;
             scene.views.look(list(4), 0.0, scene.now);
         }
         assert!(!scene.is_suspicious());

@@ -32,6 +32,7 @@ pub use self::{surroundings::Surroundings, voice::Voice};
 use crate::{
     dataplane::{Commands, Ended},
     discovery::hearsay::Hearsay,
+    health::Health,
     problem::{LAN_DISCOVERY_OFF, Problem, lan_discovery_off},
     status::ServerStatus,
 };
@@ -80,7 +81,7 @@ pub struct Lan {
     /// To the data plane: where to knock.
     pub commands: Commands,
     /// What is wrong.
-    pub health: watch::Sender<Vec<Problem>>,
+    pub health: Health,
 }
 
 /// What the LAN sees of the network.
@@ -261,12 +262,7 @@ impl Running {
 
     /// Keeps the daemon's health in step: one problem of this kind, or none.
     fn show(&self, problem: Option<Problem>) {
-        self.lan.health.send_if_modified(|health| {
-            let before = health.clone();
-            health.retain(|known| known.code != LAN_DISCOVERY_OFF);
-            health.extend(problem);
-            *health != before
-        });
+        self.lan.health.set(LAN_DISCOVERY_OFF, problem);
     }
 
     fn on_packet(&mut self, packet: &Packet) {
