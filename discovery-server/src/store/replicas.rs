@@ -206,11 +206,12 @@ async fn note_presence(
              WHERE peers.network = $1 AND peers.node_id = $2 AND replicas.id = $3 ON CONFLICT DO NOTHING",
             node,
         ),
-        // Wherever it is connected. The server that told it is of no account.
-        Change::Left { node } => (
-            "DELETE FROM presence WHERE network = $1 AND node_id = $2 AND $3 >= 0",
-            node,
-        ),
+        Change::Left { node } => {
+            // Wherever it is connected.
+            let query = "DELETE FROM presence WHERE network = $1 AND node_id = $2";
+            let query = sqlx::query(query).bind(network.as_str());
+            return query.bind(node.to_string()).execute(tx).await.map(drop);
+        }
         Change::Offline { node, .. } => (
             "DELETE FROM presence WHERE network = $1 AND node_id = $2 AND replica = $3",
             node,
