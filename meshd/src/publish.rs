@@ -261,6 +261,7 @@ fn nat(link: &Link) -> NatStatus {
             .iter()
             .map(|(server, _)| *server)
             .collect(),
+        turn_servers: core.turn.iter().map(|turn| turn.server).collect(),
         port_mapping: link.port_mapping.borrow().clone(),
     }
 }

@@ -162,6 +162,9 @@ pub struct NatStatus {
     /// The STUN servers that are asked.
     #[serde(default)]
     pub stun_servers: Vec<SocketAddr>,
+    /// The TURN servers that may relay.
+    #[serde(default)]
+    pub turn_servers: Vec<SocketAddr>,
     /// Whether the router maps our port.
     #[serde(default)]
     pub port_mapping: PortMappingStatus,

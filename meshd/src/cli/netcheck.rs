@@ -64,7 +64,8 @@ pub(super) async fn run(
 }
 
 fn of_daemon(status: &Status) -> Known {
-    let servers = status.nat.stun_servers.iter();
+    let nat = &status.nat;
+    let servers = nat.stun_servers.iter().chain(&nat.turn_servers);
     let reached = status.peers.iter().filter(|peer| match peer.path {
         PathKind::Direct | PathKind::Turn | PathKind::Relay => true,
         PathKind::None => false,
@@ -101,6 +102,8 @@ fn of_configuration(file: Option<&Path>, state_dir: &Path) -> Result<Known, Prob
     }
     let mut servers = settings.stun_servers.clone();
     servers.extend(discovery.iter().filter_map(beside));
+    let turn = settings.turn_servers.into_iter();
+    servers.extend(turn.map(|turn| turn.server));
     Ok(Known {
         servers,
         interface: settings.device.name,

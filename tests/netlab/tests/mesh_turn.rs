@@ -265,6 +265,13 @@ fn coturn_relays_for_a_user_of_the_configuration_through_stale_nonces_and_a_rest
     let (sent, lost) = lost(&ping);
     assert!(sent > 200 && lost == 0, "{lost} of {sent}");
     assert!(!scene.health().contains("turn-"), "{}", scene.health());
+    let report = scene.alice.ask(&["netcheck", "--json"]).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let servers = report["servers"].as_array().unwrap();
+    let is_coturn =
+        |server: &&serde_json::Value| server["address"].as_str().unwrap().starts_with(&relay);
+    let coturn_there = servers.iter().find(is_coturn).unwrap();
+    assert!(coturn_there["turn_rtt_ms"].is_number(), "{report:#}");
 
     scene.process.kill().unwrap();
     let _process = coturn(&scene.host);
