@@ -166,7 +166,7 @@ impl Node {
         } else if came_back {
             self.try_again(index, now);
         } else if went_away && let Some(agent) = peer.agent.as_mut() {
-            agent.look(now);
+            agent.farewell(now);
             self.schedule(index);
         }
     }

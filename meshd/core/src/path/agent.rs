@@ -269,6 +269,12 @@ impl Agent {
         self.vigil.look(now);
     }
 
+    /// The peer has said that it goes away; whether it does is to be found out, also on a path that is new.
+    pub fn farewell(&mut self, now: Instant) {
+        self.vigil.farewell(now);
+        self.ice.set_max_stun_retransmits(LAST_CHECKS);
+    }
+
     /// When a path that is left alone must be looked at: see [`Vigil::doubt`].
     pub fn doubt(&self, heard: Option<Instant>, unanswered: Option<Instant>) -> Option<Instant> {
         self.vigil.doubt(heard, unanswered)

@@ -12,6 +12,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// A peer that has nothing to say says so every 25 s, unless it is configured otherwise; then a check replaces that.
 const SILENCE: Duration = Duration::from_secs(35);
+/// Whoever goes away in good order answers for a moment longer: its interface is taken down after it has said so. What is
+/// heard within this time is no proof that it stays.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Whether the pairs of one agent are being checked.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +54,11 @@ impl Vigil {
     pub fn look(&mut self, now: Instant) {
         self.since = now;
         self.resting = false;
+    }
+
+    /// The peer has said that it goes away. If it is heard later all the same, it stays.
+    pub fn farewell(&mut self, now: Instant) {
+        self.look(now + FAREWELL);
     }
 
     /// The pair in use answered.
@@ -114,6 +122,19 @@ mod tests {
         let asked = heard + SECOND;
         let doubt = vigil.doubt(Some(heard), Some(asked));
         assert_eq!(doubt, Some(asked + PATIENCE));
+    }
+
+    #[test]
+    fn the_last_words_of_who_goes_away_are_no_proof_that_it_stays() {
+        let now = Instant::now();
+        let mut vigil = resting(now);
+        let gone = now + 50 * SECOND;
+        vigil.farewell(gone);
+        vigil.proven(gone + SECOND);
+        vigil.rest(Some(gone + SECOND), gone + 20 * SECOND);
+        assert!(!vigil.is_resting(), "it was shutting down");
+        vigil.rest(Some(gone + 3 * SECOND), gone + 20 * SECOND);
+        assert!(vigil.is_resting(), "it stays");
     }
 
     #[test]
