@@ -93,7 +93,13 @@ async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
         .run(&writer)
         .await
         .map_err(doing("bring the schema up to date"))?;
-    let readers = pool(READERS, SQLITE).connect_lazy_with(options(&format!("{url}?mode=ro"))?);
+    // They stay: the last connection that closes takes SQLite's companion files with it, and a full disk has no room for new ones.
+    let readers = pool(READERS, SQLITE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options(&format!("{url}?mode=ro"))?)
+        .await
+        .map_err(doing("open the file"))?;
     Ok(Opened {
         writer,
         readers,

@@ -6,6 +6,7 @@ mod authority;
 mod bodies;
 mod crash;
 mod crowds;
+mod disk;
 mod events;
 mod floods;
 mod harness;
