@@ -243,7 +243,7 @@ async fn enlist(tx: &mut AnyConnection, replica: u64) -> Result<Beginning, sqlx:
     let seq = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM news")
         .fetch_one(&mut *tx)
         .await?;
-    let query = sqlx::query("SELECT network, node_id, replica FROM presence");
+    let query = sqlx::query("SELECT network, node_id, replica FROM presence ORDER BY came");
     let rows = query.fetch_all(tx).await?;
     let present: Result<Vec<_>, sqlx::Error> = rows.iter().map(rows::read_presence).collect();
     Ok(Beginning {

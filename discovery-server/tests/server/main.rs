@@ -12,6 +12,7 @@ mod floods;
 mod harness;
 mod large;
 mod life;
+mod replicas;
 mod slow;
 mod starting;
 mod stun;
