@@ -31,6 +31,8 @@ pub(crate) enum Ending {
     Resync,
     /// The server may have missed what other servers told.
     BeganAnew,
+    /// The server is cut off from its database.
+    CutOff,
     /// A newer connection of the same member took its place.
     Replaced,
     /// Its member was deregistered.
