@@ -5,10 +5,7 @@
 
 mod interest;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::extract::ws::Utf8Bytes;
 use mesh_wire::{NodeId, discovery::ServerMessage};
@@ -34,6 +31,8 @@ pub(crate) enum Ending {
     Resync,
     /// The server may have missed what other servers told.
     BeganAnew,
+    /// The server is cut off from its database.
+    CutOff,
     /// A newer connection of the same member took its place.
     Replaced,
     /// Its member was deregistered.
@@ -65,8 +64,8 @@ pub(crate) struct Hub {
     members: BTreeMap<NodeId, ConnectionId>,
     /// Whose presence each connection is, or was.
     holders: BTreeMap<ConnectionId, NodeId>,
-    /// Members that are connected to other servers, and to which.
-    elsewhere: BTreeMap<NodeId, BTreeSet<u64>>,
+    /// Members that are connected to other servers, and to which, in the order in which they came there.
+    elsewhere: BTreeMap<NodeId, Vec<u64>>,
     seen: BTreeMap<NodeId, Seen>,
     interest: Interest,
 }
@@ -140,7 +139,7 @@ impl Hub {
         self.members.contains_key(node) || self.elsewhere.contains_key(node)
     }
 
-    /// Another server that the member is connected to: the one that started last, the others may be dead.
+    /// Another server that the member is connected to: the one that it came to last, the others may be dead.
     pub(crate) fn elsewhere(&self, node: &NodeId) -> Option<u64> {
         self.elsewhere.get(node)?.last().copied()
     }
@@ -149,10 +148,8 @@ impl Hub {
     pub(crate) fn set_elsewhere(&mut self, node: NodeId, (replica, there): (u64, bool)) -> bool {
         let before = self.online(&node);
         let at = self.elsewhere.entry(node).or_default();
-        match there {
-            true => at.insert(replica),
-            false => at.remove(&replica),
-        };
+        at.retain(|other| *other != replica);
+        at.extend(there.then_some(replica));
         if at.is_empty() {
             self.elsewhere.remove(&node);
         }

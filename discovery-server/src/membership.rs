@@ -9,7 +9,7 @@ mod elsewhere;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -53,7 +53,6 @@ pub(crate) enum Attached {
 #[derive(Debug)]
 pub(crate) struct Networks {
     pub(crate) store: Store,
-    begin_anew: AtomicBool,
     /// Hears who is put out.
     issuer: Arc<Issuer>,
     live: Mutex<BTreeMap<NetworkId, Arc<LiveNetwork>>>,
@@ -84,7 +83,6 @@ impl Networks {
     pub(crate) fn new(store: Store, issuer: Arc<Issuer>) -> Self {
         Self {
             store,
-            begin_anew: AtomicBool::new(false),
             issuer,
             live: Mutex::default(),
         }

@@ -24,8 +24,8 @@ pub(crate) struct Metrics {
 /// What is read at the moment of asking.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    pub(crate) networks: u64,
-    pub(crate) peers: u64,
+    /// Networks and members, if the database answers.
+    pub(crate) stored: Option<(u64, u64)>,
     pub(crate) online: u64,
     pub(crate) connections: u64,
 }
@@ -58,8 +58,17 @@ impl Metrics {
                 "# HELP discovery_{name} {help}\n# TYPE discovery_{name} {kind}\ndiscovery_{name} {value}\n"
             );
         };
-        metric("networks", "gauge", "Networks kept.", gauges.networks);
-        metric("peers", "gauge", "Members of all networks.", gauges.peers);
+        metric(
+            "database_up",
+            "gauge",
+            "Whether the database answers.",
+            gauges.stored.is_some().into(),
+        );
+        // What is not known is not said: zero would look like the truth.
+        if let Some((networks, peers)) = gauges.stored {
+            metric("networks", "gauge", "Networks kept.", networks);
+            metric("peers", "gauge", "Members of all networks.", peers);
+        }
         metric(
             "peers_online",
             "gauge",
@@ -120,8 +129,7 @@ mod tests {
         metrics.count_response(StatusCode::NOT_FOUND);
         metrics.stun_garbage.fetch_add(3, Relaxed);
         let text = metrics.render(&Gauges {
-            networks: 1,
-            peers: 2,
+            stored: Some((1, 2)),
             online: 1,
             connections: 4,
         });

@@ -35,9 +35,28 @@ impl Heard {
 }
 
 /// Runs for ever. `seq` is the last news that was known at the start.
-pub(crate) async fn run(networks: &Networks, listener: Listener, seq: u64) {
-    let told = Notify::new();
-    tokio::join!(listen(listener, &told), follow(networks, seq, &told));
+pub(crate) async fn run(networks: &Networks, mut listener: Listener, mut seq: u64) {
+    loop {
+        let told = Notify::new();
+        tokio::select! {
+            () = networks.store.silence() => {}
+            () = async { tokio::join!(listen(listener, &told), follow(networks, seq, &told)); } => {}
+        }
+        tracing::error!("cut off from the database: clients are sent away until it is back");
+        networks.cut_off();
+        (listener, seq) = come_back(networks).await;
+        tracing::info!("the database is back");
+    }
+}
+
+async fn come_back(networks: &Networks) -> (Listener, u64) {
+    loop {
+        match networks.come_back().await {
+            Ok(beginning) => return beginning,
+            Err(error) => tracing::warn!(%error, "will try again"),
+        }
+        sleep(POLL).await;
+    }
 }
 
 async fn listen(mut listener: Listener, told: &Notify) {
@@ -66,9 +85,9 @@ async fn follow(networks: &Networks, seq: u64, told: &Notify) {
             sleep(POLL).await;
         }
         if heard.at.elapsed() > LONGEST_GAP {
-            networks.must_begin_anew();
+            networks.store.must_begin_anew();
         }
-        if networks.takes_begin_anew() {
+        if networks.store.takes_begin_anew() {
             begin_anew(networks, &mut heard).await;
         }
     }
@@ -94,7 +113,7 @@ async fn catch_up(networks: &Networks, heard: &mut Heard) -> Result<(), StoreErr
 async fn renew(networks: &Networks) -> Result<(), StoreError> {
     if !networks.store.renew_lease().await? {
         tracing::warn!("the other servers took this one for dead");
-        networks.must_begin_anew();
+        networks.store.must_begin_anew();
     }
     Ok(())
 }
@@ -107,7 +126,7 @@ async fn begin_anew(networks: &Networks, heard: &mut Heard) {
         }
         Err(error) => {
             tracing::error!(%error, "will try again");
-            networks.must_begin_anew();
+            networks.store.must_begin_anew();
             sleep(POLL).await;
         }
     }

@@ -5,6 +5,7 @@
 mod error;
 mod file;
 mod open;
+mod reach;
 mod register;
 mod replicas;
 mod rows;
@@ -15,9 +16,9 @@ use error::doing;
 use ipnet::Ipv4Net;
 use mesh_wire::{NetworkId, NodeId, trust::Revocation};
 pub(crate) use register::Applicant;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction, pool::PoolConnection};
+use sqlx::{Any, AnyConnection, Transaction};
 
-use open::Sharing;
+use self::{open::Sharing, reach::Reach};
 pub(crate) use replicas::{Beginning, Listener};
 pub(crate) use rows::Wanted;
 pub(crate) use trust::{Rejection, Revoked};
@@ -103,8 +104,7 @@ impl Registered {
 /// The open database.
 #[derive(Debug)]
 pub(crate) struct Store {
-    writer: AnyPool,
-    readers: AnyPool,
+    reach: Reach,
     /// Numbers the starts of all servers of this database.
     epoch: u64,
     sharing: Sharing,
@@ -115,12 +115,11 @@ impl Store {
     pub(crate) async fn open(database: &Database) -> Result<Self, StoreError> {
         let opened = open::open(database).await?;
         let epoch = sqlx::query_scalar("UPDATE server SET epoch = epoch + 1 RETURNING epoch")
-            .fetch_one(&opened.writer)
+            .fetch_one(&opened.pools.writer)
             .await
             .map_err(doing("begin an epoch"))?;
         Ok(Self {
-            writer: opened.writer,
-            readers: opened.readers,
+            reach: Reach::new(opened.pools),
             epoch: rows::unsigned(epoch),
             sharing: opened.sharing,
         })
@@ -133,47 +132,37 @@ impl Store {
 
     /// Creates a network unless its name is taken.
     pub(crate) async fn create_network(&self, new: &NetworkRow) -> Result<Created, StoreError> {
-        const OPERATION: &str = "create a network";
-        let mut tx = self.begin(OPERATION).await?;
-        if let Some(row) = rows::network(&mut tx, &new.id)
-            .await
-            .map_err(doing(OPERATION))?
-        {
-            let same = (row.cidr, row.network_key, row.admission)
-                == (new.cidr, new.network_key, new.admission);
-            return Ok(if same {
-                Created::Same(row)
-            } else {
-                Created::Taken
-            });
-        }
-        let count = rows::count_networks(&mut tx)
-            .await
-            .map_err(doing(OPERATION))?;
-        if count >= MAX_NETWORKS {
-            return Ok(Created::TooMany);
-        }
-        rows::insert_network(&mut tx, new)
-            .await
-            .map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(Created::New)
+        let create = async {
+            let mut tx = self.begin().await?;
+            if let Some(row) = rows::network(&mut tx, &new.id).await? {
+                let same = (row.cidr, row.network_key, row.admission)
+                    == (new.cidr, new.network_key, new.admission);
+                return Ok(if same {
+                    Created::Same(row)
+                } else {
+                    Created::Taken
+                });
+            }
+            if rows::count_networks(&mut tx).await? >= MAX_NETWORKS {
+                return Ok(Created::TooMany);
+            }
+            rows::insert_network(&mut tx, new).await?;
+            self.commit(tx).await?;
+            Ok(Created::New)
+        };
+        self.run("create a network", create).await
     }
 
     /// The network of this name.
     pub(crate) async fn network(&self, id: &NetworkId) -> Result<Option<NetworkRow>, StoreError> {
-        let mut reader = self.reader().await?;
-        rows::network(&mut reader, id)
-            .await
-            .map_err(doing("read a network"))
+        let read = async { rows::network(&mut *self.reader().await?, id).await };
+        self.run("read a network", read).await
     }
 
     /// All networks in order of name, with their number of members.
     pub(crate) async fn networks(&self) -> Result<Vec<(NetworkRow, u64)>, StoreError> {
-        let mut reader = self.reader().await?;
-        rows::networks(&mut reader)
-            .await
-            .map_err(doing("list the networks"))
+        let read = async { rows::networks(&mut *self.reader().await?).await };
+        self.run("list the networks", read).await
     }
 
     /// Deletes a network with its members; who they were, if it was there.
@@ -181,12 +170,13 @@ impl Store {
         &self,
         id: &NetworkId,
     ) -> Result<Option<Vec<NodeId>>, StoreError> {
-        const OPERATION: &str = "delete a network";
-        let mut tx = self.begin(OPERATION).await?;
-        let deleted = self.delete_in(&mut tx, id).await;
-        let deleted = deleted.map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(deleted)
+        let delete = async {
+            let mut tx = self.begin().await?;
+            let deleted = self.delete_in(&mut tx, id).await?;
+            self.commit(tx).await?;
+            Ok(deleted)
+        };
+        self.run("delete a network", delete).await
     }
 
     async fn delete_in(
@@ -211,24 +201,22 @@ impl Store {
         applicant: &Applicant<'_>,
         now: u64,
     ) -> Result<Registered, StoreError> {
-        const OPERATION: &str = "register a peer";
-        let mut tx = self.begin(OPERATION).await?;
-        let registered = register::register(&mut tx, network, applicant, now)
-            .await
-            .map_err(doing(OPERATION))?;
         let node = applicant.record.node_id;
-        let change = match registered.taken() {
-            Some((_, Effect::Joined)) => Some(Change::Joined { node }),
-            Some((_, Effect::Updated)) => Some(Change::Updated { node }),
-            Some((_, Effect::Nothing)) | None => None,
+        let register = async {
+            let mut tx = self.begin().await?;
+            let registered = register::register(&mut tx, network, applicant, now).await?;
+            let change = match registered.taken() {
+                Some((_, Effect::Joined)) => Some(Change::Joined { node }),
+                Some((_, Effect::Updated)) => Some(Change::Updated { node }),
+                Some((_, Effect::Nothing)) | None => None,
+            };
+            if let Some(change) = change {
+                self.tell_in(&mut tx, &network.id, &change).await?;
+            }
+            self.commit(tx).await?;
+            Ok(registered)
         };
-        if let Some(change) = change {
-            self.tell_in(&mut tx, &network.id, &change)
-                .await
-                .map_err(doing(OPERATION))?;
-        }
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(registered)
+        self.run("register a peer", register).await
     }
 
     /// Keeps a revocation that was verified before, and removes the members that rest on its key.
@@ -237,30 +225,26 @@ impl Store {
         network: &NetworkId,
         revocation: &Revocation,
     ) -> Result<Revoked, StoreError> {
-        const OPERATION: &str = "revoke a key";
-        let mut tx = self.begin(OPERATION).await?;
-        let revoked = trust::revoke(&mut tx, network, revocation)
-            .await
-            .map_err(doing(OPERATION))?;
-        if let Revoked::Done(out) = &revoked {
-            let revocation = revocation.to_text();
-            let left = out.iter().map(|node| Change::Left { node: *node });
-            for change in [Change::Revoked { revocation }].into_iter().chain(left) {
-                self.tell_in(&mut tx, network, &change)
-                    .await
-                    .map_err(doing(OPERATION))?;
+        let revoke = async {
+            let mut tx = self.begin().await?;
+            let revoked = trust::revoke(&mut tx, network, revocation).await?;
+            if let Revoked::Done(out) = &revoked {
+                let revocation = revocation.to_text();
+                let left = out.iter().map(|node| Change::Left { node: *node });
+                for change in [Change::Revoked { revocation }].into_iter().chain(left) {
+                    self.tell_in(&mut tx, network, &change).await?;
+                }
             }
-        }
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(revoked)
+            self.commit(tx).await?;
+            Ok(revoked)
+        };
+        self.run("revoke a key", revoke).await
     }
 
     /// The revocations of a network, in their text form.
     pub(crate) async fn revocations(&self, network: &NetworkId) -> Result<Vec<String>, StoreError> {
-        let mut reader = self.reader().await?;
-        trust::revocations(&mut reader, network)
-            .await
-            .map_err(doing("list the revocations"))
+        let read = async { trust::revocations(&mut *self.reader().await?, network).await };
+        self.run("list the revocations", read).await
     }
 
     /// Members of a network in order of name: so many, behind that name.
@@ -269,10 +253,9 @@ impl Store {
         network: &NetworkId,
         (after, most): (&str, usize),
     ) -> Result<Vec<Member>, StoreError> {
-        let mut reader = self.reader().await?;
-        rows::members(&mut reader, network, (after, most))
-            .await
-            .map_err(doing("list the peers"))
+        let read =
+            async { rows::members(&mut *self.reader().await?, network, (after, most)).await };
+        self.run("list the peers", read).await
     }
 
     /// The members of a network that a client asks for.
@@ -281,18 +264,14 @@ impl Store {
         network: &NetworkId,
         wanted: Wanted<'_>,
     ) -> Result<Vec<Member>, StoreError> {
-        let mut reader = self.reader().await?;
-        rows::find_members(&mut reader, network, wanted)
-            .await
-            .map_err(doing("find peers"))
+        let read = async { rows::find_members(&mut *self.reader().await?, network, wanted).await };
+        self.run("find peers", read).await
     }
 
     /// How many members a network has.
     pub(crate) async fn count_members(&self, network: &NetworkId) -> Result<u64, StoreError> {
-        let mut reader = self.reader().await?;
-        rows::count_members(&mut reader, network)
-            .await
-            .map_err(doing("count the peers"))
+        let read = async { rows::count_members(&mut *self.reader().await?, network).await };
+        self.run("count the peers", read).await
     }
 
     /// One member.
@@ -301,10 +280,8 @@ impl Store {
         network: &NetworkId,
         node: &NodeId,
     ) -> Result<Option<Member>, StoreError> {
-        let mut reader = self.reader().await?;
-        rows::member(&mut reader, network, node)
-            .await
-            .map_err(doing("read a peer"))
+        let read = async { rows::member(&mut *self.reader().await?, network, node).await };
+        self.run("read a peer", read).await
     }
 
     /// Removes a member; whether it was there.
@@ -313,18 +290,17 @@ impl Store {
         network: &NetworkId,
         node: &NodeId,
     ) -> Result<bool, StoreError> {
-        const OPERATION: &str = "deregister a peer";
-        let mut tx = self.begin(OPERATION).await?;
-        let removed = rows::remove_member(&mut tx, network, node)
-            .await
-            .map_err(doing(OPERATION))?;
-        if removed {
-            self.tell_in(&mut tx, network, &Change::Left { node: *node })
-                .await
-                .map_err(doing(OPERATION))?;
-        }
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(removed)
+        let remove = async {
+            let mut tx = self.begin().await?;
+            let removed = rows::remove_member(&mut tx, network, node).await?;
+            if removed {
+                self.tell_in(&mut tx, network, &Change::Left { node: *node })
+                    .await?;
+            }
+            self.commit(tx).await?;
+            Ok(removed)
+        };
+        self.run("deregister a peer", remove).await
     }
 
     /// Writes down when members were last seen.
@@ -332,57 +308,50 @@ impl Store {
         &self,
         seen: &[(NetworkId, NodeId, u64)],
     ) -> Result<(), StoreError> {
-        const OPERATION: &str = "write down when peers were last seen";
-        let mut tx = self.begin(OPERATION).await?;
-        for (network, node, at) in seen {
-            sqlx::query("UPDATE peers SET last_seen = $1 WHERE network = $2 AND node_id = $3 AND last_seen < $1")
-                .bind(rows::signed(*at))
-                .bind(network.as_str())
-                .bind(node.to_string())
-                .execute(&mut *tx)
-                .await
-                .map_err(doing(OPERATION))?;
-        }
-        tx.commit().await.map_err(doing(OPERATION))
+        let save = async {
+            let mut tx = self.begin().await?;
+            for (network, node, at) in seen {
+                sqlx::query("UPDATE peers SET last_seen = $1 WHERE network = $2 AND node_id = $3 AND last_seen < $1")
+                    .bind(rows::signed(*at))
+                    .bind(network.as_str())
+                    .bind(node.to_string())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            self.commit(tx).await
+        };
+        self.run("write down when peers were last seen", save).await
     }
 
     /// Networks and members of all networks.
     pub(crate) async fn counts(&self) -> Result<(u64, u64), StoreError> {
         let query = "SELECT (SELECT count(*) FROM networks), (SELECT count(*) FROM peers)";
-        let (networks, peers) = sqlx::query_as(query)
-            .fetch_one(&self.readers)
-            .await
-            .map_err(doing("count networks and peers"))?;
+        let count = async {
+            sqlx::query_as(query)
+                .fetch_one(&mut *self.reader().await?)
+                .await
+        };
+        let (networks, peers) = self.run("count networks and peers", count).await?;
         Ok((rows::unsigned(networks), rows::unsigned(peers)))
     }
 
-    /// Finishes what is under way and closes the database.
-    pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
-    async fn begin(
-        &self,
-        operation: &'static str,
-    ) -> Result<Transaction<'static, Any>, StoreError> {
+    /// Begins a change.
+    async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        let writer = self.reach.pools().writer;
         if !self.is_shared() {
-            let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
-            return begun.map_err(doing(operation));
+            return writer.begin_with("BEGIN IMMEDIATE").await;
         }
-        let mut tx = self.writer.begin().await.map_err(doing(operation))?;
+        let mut tx = writer.begin().await?;
         // What BEGIN IMMEDIATE does: whoever changes something waits for the change before it, and so sees it.
         sqlx::query("LOCK TABLE server IN EXCLUSIVE MODE")
             .execute(&mut *tx)
-            .await
-            .map_err(doing(operation))?;
+            .await?;
         Ok(tx)
     }
 
-    async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
-        self.readers
-            .acquire()
-            .await
-            .map_err(doing("get a connection to the database"))
+    /// Ends a change. Where that fails, others may see it though nobody here was told: this server begins anew.
+    async fn commit(&self, tx: Transaction<'static, Any>) -> Result<(), sqlx::Error> {
+        let committed = tx.commit().await;
+        committed.inspect_err(|_| self.must_begin_anew())
     }
 }

@@ -20,7 +20,7 @@ use crate::{app::App, metrics::Gauges};
     tag = "server",
     responses(
         (status = 200, description = "All is well", body = schema::Health),
-        (status = 500, description = "The database does not answer", body = schema::Problem,
+        (status = "5XX", description = "500 the database cannot be read, 503 it does not answer", body = schema::Problem,
          content_type = "application/problem+json"),
     )
 )]
@@ -38,16 +38,14 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> Result<Json<Value>, 
     tag = "server",
     responses(
         (status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain"),
-        (status = 500, description = "The database does not answer", body = schema::Problem,
-         content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let (networks, peers) = app.networks.store.counts().await?;
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let stored = app.networks.store.counts().await;
+    let stored = stored.inspect_err(|error| tracing::warn!(%error, "cannot be counted"));
     let (connections, online) = app.networks.live_counts();
     let mut text = app.metrics.render(&Gauges {
-        networks,
-        peers,
+        stored: stored.ok(),
         online: online as u64,
         connections: connections as u64,
     });
@@ -55,5 +53,5 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
         turn.metrics.render(&mut text, turn.allocations());
     }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -43,6 +43,16 @@ impl Refusal {
     }
 }
 
+/// To whoever needs what is in the database; another server may have it.
+pub(super) fn database_away() -> Problem {
+    Problem::new(
+        503,
+        "database-away",
+        "this server is cut off from its database",
+    )
+    .fix("use another server of the network; this one serves again when its database is back")
+}
+
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self(problem)
@@ -59,6 +69,9 @@ impl From<StoreError> for Refusal {
                 "the server's disk is full: nothing was changed",
             )
             .fix("let its operator make room; nothing needs to be restarted");
+        }
+        if error.is_away() {
+            return Self(database_away());
         }
         Self::new(
             500,

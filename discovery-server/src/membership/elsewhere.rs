@@ -1,21 +1,39 @@
 //! What follows here from what happened at another server of the same database?
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use mesh_wire::{NetworkId, NodeId, discovery::ServerMessage};
 
 use super::{LiveNetwork, Networks, publish_joined, publish_presence};
 use crate::{
     mailbox::Ending,
     news::{Change, News},
-    store::{Beginning, StoreError},
+    store::{Beginning, Listener, StoreError},
 };
 
 impl Networks {
     /// Begins among the servers, at first and whenever this one may have missed something: who is connected here must
     /// connect again, and so learns what it missed. Returns the last news that is known.
     pub(crate) async fn begin_among_servers(&self) -> Result<u64, StoreError> {
-        let Beginning { seq, present } = self.store.enlist().await?;
+        let beginning = self.store.enlist().await?;
+        Ok(self.begin(beginning))
+    }
+
+    /// Is cut off from the database: whoever is connected here does better at another server.
+    pub(crate) fn cut_off(&self) {
+        self.store.cut_off();
+        for (_, live) in self.all_live() {
+            live.hub().end_all(Ending::CutOff);
+        }
+    }
+
+    /// Tries to begin among the servers after it was cut off.
+    pub(crate) async fn come_back(&self) -> Result<(Listener, u64), StoreError> {
+        let (listener, beginning) = self.store.come_back().await?;
+        let seq = self.begin(beginning);
+        self.store.resume();
+        Ok((listener, seq))
+    }
+
+    fn begin(&self, Beginning { seq, present }: Beginning) -> u64 {
         // Only now that the database is there: whoever is thrown off can come back.
         for (_, live) in self.all_live() {
             let mut hub = live.hub();
@@ -28,7 +46,7 @@ impl Networks {
             let live = self.live(&network);
             live.hub().set_elsewhere(node, (replica, true));
         }
-        Ok(seq)
+        seq
     }
 
     /// Tells the clients that are connected here.
@@ -122,18 +140,8 @@ impl Networks {
         };
         if let Err(error) = self.store.tell(network, &change).await {
             tracing::warn!(%error, "the other servers do not know who is connected here");
-            self.must_begin_anew();
+            self.store.must_begin_anew();
         }
-    }
-
-    /// Something may have been missed, here or by the others.
-    pub(crate) fn must_begin_anew(&self) {
-        self.begin_anew.store(true, Relaxed);
-    }
-
-    /// Whether something may have been missed since this was asked last.
-    pub(crate) fn takes_begin_anew(&self) -> bool {
-        self.begin_anew.swap(false, Relaxed)
     }
 
     async fn show(

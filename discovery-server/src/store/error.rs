@@ -24,6 +24,30 @@ impl StoreError {
             | Cause::Migrate(_)
             | Cause::Locked
             | Cause::NotText
+            | Cause::CutOff
+            | Cause::Damaged(_) => false,
+        }
+    }
+
+    /// Whether the database is not there, or not for this server, so that another server may do what this one cannot.
+    pub(crate) fn is_away(&self) -> bool {
+        /// Of PostgreSQL: `lock_not_available`, `idle_in_transaction_session_timeout`, `too_many_connections`; and the classes of
+        /// broken connections and of an operator's intervention.
+        const AWAY: [&str; 5] = ["55P03", "25P03", "53300", "08", "57"];
+        match &self.cause {
+            Cause::CutOff => true,
+            Cause::Sqlx(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            Cause::Sqlx(error) => error
+                .as_database_error()
+                .and_then(|error| error.code())
+                .is_some_and(|code| {
+                    let is_postgres = code.len() == 5;
+                    is_postgres && AWAY.iter().any(|away| code.starts_with(away))
+                }),
+            Cause::Io(_)
+            | Cause::Migrate(_)
+            | Cause::Locked
+            | Cause::NotText
             | Cause::Damaged(_) => false,
         }
     }
@@ -40,6 +64,8 @@ pub(super) enum Cause {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("another discovery-server uses it")]
     Locked,
+    #[error("this server is cut off from it")]
+    CutOff,
     #[error("its path is not plain text")]
     NotText,
     #[error("{0}")]

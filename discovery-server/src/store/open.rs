@@ -32,9 +32,10 @@ const SQLITE: &[&str] = &[
 ];
 
 /// What each connection to PostgreSQL is told first. A server that was cut off in the middle of a change must not hold up the
-/// others for long, nor wait for them longer than a request may take.
+/// others for long (twice as long as this, with a change in each of its two connections), nor wait for them longer than a request may
+/// take.
 const POSTGRES: &[&str] = &[
-    "SET idle_in_transaction_session_timeout = '10s'",
+    "SET idle_in_transaction_session_timeout = '2s'",
     "SET lock_timeout = '10s'",
     "SET statement_timeout = '20s'",
 ];
@@ -48,9 +49,15 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 
 /// An open database, not begun yet.
 pub(super) struct Opened {
+    pub(super) pools: Pools,
+    pub(super) sharing: Sharing,
+}
+
+/// Connections to it.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
     pub(super) writer: AnyPool,
     pub(super) readers: AnyPool,
-    pub(super) sharing: Sharing,
 }
 
 /// Whether other servers may use the database.
@@ -93,10 +100,15 @@ async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
         .run(&writer)
         .await
         .map_err(doing("bring the schema up to date"))?;
-    let readers = pool(READERS, SQLITE).connect_lazy_with(options(&format!("{url}?mode=ro"))?);
+    // They stay: the last connection that closes takes SQLite's companion files with it, and a full disk has no room for new ones.
+    let readers = pool(READERS, SQLITE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options(&format!("{url}?mode=ro"))?)
+        .await
+        .map_err(doing("open the file"))?;
     Ok(Opened {
-        writer,
-        readers,
+        pools: Pools { writer, readers },
         sharing: Sharing::Alone { _lock: lock },
     })
 }
@@ -112,20 +124,36 @@ async fn open_postgres(url: &PostgresUrl) -> Result<Opened, StoreError> {
         .close()
         .await
         .map_err(doing(OPERATION))?;
-    // Changes wait for one another anyway (see [`super::Store::begin`]); the second is there when the first broke.
-    let writer = pool(2, POSTGRES)
-        .connect_with(options.clone())
-        .await
-        .map_err(doing(OPERATION))?;
+    let pools = postgres_pools(url)?;
     sqlx::migrate!("./migrations/postgres")
-        .run(&writer)
+        .run(&pools.writer)
         .await
         .map_err(doing("bring the schema up to date"))?;
-    let readers = pool(READERS, POSTGRES).connect_lazy_with(options);
     Ok(Opened {
-        writer,
-        readers,
+        pools,
         sharing: Sharing::Shared(url.clone()),
+    })
+}
+
+/// One connection more to a shared database.
+pub(super) async fn connect(sharing: &Sharing) -> Result<AnyConnection, StoreError> {
+    const OPERATION: &str = "connect to PostgreSQL";
+    match sharing {
+        Sharing::Shared(url) => options(url.expose())?
+            .connect()
+            .await
+            .map_err(doing(OPERATION)),
+        Sharing::Alone { .. } => Err(doing(OPERATION)(Cause::CutOff)),
+    }
+}
+
+/// Connections that are made when they are needed.
+pub(super) fn postgres_pools(url: &PostgresUrl) -> Result<Pools, StoreError> {
+    let options = options(url.expose())?;
+    Ok(Pools {
+        // Changes wait for one another anyway (see [`super::Store::begin`]); the second is there when the first broke.
+        writer: pool(2, POSTGRES).connect_lazy_with(options.clone()),
+        readers: pool(READERS, POSTGRES).connect_lazy_with(options),
     })
 }
 

@@ -10,7 +10,10 @@ use super::{
     open::Sharing,
     rows::{self, signed, unsigned},
 };
-use crate::news::{Change, News};
+use crate::{
+    database::PostgresUrl,
+    news::{Change, News},
+};
 
 /// Servers listen for this.
 const CHANNEL: &str = "discovery_news";
@@ -39,6 +42,12 @@ pub(crate) struct Beginning {
 pub(crate) struct Listener(PgListener);
 
 impl Listener {
+    pub(super) async fn begin(url: &PostgresUrl) -> Result<Self, sqlx::Error> {
+        let mut listener = PgListener::connect(url.expose()).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Self(listener))
+    }
+
     /// Waits until something was told, or may have been.
     pub(crate) async fn heard(&mut self) -> Result<(), StoreError> {
         let heard = self.0.try_recv().await;
@@ -56,68 +65,66 @@ impl Store {
 
     /// Listens for news, if there may be any.
     pub(crate) async fn listener(&self) -> Result<Option<Listener>, StoreError> {
-        const OPERATION: &str = "listen to the other servers";
         let Sharing::Shared(url) = &self.sharing else {
             return Ok(None);
         };
-        let mut listener = PgListener::connect(url.expose())
-            .await
-            .map_err(doing(OPERATION))?;
-        listener.listen(CHANNEL).await.map_err(doing(OPERATION))?;
-        Ok(Some(Listener(listener)))
+        let listen = async { Listener::begin(url).await.map(Some) };
+        self.run("listen to the other servers", listen).await
     }
 
     /// Begins to be one of the servers of a shared database.
     pub(crate) async fn enlist(&self) -> Result<Beginning, StoreError> {
-        const OPERATION: &str = "begin among the servers";
         if !self.is_shared() {
             return Ok(Beginning::default());
         }
-        let mut tx = self.begin(OPERATION).await?;
-        let beginning = enlist(&mut tx, self.epoch)
-            .await
-            .map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
+        self.run("begin among the servers", self.enlist_now()).await
+    }
+
+    pub(super) async fn enlist_now(&self) -> Result<Beginning, sqlx::Error> {
+        let mut tx = self.begin().await?;
+        let beginning = enlist(&mut tx, self.epoch).await?;
+        self.commit(tx).await?;
         Ok(beginning)
     }
 
     /// Shows that this server is alive, and tells everybody who is offline because another one is not. `false`: this one
     /// was taken for dead.
     pub(crate) async fn renew_lease(&self) -> Result<bool, StoreError> {
-        const OPERATION: &str = "renew the lease";
-        let mut tx = self.begin(OPERATION).await?;
-        let alive = renew_lease(&mut tx, self.epoch)
-            .await
-            .map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(alive)
+        let renew = async {
+            let mut tx = self.begin().await?;
+            let alive = renew_lease(&mut tx, self.epoch).await?;
+            tx.commit().await?;
+            Ok(alive)
+        };
+        self.run("renew the lease", renew).await
     }
 
     /// Leaves the servers of a shared database: whose clients are offline is known at once.
     pub(crate) async fn resign(&self) -> Result<(), StoreError> {
-        const OPERATION: &str = "leave the other servers";
         if !self.is_shared() {
             return Ok(());
         }
-        let mut tx = self.begin(OPERATION).await?;
-        bury(&mut tx, self.epoch).await.map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))
+        let resign = async {
+            let mut tx = self.begin().await?;
+            bury(&mut tx, self.epoch).await?;
+            tx.commit().await
+        };
+        self.run("leave the other servers", resign).await
     }
 
     /// What others told after `seq`, at most a batch.
     pub(crate) async fn news(&self, seq: u64) -> Result<Vec<News>, StoreError> {
-        const OPERATION: &str = "read news";
-        let mut reader = self.reader().await?;
         let query =
             "SELECT seq, replica, network, change FROM news WHERE seq > $1 ORDER BY seq LIMIT $2";
-        let rows = sqlx::query(query)
-            .bind(signed(seq))
-            .bind(BATCH)
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(doing(OPERATION))?;
-        let read = |row| rows::read_news(row).map_err(doing(OPERATION));
-        rows.iter().map(read).collect()
+        let read = async {
+            let rows = sqlx::query(query)
+                .bind(signed(seq))
+                .bind(BATCH)
+                .fetch_all(&mut *self.reader().await?)
+                .await?;
+            rows.iter().map(rows::read_news).collect()
+        };
+        self.run("read news", read).await
     }
 
     /// Tells the other servers something that is not about what is stored.
@@ -126,17 +133,15 @@ impl Store {
         network: &NetworkId,
         change: &Change,
     ) -> Result<(), StoreError> {
-        const OPERATION: &str = "tell the other servers";
         if !self.is_shared() {
             return Ok(());
         }
-        let mut tx = self.begin(OPERATION).await?;
-        let told = async {
-            note_presence(&mut tx, network, (change, self.epoch)).await?;
-            tell(&mut tx, network, (change, self.epoch)).await
+        let tell = async {
+            let mut tx = self.begin().await?;
+            self.tell_in(&mut tx, network, change).await?;
+            tx.commit().await
         };
-        told.await.map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))
+        self.run("tell the other servers", tell).await
     }
 
     /// Tells the other servers a change that is made in `tx`.
@@ -243,7 +248,7 @@ async fn enlist(tx: &mut AnyConnection, replica: u64) -> Result<Beginning, sqlx:
     let seq = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM news")
         .fetch_one(&mut *tx)
         .await?;
-    let query = sqlx::query("SELECT network, node_id, replica FROM presence");
+    let query = sqlx::query("SELECT network, node_id, replica FROM presence ORDER BY came");
     let rows = query.fetch_all(tx).await?;
     let present: Result<Vec<_>, sqlx::Error> = rows.iter().map(rows::read_presence).collect();
     Ok(Beginning {

@@ -1,5 +1,7 @@
 //! What is left of what the server has acknowledged when it is killed in the middle of its work, or its files are damaged?
 
+mod link;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -15,6 +17,7 @@ use mesh_wire::{
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tokio::time::sleep;
 
+use self::link::Link;
 use crate::{
     harness::{DEADLINE, Net, Node, Server},
     starting::{FREE, assert_explains, failed_start},
@@ -58,6 +61,7 @@ struct Writer {
     registered: Vec<Uncertain<Option<u64>>>,
     addresses: BTreeMap<usize, IpAddr>,
     network: Uncertain<bool>,
+    link: Link,
     turn: u64,
     acknowledged: u64,
 }
@@ -71,6 +75,7 @@ impl Writer {
             registered: (0..NODES).map(|_| Uncertain(vec![None])).collect(),
             addresses: BTreeMap::new(),
             network: Uncertain(vec![false]),
+            link: Link::new(number, 0),
             turn: 0,
             acknowledged: 0,
         }
@@ -87,6 +92,7 @@ impl Writer {
             let node = (self.turn % u64::from(NODES)) as usize;
             let answered = match self.turn % 11 {
                 0 => self.write_network(ask).await,
+                1 | 5 | 9 => self.use_link(ask).await,
                 3 | 7 => self.deregister(&net, node, ask).await,
                 _ => self.register(&net, node, ask).await,
             };
@@ -134,6 +140,14 @@ impl Writer {
         assert!(expected.contains(&answer.status()), "{}", answer.status());
         self.registered[node].acknowledged(None);
         true
+    }
+
+    /// A link goes on where the last answer left it; behind its end there is a new one.
+    async fn use_link(&mut self, ask: impl Fn(Method, &str) -> RequestBuilder) -> bool {
+        if self.link.is_over() {
+            self.link = Link::new(self.number, self.turn);
+        }
+        self.link.go_on(ask).await
     }
 
     async fn write_network(&mut self, ask: impl Fn(Method, &str) -> RequestBuilder) -> bool {
@@ -206,6 +220,7 @@ async fn killed_in_mid_write(rounds: u32) -> u64 {
         let networks = networks.json().await.unwrap();
         for writer in &mut writers {
             writer.judge(&members, &networks);
+            writer.link.judge(&server, &admin).await;
         }
     }
     writers.iter().map(|writer| writer.acknowledged).sum()

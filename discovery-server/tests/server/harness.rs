@@ -42,8 +42,8 @@ pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     pub(crate) stun: SocketAddr,
     pub(crate) data: PathBuf,
-    database: fn(&Path) -> Vec<String>,
-    directory: Option<TempDir>,
+    pub(crate) database: fn(&Path) -> Vec<String>,
+    pub(crate) directory: Option<TempDir>,
 }
 
 impl Server {
@@ -89,6 +89,19 @@ impl Server {
     }
 
     fn start_in(directory: TempDir, database: fn(&Path) -> Vec<String>, more: &[&str]) -> Self {
+        Self::launch(
+            directory,
+            database,
+            Command::new(BINARY).arg("serve").args(more),
+        )
+    }
+
+    /// Starts what `command` has begun to say in the `data` of that directory.
+    pub(crate) fn launch(
+        directory: TempDir,
+        database: fn(&Path) -> Vec<String>,
+        command: &mut Command,
+    ) -> Self {
         let data = directory.path().join("data");
         fs::create_dir_all(&data).unwrap();
         let log = File::options()
@@ -96,18 +109,11 @@ impl Server {
             .append(true)
             .open(data.join("log"))
             .unwrap();
-        let mut child = Command::new(BINARY)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--stun-listen",
-                "127.0.0.1:0",
-            ])
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--stun-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(&data)
             .args(database(&data))
-            .args(more)
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

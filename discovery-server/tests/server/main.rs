@@ -2,14 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod access;
+mod authority;
 mod bodies;
 mod crash;
 mod crowds;
+mod disk;
 mod events;
 mod floods;
 mod harness;
 mod large;
 mod life;
+mod replicas;
 mod slow;
 mod starting;
 mod stun;

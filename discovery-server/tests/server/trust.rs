@@ -1,94 +1,41 @@
 //! Whom does a network with a key let in, whatever its server's clients send?
 
-use std::{
-    net::Ipv4Addr,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::net::Ipv4Addr;
 
 use ed25519_dalek::SigningKey;
 use futures::future::join_all;
 use mesh_wire::{
-    NodeId, WireGuardKey,
-    discovery::{RegisterPeer, Revoke, ServerMessage},
-    peer_info::PeerRecord,
-    trust::{
-        Binding, Capability, Certificate, Invite, InviteTerms, Issuer, Revocation, Role, Roles,
-        Root, Span, default_mac,
-    },
+    discovery::ServerMessage,
+    trust::{Capability, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Span},
 };
 use reqwest::{Method, Response, StatusCode};
 
-use crate::harness::{Events, Net, Node, Server, problem};
+use crate::{
+    authority::{Authority, DAY, binding, now},
+    harness::{Events, Node, Server, problem},
+};
 
-const DAY: u64 = 24 * 3600;
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap().as_secs()
-}
-
-/// A network on a server, with the secret half of its key.
+/// A network with a key, on a server.
 struct Realm {
     server: Server,
-    net: Net,
-    key: SigningKey,
+    authority: Authority,
+}
+
+impl std::ops::Deref for Realm {
+    type Target = Authority;
+
+    fn deref(&self) -> &Authority {
+        &self.authority
+    }
 }
 
 impl Realm {
     async fn new() -> Self {
         let server = Server::start();
-        let key = SigningKey::from_bytes(&[200; 32]);
-        let mut net = Net::new("home", "10.100.0.0/24");
-        net.create.network_key = Some(NodeId::of(&key));
-        let answer = net.create_on(&server).await;
+        let authority = Authority::new("home");
+        let answer = authority.net.create_on(&server).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
-        Self { server, net, key }
-    }
-
-    fn root(&self) -> Root {
-        Root {
-            network: self.net.id.clone(),
-            key: NodeId::of(&self.key),
-        }
-    }
-
-    /// An invite with a key of this number.
-    fn invite(&self, number: u8, uses: Option<u32>, span: Span) -> Capability {
-        let secret = SigningKey::from_bytes(&[number; 32]);
-        let terms = InviteTerms {
-            key: NodeId::of(&secret),
-            uses,
-            roles: [Role::Relay].into_iter().collect(),
-            span,
-        };
-        let invite = Invite::sign(&self.root(), &self.key, None, &terms).unwrap();
-        Capability::new(secret, invite).unwrap()
-    }
-
-    fn week(&self, number: u8, uses: Option<u32>) -> Capability {
-        let span = Span {
-            from: now() - 60,
-            until: now() + 7 * DAY,
-        };
-        self.invite(number, uses, span)
-    }
-
-    fn by_network(&self, binding: &Binding) -> Certificate {
-        Certificate::sign(&self.root(), &self.key, &Issuer::Network, binding).unwrap()
-    }
-
-    fn register(&self, node: &Node, seq: u64, certificate: Option<&Certificate>) -> RegisterPeer {
-        let record = PeerRecord::sign_with(
-            &node.key,
-            &self.net.id,
-            WireGuardKey::from_bytes(*node.id().as_bytes()),
-            (&node.hostname, certificate),
-            (seq, 1),
-        );
-        RegisterPeer {
-            record: record.unwrap(),
-            requested_ip: None,
-        }
+        Self { server, authority }
     }
 
     async fn post(&self, node: &Node, seq: u64, certificate: Option<&Certificate>) -> Response {
@@ -106,33 +53,12 @@ impl Realm {
         let request = self
             .server
             .request(Method::POST, &self.net.path("/revocations"));
-        let body = Revoke {
-            revocation: revocation.to_text(),
-        };
         request
             .bearer_auth(&self.net.token)
-            .json(&body)
+            .json(&Authority::revoke(revocation))
             .send()
             .await
             .unwrap()
-    }
-}
-
-fn binding(node: &Node, address: u8) -> Binding {
-    let from = now();
-    Binding {
-        node_id: node.id(),
-        wireguard_key: WireGuardKey::from_bytes(*node.id().as_bytes()),
-        name: node.hostname.clone(),
-        virtual_ips: vec![Ipv4Addr::new(10, 100, 0, address).into()],
-        mac: default_mac(&node.id()),
-        roles: [Role::Relay].into_iter().collect(),
-        subnets: Vec::new(),
-        span: Span {
-            from,
-            until: from + 30 * DAY,
-        },
-        serial: 1,
     }
 }
 
@@ -196,7 +122,7 @@ async fn what_one_member_has_no_other_gets() {
 #[tokio::test]
 async fn a_link_for_one_admits_exactly_one_of_fifty_that_use_it_at_once() {
     let realm = Realm::new().await;
-    let invite = realm.week(50, Some(1));
+    let invite = realm.week([50; 32], Some(1));
     let nodes: Vec<Node> = (0..50).map(|n| Node::new(n, &format!("n{n}"))).collect();
     let certificates: Vec<Certificate> = nodes
         .iter()
@@ -246,7 +172,7 @@ async fn an_expired_link_lets_nobody_new_in() {
         from: now() - 2 * DAY,
         until: now() - DAY,
     };
-    let invite = realm.invite(50, None, span);
+    let invite = realm.invite([50; 32], None, span);
     let alice = Node::new(1, "alice");
     let mut backdated = binding(&alice, 2);
     backdated.span.from = now() - DAY - 60;
@@ -257,7 +183,7 @@ async fn an_expired_link_lets_nobody_new_in() {
 #[tokio::test]
 async fn a_revoked_member_is_gone_and_stays_away_over_a_restart() {
     let mut realm = Realm::new().await;
-    let invite = realm.week(50, None);
+    let invite = realm.week([50; 32], None);
     let nodes: Vec<Node> = (1..=3).map(|n| Node::new(n, &format!("n{n}"))).collect();
     let certificates: Vec<Certificate> = nodes
         .iter()
@@ -279,8 +205,7 @@ async fn a_revoked_member_is_gone_and_stays_away_over_a_restart() {
     let forged = Revocation::sign(&realm.root(), &nodes[1].key, None, (&nodes[0].id(), now()));
     let refused = problem(realm.revoke(&forged.unwrap()).await).await;
     assert_eq!(refused.code, "bad-revocation");
-    let revocation =
-        Revocation::sign(&realm.root(), &realm.key, None, (&nodes[0].id(), now())).unwrap();
+    let revocation = realm.out(&nodes[0].id());
     for _ in 0..2 {
         assert_eq!(realm.revoke(&revocation).await.status(), 204);
     }
@@ -311,7 +236,7 @@ async fn a_revoked_member_is_gone_and_stays_away_over_a_restart() {
 
     // An invite can be revoked too, and takes with it whom it let in.
     let key = invite.invite.terms.key;
-    let revocation = Revocation::sign(&realm.root(), &realm.key, None, (&key, now())).unwrap();
+    let revocation = realm.out(&key);
     assert_eq!(realm.revoke(&revocation).await.status(), 204);
     let directory = realm.net.directory(&realm.server).await;
     let names: Vec<&str> = directory
@@ -334,15 +259,14 @@ async fn an_admin_invites_and_revokes_and_takes_its_own_with_it() {
     rights.roles = Roles::all();
     let of_admin = realm.by_network(&rights);
     assert_eq!(realm.post(&admin, 1, Some(&of_admin)).await.status(), 201);
-    let terms = realm.week(50, Some(1)).invite.terms;
+    let terms = realm.week([50; 32], Some(1)).invite.terms;
     let mut terms = InviteTerms { ..terms };
     terms.span.from = now();
     let invite = Invite::sign(&realm.root(), &admin.key, Some(&of_admin), &terms).unwrap();
     let invite = Capability::new(SigningKey::from_bytes(&[50; 32]), invite).unwrap();
     let of_bob = invite.certify(&realm.root(), &binding(&bob, 2)).unwrap();
     assert_eq!(realm.post(&bob, 1, Some(&of_bob)).await.status(), 201);
-    let revocation =
-        Revocation::sign(&realm.root(), &realm.key, None, (&admin.id(), now())).unwrap();
+    let revocation = realm.out(&admin.id());
     assert_eq!(realm.revoke(&revocation).await.status(), 204);
     assert!(realm.net.directory(&realm.server).await.peers.is_empty());
 }

@@ -2,12 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use netlab::{Daemon, Discovery, Host, Lab, Nat, Postgres, wait_until};
 
 /// News go round in milliseconds; the rest is for a busy machine.
 const SOON: Duration = Duration::from_secs(10);
+
+const NETWORKS: &str = "/api/v1/mesh/networks";
+
+/// A server that died is given up by then.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A server that is cut off has told so by then.
+const AWAY: Duration = Duration::from_secs(15);
 
 struct Scene {
     server: Host,
@@ -16,15 +27,41 @@ struct Scene {
     lab: Lab,
 }
 
+/// Where the second server finds PostgreSQL if that way can be cut.
+const WAY: &str = "127.0.0.9";
+
+/// What of it gets lost.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    Everything,
+    Questions,
+    Answers,
+}
+
 impl Scene {
     fn new(name: &str) -> Self {
+        Self::with_database(name, str::to_owned)
+    }
+
+    /// As [`Self::new`], with a way from the second server to PostgreSQL that can be cut.
+    fn with_way(name: &str) -> Self {
+        Self::with_database(name, |database| database.replace("127.0.0.1", WAY))
+    }
+
+    fn with_database(name: &str, second: fn(&str) -> String) -> Self {
         let lab = Lab::new(name).unwrap();
         let server = lab.internet().public_host("server").unwrap();
         let postgres = Postgres::start(&server).unwrap();
+        let way = format!(
+            "nft 'table ip way {{ chain there {{ type nat hook output priority -100; ip daddr {WAY} dnat to 127.0.0.1; }}; \
+             chain lost {{ type filter hook input priority 0; }}; }}'"
+        );
+        server.sh(&way).unwrap();
+        let database = postgres.database();
         let replica =
-            |number| Discovery::start_replica(&server, number, postgres.database()).unwrap();
+            |number, database: &str| Discovery::start_replica(&server, number, database).unwrap();
         Self {
-            replicas: [replica(0), replica(1)],
+            replicas: [replica(0, database), replica(1, &second(database))],
             server,
             postgres,
             lab,
@@ -46,6 +83,41 @@ impl Scene {
         let [first, second] = self.replicas.each_ref().map(Discovery::url);
         assert!(link.contains(&first), "{link}");
         link.replace(&first, &second)
+    }
+
+    /// From now on the second server loses what it says to PostgreSQL, or hears from it.
+    fn cut(&self, lost: Lost) {
+        let which = match lost {
+            Lost::Everything => "",
+            Lost::Questions => "ct direction original",
+            Lost::Answers => "ct direction reply",
+        };
+        let rule = format!("nft add rule ip way lost ct original ip daddr {WAY} {which} drop");
+        self.server.sh(&rule).unwrap();
+    }
+
+    fn heal(&self) {
+        self.server.sh("nft flush chain ip way lost").unwrap();
+    }
+
+    /// Status and body of what a server answers, with the admin token.
+    fn ask(&self, replica: usize, path: &str, more: &str) -> (u16, String) {
+        let token = fs::read_to_string(self.replicas[replica].data_dir().join("admin-token"));
+        let ask = format!(
+            "curl -sS -m 40 -w '\n%{{http_code}}' -H 'authorization: Bearer {}' {more} {}{path}",
+            token.unwrap().trim(),
+            self.replicas[replica].url()
+        );
+        let answer = self.server.sh(&ask).unwrap().stdout;
+        let (body, status) = answer.rsplit_once('\n').unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
+    fn create(&self, replica: usize, name: &str) -> (u16, String) {
+        let token = "t".repeat(40);
+        let body = format!(r#"{{"id":"{name}","cidr":"10.9.0.0/16","admission_token":"{token}"}}"#);
+        let post = format!("-H 'content-type: application/json' -d '{body}'");
+        self.ask(replica, NETWORKS, &post)
     }
 
     /// What PostgreSQL answers to this.
@@ -116,7 +188,10 @@ fn members_at_two_servers_of_one_database_meet() {
         Ok(status["peers"].as_array().unwrap().is_empty())
     })
     .unwrap();
-    assert_eq!((scene.members(0), scene.members(1)), (1, 1));
+    wait_until("both know", SOON, || {
+        Ok((scene.members(0), scene.members(1)) == (1, 1))
+    })
+    .unwrap();
     // Nothing says any more that he is connected anywhere.
     assert_eq!(scene.sql("SELECT count(*) FROM presence"), "1");
 }
@@ -220,4 +295,107 @@ fn a_lease_that_was_renewed_after_a_wait_holds_as_long_as_any() {
     let left = "SELECT min(extract(epoch FROM alive_until - clock_timestamp())) FROM replicas";
     let left: f64 = scene.sql(left).parse().unwrap();
     assert!(left > 13.5, "{left} s of 15");
+}
+
+/// The second of two servers is cut off from their database. `ann` is at the first one, `bob` at both, `eve` at the second.
+fn a_server_that_is_cut_off(name: &str, lost: Lost) {
+    let scene = Scene::with_way(name);
+    let [first, second] = scene.replicas.each_ref().map(Discovery::url);
+    let ann = scene.daemon("ann", ["--server", &first]);
+    let link = ann.join_link().unwrap();
+    let bob = scene.daemon("bob", ["--join", &scene.other_way(&link)]);
+    bob.ask(&["servers", "set", &second, &first]).unwrap();
+    let eve = scene.daemon("eve", ["--join", &scene.other_way(&link)]);
+    for other in [&bob, &eve] {
+        ann.first_echo(other, SOON).unwrap();
+        sees(&ann, &other.name, true);
+    }
+    wait_until("bob is at both", SOON, || {
+        Ok(bob.ask(&["servers"])?.matches("not connected").count() == 0)
+    })
+    .unwrap();
+
+    scene.cut(lost);
+    let begin = Instant::now();
+    let bob_is_there = || assert_ne!(ann.peer("bob").unwrap()["online"], false);
+    // It says nothing wrong, and soon what is wrong. The other one is not held up.
+    let mut slowest = Duration::ZERO;
+    for number in 0.. {
+        let asked = Instant::now();
+        let (status, body) = scene.create(0, &format!("n{number}"));
+        assert_eq!(status, 201, "{body}");
+        slowest = slowest.max(asked.elapsed());
+        bob_is_there();
+        let (status, list) = scene.ask(1, NETWORKS, "");
+        if status == 503 && list.contains("database-away") {
+            break;
+        }
+        assert!(
+            status == 200 && list.contains("my-network"),
+            "{status} {list}"
+        );
+        assert!(begin.elapsed() < AWAY, "{list}");
+    }
+    assert!(slowest < SOON, "{slowest:?}");
+    wait_until("it says so", AWAY, || {
+        Ok(scene.ask(1, "/healthz", "").0 == 503)
+    })
+    .unwrap();
+    let (status, metrics) = scene.ask(1, "/metrics", "");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("\ndiscovery_database_up 0\n"), "{metrics}");
+    assert!(!metrics.contains("discovery_peers "), "{metrics}");
+    let (status, refusal) = scene.create(1, "refused");
+    assert_eq!(status, 503, "{refusal}");
+    // Members use the other one, and whoever has none keeps whom it knows.
+    wait_until("bob is told", AWAY, || {
+        Ok(bob.ask(&["servers"])?.contains("cut off from its database"))
+    })
+    .unwrap();
+    bob_is_there();
+    let dora = scene.daemon("dora", ["--join", &link]);
+    dora.first_echo(&bob, SOON).unwrap();
+    let present = || scene.sql("SELECT count(DISTINCT node_id) FROM presence");
+    wait_until("eve is given up", LEASE, || Ok(present() == "3")).unwrap();
+    bob_is_there();
+    assert_eq!(
+        eve.host()
+            .ping(ann.virtual_ip.parse().unwrap(), 5)
+            .unwrap()
+            .received(),
+        5
+    );
+
+    scene.heal();
+    wait_until("it is back", SOON, || {
+        Ok(scene.ask(1, "/healthz", "").0 == 200)
+    })
+    .unwrap();
+    // By herself, when her pause is over.
+    wait_until("eve is back", Duration::from_secs(90), || {
+        Ok(present() == "4")
+    })
+    .unwrap();
+    sees(&eve, "dora", true);
+    bob_is_there();
+    assert_eq!((scene.members(0), scene.members(1)), (4, 4));
+    assert_eq!(scene.sql("SELECT count(*) FROM replicas"), "2");
+    // News come by themselves again.
+    dora.kill().unwrap();
+    sees(&eve, "dora", false);
+}
+
+#[test]
+fn a_server_without_its_database_sends_its_members_to_the_other_one() {
+    a_server_that_is_cut_off("replicas-cut", Lost::Everything);
+}
+
+#[test]
+fn a_server_that_its_database_does_not_hear_sends_its_members_to_the_other_one() {
+    a_server_that_is_cut_off("replicas-mute", Lost::Questions);
+}
+
+#[test]
+fn a_server_that_does_not_hear_its_database_sends_its_members_to_the_other_one() {
+    a_server_that_is_cut_off("replicas-deaf", Lost::Answers);
 }

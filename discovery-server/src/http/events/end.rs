@@ -3,6 +3,7 @@
 use axum::extract::ws::close_code;
 use mesh_wire::problem::Problem;
 
+use super::super::refusal::database_away;
 use crate::{
     mailbox::{Attachment, Ending},
     store::StoreError,
@@ -18,6 +19,9 @@ pub(super) enum End {
 
 pub(super) fn failed(error: StoreError) -> End {
     tracing::error!(%error, "an event connection failed");
+    if error.is_away() {
+        return End::Closed(close_code::AGAIN, Some(database_away()));
+    }
     let problem = Problem::new(500, "database", "the server could not read its database")
         .fix("connect again in a few seconds");
     End::Closed(close_code::ERROR, Some(problem))
@@ -52,6 +56,7 @@ fn ending(reason: Ending) -> End {
             Problem::new(503, "resync-required", "this server was cut off from its database, and may have missed changes")
                 .fix("connect again; the new snapshot has everything"),
         ),
+        Ending::CutOff => (close_code::AGAIN, database_away()),
         Ending::Replaced => (
             close_code::POLICY,
             Problem::new(409, "replaced", "a newer connection of this node took the place of this one")
