@@ -1,7 +1,9 @@
 //! The `discovery-server` program: arguments, log, signals, exit code.
 
+mod log;
+
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -13,13 +15,10 @@ use discovery_server::{
     AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
     ServeConfig, TurnConfig, any_address, start,
 };
+use log::LogFormat;
 use mesh_wire::problem::Problem;
 use platform::signals;
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{
-    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
 
 /// Registry of mesh networks and peers, signalling between peers, STUN and TURN.
 #[derive(Debug, Parser)]
@@ -73,16 +72,24 @@ struct Serve {
         default_value = "/var/lib/discovery-server"
     )]
     data_dir: PathBuf,
+    /// How to write the log, which goes to standard error.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "DISCOVERY_SERVER_LOG_FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
 }
 
 fn main() -> ExitCode {
     let Command::Serve(serve) = Arguments::parse().command;
-    init_log();
+    let format = serve.log_format;
+    log::init(format);
     match run(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With a closed standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            log::last_words(format, &error);
             match error.downcast_ref::<Problem>() {
                 Some(problem) if problem.code == "usage" => ExitCode::from(2),
                 Some(_) | None => ExitCode::FAILURE,
@@ -154,25 +161,4 @@ fn refused_database(url: &str, error: &DatabaseUrlError) -> Problem {
     Problem::new(0, "usage", format!("--database: {error}"))
         .detail(format!("the URL begins with: {scheme}"))
         .fix("use --database sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME, or leave it out")
-}
-
-/// Logs to standard error, by default what an operator should read; `RUST_LOG`, levels by target such as
-/// `info,discovery_server=debug`, changes it.
-fn init_log() {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let parsed = wanted
-        .parse::<Targets>()
-        .ok()
-        .filter(|_| !wanted.is_empty());
-    let filter = parsed.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    // These would log message contents, which hold ICE passwords, or requests with their tokens.
-    let quiet =
-        ["tungstenite", "tokio_tungstenite", "hyper"].map(|target| (target, LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    tracing_subscriber::registry()
-        .with(filter.with_targets(quiet))
-        .with(lines)
-        .init();
 }

@@ -10,6 +10,7 @@ mod floods;
 mod harness;
 mod large;
 mod life;
+mod logs;
 mod slow;
 mod starting;
 mod stun;
