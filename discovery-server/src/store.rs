@@ -7,7 +7,9 @@ mod file;
 mod open;
 mod register;
 mod replicas;
+mod restore;
 mod rows;
+mod snapshot;
 mod trust;
 
 pub use error::StoreError;
@@ -19,7 +21,10 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction, pool::PoolConnection};
 
 use open::Sharing;
 pub(crate) use replicas::{Beginning, Listener};
+pub use restore::restore;
 pub(crate) use rows::Wanted;
+pub(crate) use snapshot::Snapshots;
+pub use snapshot::backup;
 pub(crate) use trust::{Rejection, Revoked};
 
 use crate::{

@@ -12,6 +12,7 @@ mod large;
 mod life;
 mod logs;
 mod slow;
+mod snapshots;
 mod starting;
 mod stun;
 mod trust;
