@@ -11,6 +11,7 @@ mod harness;
 mod large;
 mod life;
 mod logs;
+mod migrations;
 mod slow;
 mod snapshots;
 mod starting;

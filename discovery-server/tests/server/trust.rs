@@ -22,20 +22,20 @@ use crate::harness::{Events, Net, Node, Server, problem};
 
 const DAY: u64 = 24 * 3600;
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap().as_secs()
 }
 
 /// A network on a server, with the secret half of its key.
-struct Realm {
-    server: Server,
-    net: Net,
-    key: SigningKey,
+pub(crate) struct Realm {
+    pub(crate) server: Server,
+    pub(crate) net: Net,
+    pub(crate) key: SigningKey,
 }
 
 impl Realm {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = Server::start();
         let key = SigningKey::from_bytes(&[200; 32]);
         let mut net = Net::new("home", "10.100.0.0/24");
@@ -45,7 +45,7 @@ impl Realm {
         Self { server, net, key }
     }
 
-    fn root(&self) -> Root {
+    pub(crate) fn root(&self) -> Root {
         Root {
             network: self.net.id.clone(),
             key: NodeId::of(&self.key),
@@ -65,7 +65,7 @@ impl Realm {
         Capability::new(secret, invite).unwrap()
     }
 
-    fn week(&self, number: u8, uses: Option<u32>) -> Capability {
+    pub(crate) fn week(&self, number: u8, uses: Option<u32>) -> Capability {
         let span = Span {
             from: now() - 60,
             until: now() + 7 * DAY,
@@ -73,7 +73,7 @@ impl Realm {
         self.invite(number, uses, span)
     }
 
-    fn by_network(&self, binding: &Binding) -> Certificate {
+    pub(crate) fn by_network(&self, binding: &Binding) -> Certificate {
         Certificate::sign(&self.root(), &self.key, &Issuer::Network, binding).unwrap()
     }
 
@@ -91,7 +91,12 @@ impl Realm {
         }
     }
 
-    async fn post(&self, node: &Node, seq: u64, certificate: Option<&Certificate>) -> Response {
+    pub(crate) async fn post(
+        &self,
+        node: &Node,
+        seq: u64,
+        certificate: Option<&Certificate>,
+    ) -> Response {
         let register = self.register(node, seq, certificate);
         self.net.post(&self.server, &register).await
     }
@@ -102,7 +107,7 @@ impl Realm {
             .code
     }
 
-    async fn revoke(&self, revocation: &Revocation) -> Response {
+    pub(crate) async fn revoke(&self, revocation: &Revocation) -> Response {
         let request = self
             .server
             .request(Method::POST, &self.net.path("/revocations"));
@@ -118,7 +123,7 @@ impl Realm {
     }
 }
 
-fn binding(node: &Node, address: u8) -> Binding {
+pub(crate) fn binding(node: &Node, address: u8) -> Binding {
     let from = now();
     Binding {
         node_id: node.id(),
