@@ -8,6 +8,7 @@ mod crowds;
 mod events;
 mod floods;
 mod harness;
+mod heartbeats;
 mod large;
 mod life;
 mod logs;
