@@ -159,9 +159,12 @@ async fn keep_as_it_is(path: &Path) {
 async fn migrate(schema: &Migrator, pool: &AnyPool) -> Result<(), StoreError> {
     schema.run(pool).await.map_err(|error| {
         let known = newest(schema);
-        let cause = match error {
-            MigrateError::VersionMissing(found) if found > known => Cause::Newer { found, known },
-            error => Cause::Migrate(error),
+        let cause = if let MigrateError::VersionMissing(found) = error
+            && found > known
+        {
+            Cause::Newer { found, known }
+        } else {
+            Cause::Migrate(error)
         };
         doing("bring the schema up to date")(cause)
     })

@@ -41,7 +41,8 @@ pub async fn restore(database: &Path, from: &Path) -> Result<PathBuf, StoreError
 /// Renames a file, if it is there.
 fn moved(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
+        Err(error) => Err(error),
     }
 }

@@ -139,7 +139,7 @@ fn snapshots(data: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn is_done(path: &PathBuf) -> bool {
+fn is_done(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "sqlite")
 }
 
@@ -195,7 +195,7 @@ fn a_full_disk_costs_snapshots_and_nothing_else() {
     }
     // Nothing of those that failed takes up room.
     wait_until("nothing is half written", BACK, || {
-        snapshots(&inside).iter().all(is_done)
+        snapshots(&inside).iter().all(|path| is_done(path))
     });
     fs::remove_file(ballast).unwrap();
     wait_until("the next one", BACK, || {
