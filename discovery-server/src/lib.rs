@@ -18,6 +18,7 @@ mod registry;
 mod replica;
 mod server;
 mod slots;
+mod snapshots;
 mod store;
 pub mod stun;
 pub mod turn;
@@ -30,10 +31,14 @@ pub use database::{Database, DatabaseUrlError, PostgresUrl};
 pub use listen::any_address;
 pub use registry::{MAX_MEMBERS, MAX_NETWORKS};
 pub use server::{Running, ServeConfig, ServeError, TurnConfig, start};
-pub use store::StoreError;
+pub use store::{StoreError, backup, restore};
 
 /// The HTTP port unless another is given.
 pub const DEFAULT_HTTP_PORT: u16 = mesh_wire::join_link::DEFAULT_SERVER_PORT;
 
 /// The port of STUN and TURN unless another is given (RFC 8489 section 18.6).
 pub const DEFAULT_STUN_PORT: u16 = 3478;
+
+/// How often a snapshot of a SQLite database is taken unless told otherwise.
+pub const DEFAULT_SNAPSHOT_INTERVAL: std::time::Duration =
+    std::time::Duration::from_secs(24 * 60 * 60);

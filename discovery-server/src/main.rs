@@ -1,10 +1,13 @@
 //! The `discovery-server` program: arguments, log, signals, exit code.
 
+mod log;
+
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -13,13 +16,10 @@ use discovery_server::{
     AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
     ServeConfig, TurnConfig, any_address, start,
 };
+use log::LogFormat;
 use mesh_wire::problem::Problem;
 use platform::signals;
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{
-    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
 
 /// Registry of mesh networks and peers, signalling between peers, STUN and TURN.
 #[derive(Debug, Parser)]
@@ -33,14 +33,16 @@ struct Arguments {
 enum Command {
     /// Run the server in the foreground; prints one line `ready ...` when it serves.
     Serve(Serve),
+    /// Copies the SQLite database to a new file, also while a server uses it.
+    Backup(Backup),
+    /// Puts a copy of the SQLite database in its place while no server uses it; what was there is kept beside.
+    Restore(Restore),
 }
 
+/// Which database, in the same words for each command.
 #[derive(Debug, Parser)]
-struct Serve {
-    /// Where to serve HTTP [default: port 7080 of all addresses, IPv6 and IPv4].
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<SocketAddr>,
-    /// Where to store everything: sqlite://PATH [default: discovery.sqlite in the data directory], or
+struct Place {
+    /// Where everything is stored: sqlite://PATH [default: discovery.sqlite in the data directory], or
     /// postgres://USER:PASSWORD@HOST/NAME, which any number of servers may share.
     #[arg(
         long,
@@ -49,6 +51,45 @@ struct Serve {
         hide_env_values = true
     )]
     database: Option<String>,
+    /// Where the database and the admin token are kept.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DISCOVERY_SERVER_DATA_DIR",
+        default_value = "/var/lib/discovery-server"
+    )]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Parser)]
+struct Backup {
+    #[command(flatten)]
+    place: Place,
+    /// The file to make.
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Debug, Parser)]
+struct Restore {
+    #[command(flatten)]
+    place: Place,
+    /// A snapshot, or what the command backup has made.
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+}
+
+#[derive(Debug, Parser)]
+struct Serve {
+    /// Where to serve HTTP [default: port 7080 of all addresses, IPv6 and IPv4].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    place: Place,
+    /// How often to take a snapshot of a SQLite database, such as 12h or 30m, or `never`. Seven are kept, in a directory
+    /// beside it.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = snapshot_interval)]
+    snapshot_interval: SnapshotInterval,
     /// Where to serve STUN and TURN over UDP and TCP [default: port 3478 of all addresses, IPv6 and IPv4].
     #[arg(long, value_name = "ADDR:PORT")]
     stun_listen: Option<SocketAddr>,
@@ -65,24 +106,27 @@ struct Serve {
     /// Let members have TURN send into private networks, this host's among them. For laboratories.
     #[arg(long, conflicts_with = "no_turn")]
     allow_private_peers: bool,
-    /// Where to keep the database and the admin token.
+    /// How to write the log, which goes to standard error.
     #[arg(
         long,
-        value_name = "DIR",
-        env = "DISCOVERY_SERVER_DATA_DIR",
-        default_value = "/var/lib/discovery-server"
+        value_name = "FORMAT",
+        env = "DISCOVERY_SERVER_LOG_FORMAT",
+        default_value = "text"
     )]
-    data_dir: PathBuf,
+    log_format: LogFormat,
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Arguments::parse().command;
-    init_log();
-    match run(serve) {
+    let command = Arguments::parse().command;
+    let format = match &command {
+        Command::Serve(serve) => serve.log_format,
+        Command::Backup(_) | Command::Restore(_) => LogFormat::Text,
+    };
+    log::init(format);
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With a closed standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            log::last_words(format, &error);
             match error.downcast_ref::<Problem>() {
                 Some(problem) if problem.code == "usage" => ExitCode::from(2),
                 Some(_) | None => ExitCode::FAILURE,
@@ -92,7 +136,15 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(serve: Serve) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(arguments) => serve(arguments).await,
+        Command::Backup(arguments) => backup(arguments).await,
+        Command::Restore(arguments) => restore(arguments).await,
+    }
+}
+
+async fn serve(serve: Serve) -> anyhow::Result<()> {
     if let Err(error) = platform::limits::raise_open_files() {
         tracing::warn!(%error, "could not raise the limit of open files: fewer clients can be connected");
     }
@@ -124,16 +176,60 @@ async fn run(serve: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn backup(Backup { place, to }: Backup) -> anyhow::Result<()> {
+    let database = sqlite_file(&place, "pg_dump --format=custom --file=FILE URL")?;
+    discovery_server::backup(&database, &to)
+        .await
+        .map_err(|error| {
+            Problem::new(0, "no-backup", format!("{} is not copied", database.display()))
+                .detail(error.to_string())
+                .fix(format!(
+                    "name a file that is not there yet, in a directory with room ({} is not changed); run it as the server's user",
+                    to.display()
+                ))
+        })?;
+    Ok(())
+}
+
+async fn restore(Restore { place, from }: Restore) -> anyhow::Result<()> {
+    let database = sqlite_file(&place, "pg_restore --clean --if-exists --dbname=URL FILE")?;
+    let aside = discovery_server::restore(&database, &from)
+        .await
+        .map_err(|error| {
+            Problem::new(
+                0,
+                "not-restored",
+                format!("{} is not restored", database.display()),
+            )
+            .detail(error.to_string())
+            .fix("stop the server first, and name a file that is a whole database")
+        })?;
+    let (database, aside) = (database.display(), aside.display());
+    writeln!(
+        io::stdout(),
+        "restored {database}; what was there is {aside}"
+    )
+    .context("write to standard output")
+}
+
+/// The file of a SQLite database; for another, `instead` does what is asked.
+fn sqlite_file(place: &Place, instead: &str) -> Result<PathBuf, Problem> {
+    match database(place)? {
+        Database::Sqlite(path) => Ok(path),
+        Database::Postgres(_) => {
+            let title = "a PostgreSQL database has programs of its own for that";
+            Err(Problem::new(0, "usage", title)
+                .detail("this command copies files of SQLite only")
+                .fix(instead))
+        }
+    }
+}
+
 fn config(serve: Serve) -> Result<ServeConfig, Problem> {
-    let database = match serve.database {
-        Some(url) => url
-            .parse()
-            .map_err(|error| refused_database(&url, &error))?,
-        None => Database::Sqlite(serve.data_dir.join("discovery.sqlite")),
-    };
     Ok(ServeConfig {
         listen: serve.listen.unwrap_or(any_address(DEFAULT_HTTP_PORT)),
-        database,
+        database: database(&serve.place)?,
+        snapshot_interval: serve.snapshot_interval.0,
         stun_listen: Some(serve.stun_listen.unwrap_or(any_address(DEFAULT_STUN_PORT))),
         turn: (!serve.no_turn).then_some(TurnConfig {
             allow_private_peers: serve.allow_private_peers,
@@ -141,9 +237,16 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
         public_ip: serve.public_ip,
         admin_token: match serve.admin_token_file {
             Some(file) => AdminTokenSource::File(file),
-            None => AdminTokenSource::MadeIn(serve.data_dir),
+            None => AdminTokenSource::MadeIn(serve.place.data_dir),
         },
     })
+}
+
+fn database(place: &Place) -> Result<Database, Problem> {
+    match &place.database {
+        Some(url) => url.parse().map_err(|error| refused_database(url, &error)),
+        None => Ok(Database::Sqlite(place.data_dir.join("discovery.sqlite"))),
+    }
 }
 
 /// The URL itself is not shown: it may hold a password.
@@ -156,23 +259,26 @@ fn refused_database(url: &str, error: &DatabaseUrlError) -> Problem {
         .fix("use --database sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME, or leave it out")
 }
 
-/// Logs to standard error, by default what an operator should read; `RUST_LOG`, levels by target such as
-/// `info,discovery_server=debug`, changes it.
-fn init_log() {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let parsed = wanted
-        .parse::<Targets>()
-        .ok()
-        .filter(|_| !wanted.is_empty());
-    let filter = parsed.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    // These would log message contents, which hold ICE passwords, or requests with their tokens.
-    let quiet =
-        ["tungstenite", "tokio_tungstenite", "hyper"].map(|target| (target, LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    tracing_subscriber::registry()
-        .with(filter.with_targets(quiet))
-        .with(lines)
-        .init();
+/// How often, if at all.
+#[derive(Debug, Clone, Copy)]
+struct SnapshotInterval(Option<Duration>);
+
+fn snapshot_interval(text: &str) -> Result<SnapshotInterval, String> {
+    if text == "never" {
+        return Ok(SnapshotInterval(None));
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        _ => None,
+    };
+    let seconds = number.parse::<u32>().ok().zip(unit);
+    let seconds = seconds.map(|(number, unit)| u64::from(number) * unit);
+    match seconds {
+        Some(seconds @ 1..) => Ok(SnapshotInterval(Some(Duration::from_secs(seconds)))),
+        Some(0) | None => Err("must be a time such as 30m or 24h, or never".to_owned()),
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     pub(crate) stun_requests: AtomicU64,
     pub(crate) stun_garbage: AtomicU64,
     pub(crate) signals: AtomicU64,
+    snapshot_at: AtomicU64,
+    snapshots_failed: AtomicU64,
 }
 
 /// What is read at the moment of asking.
@@ -38,7 +40,19 @@ impl Metrics {
             stun_requests: AtomicU64::new(0),
             stun_garbage: AtomicU64::new(0),
             signals: AtomicU64::new(0),
+            snapshot_at: AtomicU64::new(0),
+            snapshots_failed: AtomicU64::new(0),
         }
+    }
+
+    /// Notes when the newest snapshot was taken, if there is one.
+    pub(crate) fn count_snapshot(&self, taken: Option<u64>) {
+        self.snapshot_at.store(taken.unwrap_or(0), Relaxed);
+    }
+
+    /// Counts a snapshot that was due and not taken.
+    pub(crate) fn count_failed_snapshot(&self) {
+        self.snapshots_failed.fetch_add(1, Relaxed);
     }
 
     /// Counts an HTTP answer.
@@ -46,6 +60,23 @@ impl Metrics {
         if let Some(counter) = self.responses.get(usize::from(status.as_u16())) {
             counter.fetch_add(1, Relaxed);
         }
+    }
+
+    fn of_snapshots(&self) -> [(&str, &str, &str, u64); 2] {
+        [
+            (
+                "snapshot_timestamp_seconds",
+                "gauge",
+                "When the newest snapshot of the database was taken; 0 if there is none.",
+                self.snapshot_at.load(Relaxed),
+            ),
+            (
+                "snapshots_failed_total",
+                "counter",
+                "Snapshots of the database that were due and not taken.",
+                self.snapshots_failed.load(Relaxed),
+            ),
+        ]
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -101,10 +132,18 @@ impl Metrics {
             "Datagrams that were no STUN request.",
             garbage,
         );
+        for (name, kind, help, value) in self.of_snapshots() {
+            metric(name, kind, help, value);
+        }
+        self.render_responses(&mut text);
+        text
+    }
+
+    fn render_responses(&self, text: &mut String) {
         text.push_str(
-            "# HELP discovery_http_requests_total HTTP requests by status of the answer.\n",
+            "# HELP discovery_http_requests_total HTTP requests by status of the answer.\n\
+             # TYPE discovery_http_requests_total counter\n",
         );
-        text.push_str("# TYPE discovery_http_requests_total counter\n");
         for (status, counter) in self.responses.iter().enumerate() {
             let count = counter.load(Relaxed);
             if count > 0 {
@@ -114,7 +153,6 @@ impl Metrics {
                 );
             }
         }
-        text
     }
 }
 

@@ -1,5 +1,7 @@
 //! How does the server start, what runs in it, and how does it end?
 
+mod error;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -8,17 +10,18 @@ use std::{
     time::Duration,
 };
 
+pub use error::ServeError;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
-    auth::{AdminTokenError, AdminTokenSource, AdminTokens},
+    auth::{AdminTokenSource, AdminTokens},
     database::Database,
     http, listen,
     membership::Networks,
-    replica,
-    store::{Listener, Store, StoreError},
+    replica, snapshots,
+    store::{Listener, Snapshots, Store, StoreError},
     turn::{self, Turn, credential::Issuer, limits::Limits},
 };
 
@@ -35,6 +38,8 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Where everything is stored.
     pub database: Database,
+    /// How often a snapshot is taken of a SQLite database, if at all.
+    pub snapshot_interval: Option<Duration>,
     /// Where STUN and TURN are served over UDP and TCP, if at all.
     pub stun_listen: Option<SocketAddr>,
     /// How TURN is served beside STUN, if at all.
@@ -50,57 +55,6 @@ pub struct ServeConfig {
 pub struct TurnConfig {
     /// Whether members may have it send into private networks, those that the server is in among them.
     pub allow_private_peers: bool,
-}
-
-/// Why the server does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// A socket cannot be bound.
-    #[error("listen for {service} on {address}: {source}")]
-    Listen {
-        /// `HTTP` or `STUN`.
-        service: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The database cannot be used.
-    #[error("open {database}: {source}")]
-    Database {
-        /// Which one.
-        database: Database,
-        /// Why.
-        source: StoreError,
-    },
-    /// There is no admin token.
-    #[error(transparent)]
-    AdminToken(#[from] AdminTokenError),
-    /// TURN lacks random numbers, or does not know which addresses are the host's own and must not be relayed to.
-    #[error("prepare TURN: {0}")]
-    Turn(io::Error),
-}
-
-impl ServeError {
-    /// What the reader can do about it.
-    pub fn fix(&self) -> String {
-        match self {
-            Self::Listen {
-                service,
-                address,
-                source,
-            } => listen_fix(service, address, source.kind()),
-            Self::Database { database, .. } => database_fix(database),
-            Self::AdminToken(_) => "give a file that this user can read, with a token of at \
-                 least 16 characters; or a data directory that can be written"
-                .to_owned(),
-            Self::Turn(_) => {
-                "let the program list the addresses of this host (netlink), or serve no TURN \
-                 with --no-turn"
-                    .to_owned()
-            }
-        }
-    }
 }
 
 /// A server whose sockets are bound; [`Self::run_until`] serves them.
@@ -121,6 +75,7 @@ pub struct Running {
     limits: Limits,
     /// Hears the other servers of a shared database, from this news on.
     others: Option<(Listener, u64)>,
+    snapshots: Option<(Snapshots, Duration)>,
 }
 
 /// Binds the sockets, reads or makes the admin token and opens the database. Nothing is served yet, but connections
@@ -146,7 +101,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         database: config.database.clone(),
         source,
     };
-    let store = Store::open(&config.database).await.map_err(unusable)?;
+    let store = open(&config.database).await?;
     let listener = store.listener().await.map_err(unusable)?;
     let admin = AdminTokens::load(&config.admin_token)?;
     let stun_port = stun_addr.map(|address| address.port());
@@ -180,6 +135,33 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         other,
         limits,
         others: listener.map(|listener| (listener, seq)),
+        snapshots: snapshots(&config),
+    })
+}
+
+fn snapshots(config: &ServeConfig) -> Option<(Snapshots, Duration)> {
+    match &config.database {
+        Database::Sqlite(path) => Some((Snapshots::of(path), config.snapshot_interval?)),
+        Database::Postgres(_) => None,
+    }
+}
+
+/// Opens the database; a damaged one is given up together with the way back.
+async fn open(database: &Database) -> Result<Store, ServeError> {
+    let source = match (Store::open(database).await, database) {
+        (Ok(store), _) => return Ok(store),
+        (Err(source), Database::Sqlite(path)) if source.is_damaged() => {
+            return Err(ServeError::Damaged {
+                database: path.clone(),
+                source,
+                snapshot: Snapshots::of(path).newest_whole().await,
+            });
+        }
+        (Err(source), _) => source,
+    };
+    Err(ServeError::Database {
+        database: database.clone(),
+        source,
     })
 }
 
@@ -201,34 +183,6 @@ fn issuer() -> Result<Issuer, ServeError> {
     Ok(Issuer::new(secret))
 }
 
-fn listen_fix(service: &str, address: &SocketAddr, kind: io::ErrorKind) -> String {
-    if kind == io::ErrorKind::AddrInUse {
-        format!(
-            "another program uses {address}; stop it (ss -lntup shows which) or choose another \
-             {service} address"
-        )
-    } else if kind == io::ErrorKind::PermissionDenied {
-        "run as root, or choose a port above 1023".to_owned()
-    } else if kind == io::ErrorKind::AddrNotAvailable {
-        "choose an address that this host has (ip address shows them), or [::] for all".to_owned()
-    } else {
-        format!("choose another {service} address")
-    }
-}
-
-fn database_fix(database: &Database) -> String {
-    match database {
-        Database::Sqlite(path) => format!(
-            "make sure that {} is on a disk with room, is a database of this program, may be read and written by this \
-             user, and is used by no other discovery-server; or name another one",
-            path.display()
-        ),
-        Database::Postgres(_) => "make sure that the PostgreSQL server runs and can be reached from here (psql with the \
-             same URL shows it), that the database exists (createdb makes one), and that its user may make tables in it"
-            .to_owned(),
-    }
-}
-
 impl Running {
     /// Serves until `shutdown` is cancelled. Then event connections are closed with "going away", requests get 2 s
     /// to finish, and the database is closed. An error means that something was not written at the end.
@@ -240,6 +194,7 @@ impl Running {
             other,
             limits,
             others,
+            snapshots,
             ..
         } = self;
         // Cancelled too when this future is dropped, so that nothing is left running.
@@ -252,7 +207,16 @@ impl Running {
                     None => std::future::pending().await,
                 }
             };
+            let snapshots = async {
+                match &snapshots {
+                    Some((snapshots, every)) => {
+                        snapshots::run(snapshots, *every, &app.metrics).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = snapshots => {}
                 () = serve_stun(stun, other, &app, limits) => {}
                 () = others => {}
                 () = save_last_seen(&app) => {}

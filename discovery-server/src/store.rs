@@ -8,7 +8,9 @@ mod open;
 mod reach;
 mod register;
 mod replicas;
+mod restore;
 mod rows;
+mod snapshot;
 mod trust;
 
 pub use error::StoreError;
@@ -20,7 +22,10 @@ use sqlx::{Any, AnyConnection, Transaction};
 
 use self::{open::Sharing, reach::Reach};
 pub(crate) use replicas::{Beginning, Listener};
+pub use restore::restore;
 pub(crate) use rows::Wanted;
+pub(crate) use snapshot::Snapshots;
+pub use snapshot::backup;
 pub(crate) use trust::{Rejection, Revoked};
 
 use crate::{

@@ -6,8 +6,8 @@ use std::{
 };
 
 use discovery_server::{
-    AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, Running, ServeConfig,
-    ServeError, TurnConfig,
+    AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_SNAPSHOT_INTERVAL, DEFAULT_STUN_PORT, Database,
+    Running, ServeConfig, ServeError, TurnConfig,
 };
 use platform::net::addresses;
 use url::Url;
@@ -19,6 +19,7 @@ pub async fn start(dir: &Path) -> Result<Running, Problem> {
     let config = ServeConfig {
         listen: discovery_server::any_address(DEFAULT_HTTP_PORT),
         database: Database::Sqlite(dir.join("discovery.db")),
+        snapshot_interval: Some(DEFAULT_SNAPSHOT_INTERVAL),
         stun_listen: Some(discovery_server::any_address(DEFAULT_STUN_PORT)),
         // Not into private networks: this host is in one, and who joins the mesh shall not get into it by that.
         turn: Some(TurnConfig {
@@ -44,6 +45,7 @@ pub async fn start(dir: &Path) -> Result<Running, Problem> {
             }
             ServeError::Listen { .. }
             | ServeError::Database { .. }
+            | ServeError::Damaged { .. }
             | ServeError::AdminToken(_)
             | ServeError::Turn(_) => {
                 problem::operation_failed("start the embedded discovery server", &error)

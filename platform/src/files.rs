@@ -185,8 +185,26 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, File
     Ok(temporary)
 }
 
+/// Gives `path` the owner and group of `model`, where files have such: what root makes shall serve whom it is made for.
+pub fn give_to_owner_of(path: &Path, model: &Path) -> Result<(), FileError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+        let owner =
+            |path: &Path| fs::metadata(path).map(|found| (Some(found.uid()), Some(found.gid())));
+        let wanted = owner(model).map_err(|source| system("read", model, source))?;
+        if owner(path).map_err(|source| system("read", path, source))? != wanted {
+            chown(path, wanted.0, wanted.1)
+                .map_err(|source| system("change the owner of", path, source))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (path, model);
+    Ok(())
+}
+
 /// Puts the new name on disk too. Windows has no such call.
-fn sync_parent(path: &Path) -> Result<(), FileError> {
+pub fn sync_parent(path: &Path) -> Result<(), FileError> {
     #[cfg(unix)]
     {
         let directory = parent(path).unwrap_or_else(|| PathBuf::from("."));

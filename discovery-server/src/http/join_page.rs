@@ -18,7 +18,8 @@ const PAGE: &str = include_str!("join_page.html");
     get,
     path = "/join/{network}",
     tag = "server",
-    params(("network" = String, Path, description = "The network's name")),
+    params(("network" = String, Path, description = "The network's name",
+            pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")),
     responses(
         (status = 200, description = "A page for people", content_type = "text/html"),
         (status = 404, description = "Not a network name", body = schema::Problem,

@@ -103,7 +103,8 @@ pub(super) async fn register(
     tag = "peers",
     params(
         ("id" = String, Path, description = "The network's name"),
-        ("after" = Option<String>, Query, description = "Begin behind this name"),
+        ("after" = Option<String>, Query, description = "Begin behind this name",
+         pattern = "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"),
     ),
     security(("admission_token" = []), ("admin_token" = [])),
     responses(

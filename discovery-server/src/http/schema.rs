@@ -17,6 +17,7 @@ use utoipa::{
 
 /// A network to be created.
 #[derive(Debug, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct CreateNetwork {
     /// The name it shall have on this server: a DNS label.
     #[schema(
@@ -32,7 +33,12 @@ pub(crate) struct CreateNetwork {
     #[schema(min_length = 52, max_length = 52)]
     pub network_key: Option<String>,
     /// What members show as their bearer token. The server keeps a hash of it.
-    #[schema(min_length = 32, max_length = 128, format = Password)]
+    #[schema(
+        min_length = 32,
+        max_length = 128,
+        pattern = "^[!-~]+$",
+        format = Password
+    )]
     pub admission_token: String,
 }
 
@@ -88,6 +94,7 @@ pub(crate) struct PeerRecord {
 
 /// A key to be revoked.
 #[derive(Debug, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Revoke {
     /// Base64 of the signed revocation.
     pub revocation: String,
@@ -95,6 +102,7 @@ pub(crate) struct Revoke {
 
 /// A node to be registered.
 #[derive(Debug, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RegisterPeer {
     /// What the node signed.
     pub record: PeerRecord,

@@ -1,6 +1,9 @@
 //! Why did the database not do something?
 
-use std::io;
+use std::{borrow::Cow, io};
+
+use platform::files::FileError;
+use sqlx::migrate::MigrateError;
 
 /// Why the database did not do something.
 #[derive(Debug, thiserror::Error)]
@@ -15,18 +18,41 @@ impl StoreError {
     pub(crate) fn is_disk_full(&self) -> bool {
         /// `SQLITE_FULL`, and `disk_full` of PostgreSQL.
         const FULL: [&str; 2] = ["13", "53100"];
-        match &self.cause {
-            Cause::Sqlx(error) => error
-                .as_database_error()
-                .and_then(|error| error.code())
-                .is_some_and(|code| FULL.contains(&code.as_ref())),
-            Cause::Io(_)
-            | Cause::Migrate(_)
+        self.code()
+            .is_some_and(|code| FULL.contains(&code.as_ref()))
+    }
+
+    /// Whether the SQLite file is not as SQLite has left it.
+    pub(crate) fn is_damaged(&self) -> bool {
+        /// `SQLITE_CORRUPT` and `SQLITE_NOTADB`; what is above the low byte says more.
+        const DAMAGED: [u32; 2] = [11, 26];
+        let code = self.code().and_then(|code| code.parse::<u32>().ok());
+        matches!(self.cause, Cause::Damaged(_))
+            || code.is_some_and(|code| DAMAGED.contains(&(code & 0xff)))
+    }
+
+    /// Whether a later version of this program has made the database.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self.cause, Cause::Newer { .. })
+    }
+
+    /// What the database calls the error.
+    fn code(&self) -> Option<Cow<'_, str>> {
+        let error = match &self.cause {
+            Cause::Sqlx(error)
+            | Cause::Migrate(
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+            ) => error,
+            Cause::Migrate(_)
+            | Cause::Io(_)
+            | Cause::File(_)
             | Cause::Locked
             | Cause::NotText
             | Cause::CutOff
-            | Cause::Damaged(_) => false,
-        }
+            | Cause::Newer { .. }
+            | Cause::Damaged(_) => return None,
+        };
+        error.as_database_error().and_then(|error| error.code())
     }
 
     /// Whether the database is not there, or not for this server, so that another server may do what this one cannot.
@@ -45,9 +71,11 @@ impl StoreError {
                     is_postgres && AWAY.iter().any(|away| code.starts_with(away))
                 }),
             Cause::Io(_)
+            | Cause::File(_)
             | Cause::Migrate(_)
             | Cause::Locked
             | Cause::NotText
+            | Cause::Newer { .. }
             | Cause::Damaged(_) => false,
         }
     }
@@ -61,13 +89,19 @@ pub(super) enum Cause {
     #[error(transparent)]
     Sqlx(#[from] sqlx::Error),
     #[error(transparent)]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("another discovery-server uses it")]
     Locked,
     #[error("this server is cut off from it")]
     CutOff,
     #[error("its path is not plain text")]
     NotText,
+    #[error(
+        "a newer version of this program has made it: its schema is number {found}, this version knows {known}"
+    )]
+    Newer { found: i64, known: i64 },
     #[error("{0}")]
     Damaged(String),
 }

@@ -3,10 +3,13 @@
 use std::{
     fs::{File, TryLockError},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use super::error::{Cause, StoreError, doing};
+use super::{
+    error::{Cause, StoreError, doing},
+    snapshot::{beside, directory_of},
+};
 
 /// Makes the database file, readable by its owner only, if it is missing. SQLite gives its companion files the
 /// same mode, and takes an empty file as an empty database.
@@ -14,10 +17,7 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     if path.try_exists()? {
         return Ok(());
     }
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     std::fs::create_dir_all(directory)?;
     let made = tempfile::NamedTempFile::new_in(directory)?.persist_noclobber(path);
     match made {
@@ -30,13 +30,11 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
 /// Locks `PATH.lock` until the file is closed; a process that dies lets go of it.
 pub(super) fn lock_beside(path: &Path) -> Result<File, StoreError> {
     const OPERATION: &str = "lock the file";
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(PathBuf::from(name))
+        .open(beside(path, ".lock"))
         .map_err(doing(OPERATION))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

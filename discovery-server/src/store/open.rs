@@ -7,14 +7,19 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions as _, Connection as _,
     any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::{MigrateError, Migrator},
 };
 use tokio::time::timeout;
 
 use super::{
     error::{Cause, StoreError, doing},
     file,
+    snapshot::{self, Snapshots},
 };
-use crate::database::{Database, PostgresUrl};
+use crate::{
+    database::{Database, PostgresUrl},
+    membership::now,
+};
 
 /// Readers at once; with SQLite each costs a thread and a page cache of 2 MB.
 const READERS: u32 = 4;
@@ -39,6 +44,9 @@ const POSTGRES: &[&str] = &[
     "SET lock_timeout = '10s'",
     "SET statement_timeout = '20s'",
 ];
+
+static SQLITE_SCHEMA: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// Characters of a path that stand for themselves in a URL.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -71,12 +79,16 @@ pub(super) enum Sharing {
 
 /// Opens the database, makes it if it is a missing file, and brings its schema up to date.
 pub(super) async fn open(database: &Database) -> Result<Opened, StoreError> {
-    static DRIVERS: Once = Once::new();
-    DRIVERS.call_once(sqlx::any::install_default_drivers);
+    install_drivers();
     match database {
         Database::Sqlite(path) => open_sqlite(path).await,
         Database::Postgres(url) => open_postgres(url).await,
     }
+}
+
+pub(super) fn install_drivers() {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
 }
 
 async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
@@ -89,17 +101,13 @@ async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
         .connect_with(options(&url)?)
         .await
         .map_err(doing("open the file"))?;
-    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(&writer)
-        .await
-        .map_err(doing("check the file"))?;
-    if verdict != "ok" {
-        return Err(doing("check the file")(Cause::Damaged(verdict)));
+    let mut connection = writer.acquire().await.map_err(doing("open the file"))?;
+    snapshot::check(&mut connection).await?;
+    drop(connection);
+    if is_older(&writer).await.map_err(doing("read the schema"))? {
+        keep_as_it_is(path).await;
     }
-    sqlx::migrate!("./migrations/sqlite")
-        .run(&writer)
-        .await
-        .map_err(doing("bring the schema up to date"))?;
+    migrate(&SQLITE_SCHEMA, &writer).await?;
     // They stay: the last connection that closes takes SQLite's companion files with it, and a full disk has no room for new ones.
     let readers = pool(READERS, SQLITE)
         .idle_timeout(None)
@@ -125,10 +133,7 @@ async fn open_postgres(url: &PostgresUrl) -> Result<Opened, StoreError> {
         .await
         .map_err(doing(OPERATION))?;
     let pools = postgres_pools(url)?;
-    sqlx::migrate!("./migrations/postgres")
-        .run(&pools.writer)
-        .await
-        .map_err(doing("bring the schema up to date"))?;
+    migrate(&POSTGRES_SCHEMA, &pools.writer).await?;
     Ok(Opened {
         pools,
         sharing: Sharing::Shared(url.clone()),
@@ -157,6 +162,47 @@ pub(super) fn postgres_pools(url: &PostgresUrl) -> Result<Pools, StoreError> {
     })
 }
 
+/// Whether migrations are to come for a SQLite file that holds something already.
+async fn is_older(pool: &AnyPool) -> Result<bool, sqlx::Error> {
+    let table = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+    let exists: i64 = sqlx::query_scalar(table).fetch_one(pool).await?;
+    if exists == 0 {
+        return Ok(false);
+    }
+    let version = "SELECT max(version) FROM _sqlx_migrations";
+    let found: Option<i64> = sqlx::query_scalar(version).fetch_one(pool).await?;
+    Ok(found.is_some_and(|found| found < newest(&SQLITE_SCHEMA)))
+}
+
+/// A way back from the migrations that follow. Each of them happens whole or not at all, so it goes on without one.
+async fn keep_as_it_is(path: &Path) {
+    match Snapshots::of(path).take(now()).await {
+        Ok(snapshot) => {
+            tracing::info!(snapshot = %snapshot.display(), "a snapshot before the schema is changed");
+        }
+        Err(error) => tracing::error!(%error, "no snapshot before the schema is changed"),
+    }
+}
+
+async fn migrate(schema: &Migrator, pool: &AnyPool) -> Result<(), StoreError> {
+    schema.run(pool).await.map_err(|error| {
+        let known = newest(schema);
+        let cause = if let MigrateError::VersionMissing(found) = error
+            && found > known
+        {
+            Cause::Newer { found, known }
+        } else {
+            Cause::Migrate(error)
+        };
+        doing("bring the schema up to date")(cause)
+    })
+}
+
+fn newest(schema: &Migrator) -> i64 {
+    let versions = schema.iter().map(|migration| migration.version);
+    versions.max().unwrap_or(0)
+}
+
 fn pool(connections: u32, first: &'static [&'static str]) -> AnyPoolOptions {
     AnyPoolOptions::new()
         .max_connections(connections)
@@ -179,11 +225,11 @@ async fn is_reusable(connection: &mut AnyConnection) -> Result<bool, sqlx::Error
     Ok(!connection.is_in_transaction())
 }
 
-fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
+pub(super) fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
     url.parse().map_err(doing("understand the database URL"))
 }
 
-fn sqlite_url(path: &Path) -> Result<String, StoreError> {
+pub(super) fn sqlite_url(path: &Path) -> Result<String, StoreError> {
     const OPERATION: &str = "name the file";
     let absolute = std::path::absolute(path).map_err(doing(OPERATION))?;
     let text = absolute

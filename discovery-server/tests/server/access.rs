@@ -106,7 +106,13 @@ async fn one_address_creates_only_so_many_networks() {
 
 #[tokio::test]
 async fn no_secret_is_logged_even_at_trace_level() {
-    let server = Server::start();
+    for format in ["text", "json"] {
+        no_secret_is_logged_as(format).await;
+    }
+}
+
+async fn no_secret_is_logged_as(format: &str) {
+    let server = Server::start_with(&["--log-format", format]);
     let net = Net::on(&server, "home", "10.100.0.0/24").await;
     let (alice, bob) = (Node::new(1, "alice"), Node::new(2, "bob"));
     alice.join(&server, &net, 1).await;

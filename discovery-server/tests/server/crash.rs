@@ -244,7 +244,7 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_the_server_is_kille
 
 /// A server with some members that was killed, and its data directory.
 async fn killed(members: u16) -> (Server, Net, Directory) {
-    let server = Server::start_on_file();
+    let server = Server::start_on_file(&[]);
     let net = Net::on(&server, "home", "10.100.0.0/24").await;
     for number in 0..members {
         Node::new(number, "node").join(&server, &net, 1).await;
@@ -317,7 +317,7 @@ async fn a_damaged_database_is_refused_by_name() {
     }
 }
 
-fn damage(file: &Path, cut: bool) {
+pub(crate) fn damage(file: &Path, cut: bool) {
     let mut bytes = fs::read(file).unwrap();
     assert!(bytes.len() > 5 * 4096, "{} bytes", bytes.len());
     if cut {

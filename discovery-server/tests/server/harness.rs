@@ -36,13 +36,16 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_discovery-server");
 
+/// Those that name the database of a data directory.
+pub(crate) type DatabaseArguments = fn(&Path) -> Vec<String>;
+
 /// A server process with its own data directory, killed when dropped.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) http: SocketAddr,
     pub(crate) stun: SocketAddr,
     pub(crate) data: PathBuf,
-    pub(crate) database: fn(&Path) -> Vec<String>,
+    pub(crate) database: DatabaseArguments,
     pub(crate) directory: Option<TempDir>,
 }
 
@@ -52,9 +55,9 @@ impl Server {
         Self::start_in(tempfile::tempdir().unwrap(), database, &[])
     }
 
-    /// The same with its database in that directory, whatever the suite runs on.
-    pub(crate) fn start_on_file() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), |_| Vec::new(), &[])
+    /// As [`Self::start_with`], with its database in that directory, whatever the suite runs on.
+    pub(crate) fn start_on_file(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), |_| Vec::new(), arguments)
     }
 
     /// As [`Self::start`], with more arguments.
@@ -88,7 +91,7 @@ impl Server {
         Self::start_in(self.directory.take().unwrap(), self.database, &[])
     }
 
-    fn start_in(directory: TempDir, database: fn(&Path) -> Vec<String>, more: &[&str]) -> Self {
+    pub(crate) fn start_in(directory: TempDir, database: DatabaseArguments, more: &[&str]) -> Self {
         Self::launch(
             directory,
             database,
@@ -99,7 +102,7 @@ impl Server {
     /// Starts what `command` has begun to say in the `data` of that directory.
     pub(crate) fn launch(
         directory: TempDir,
-        database: fn(&Path) -> Vec<String>,
+        database: DatabaseArguments,
         command: &mut Command,
     ) -> Self {
         let data = directory.path().join("data");
@@ -191,7 +194,7 @@ impl Server {
 
 /// The whole suite runs on PostgreSQL too, where `MESHD_TEST_POSTGRES` names a server's URL up to the database: then
 /// each data directory has a database of its own there.
-fn database(data: &Path) -> Vec<String> {
+pub(crate) fn database(data: &Path) -> Vec<String> {
     let Ok(server) = std::env::var("MESHD_TEST_POSTGRES") else {
         return Vec::new();
     };
@@ -342,7 +345,7 @@ pub(crate) async fn problem(answer: Response) -> Problem {
 
 /// A connection to a network's events.
 pub(crate) struct Events {
-    stream: WebSocketStream<tokio::net::TcpStream>,
+    pub(crate) stream: WebSocketStream<tokio::net::TcpStream>,
     pub(crate) nonce: String,
     pub(crate) complete: bool,
     pub(crate) list: Directory,

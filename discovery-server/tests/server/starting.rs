@@ -71,7 +71,7 @@ fn unusable_databases_are_named() {
 
 #[test]
 fn a_database_file_serves_one_server_at_a_time() {
-    let server = Server::start_on_file();
+    let server = Server::start_on_file(&[]);
     let url = format!(
         "sqlite://{}",
         server.data.join("discovery.sqlite").display()
@@ -104,7 +104,7 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn what_the_server_stores_is_private() {
-    let server = Server::start_on_file();
+    let server = Server::start_on_file(&[]);
     for name in ["admin-token", "discovery.sqlite", "discovery.sqlite-wal"] {
         let mode = fs::metadata(server.data.join(name))
             .unwrap()

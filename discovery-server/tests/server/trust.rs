@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// A network with a key, on a server.
-struct Realm {
-    server: Server,
+pub(crate) struct Realm {
+    pub(crate) server: Server,
     authority: Authority,
 }
 
@@ -30,7 +30,7 @@ impl std::ops::Deref for Realm {
 }
 
 impl Realm {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = Server::start();
         let authority = Authority::new("home");
         let answer = authority.net.create_on(&server).await;
@@ -38,7 +38,12 @@ impl Realm {
         Self { server, authority }
     }
 
-    async fn post(&self, node: &Node, seq: u64, certificate: Option<&Certificate>) -> Response {
+    pub(crate) async fn post(
+        &self,
+        node: &Node,
+        seq: u64,
+        certificate: Option<&Certificate>,
+    ) -> Response {
         let register = self.register(node, seq, certificate);
         self.net.post(&self.server, &register).await
     }
@@ -49,7 +54,7 @@ impl Realm {
             .code
     }
 
-    async fn revoke(&self, revocation: &Revocation) -> Response {
+    pub(crate) async fn revoke(&self, revocation: &Revocation) -> Response {
         let request = self
             .server
             .request(Method::POST, &self.net.path("/revocations"));

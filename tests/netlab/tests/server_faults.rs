@@ -21,7 +21,7 @@ fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
 /// Starts a server after `mount`, a line of shell for its data directory `$1`, in a mount namespace of its own.
 fn serve_on(host: &Host, data: &Path, mount: &str) -> Process {
     fs::create_dir_all(data).unwrap();
-    let line = format!(r#"{mount} && exec "$2" serve --data-dir "$1""#);
+    let line = format!(r#"{mount} && exec "$2" serve --data-dir "$1" --snapshot-interval 1s"#);
     let mut command = host.command("unshare");
     command.args([
         "--mount",
@@ -130,6 +130,78 @@ fn a_full_disk_refuses_writes_loses_nothing_and_needs_no_restart() {
     wait_until("alice is back", BACK, || is_connected(&alice));
     acknowledged.sort();
     assert_eq!(networks(&server, &inside), acknowledged);
+}
+
+fn snapshots(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data.join("discovery.sqlite.snapshots")).unwrap();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+fn is_done(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "sqlite")
+}
+
+fn failed_snapshots(server: &Host) -> u64 {
+    let metrics = server.sh("curl -sS -f http://127.0.0.1:7080/metrics");
+    let metrics = metrics.unwrap().stdout;
+    let value = |line: &str| {
+        line.strip_prefix("discovery_snapshots_failed_total ")?
+            .parse()
+            .ok()
+    };
+    metrics.lines().find_map(value).unwrap()
+}
+
+#[test]
+fn a_full_disk_costs_snapshots_and_nothing_else() {
+    let lab = Lab::new("fullsnap").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let data = server.dir().join("data");
+    let process = serve_on(&server, &data, r#"mount -t tmpfs -o size=8m none "$1""#);
+    process.wait_for_line("ready", BACK).unwrap();
+    let root = PathBuf::from(format!("/proc/{}/root", process.pid()));
+    let inside = root.join(data.strip_prefix("/").unwrap());
+    for number in 0..50 {
+        assert_eq!(create(&server, &inside, &format!("net-{number}")).0, 201);
+    }
+    wait_until("a snapshot", BACK, || {
+        snapshots(&inside).len() >= 3 && failed_snapshots(&server) == 0
+    });
+    // All but a few pages, so that one is begun.
+    let ballast = inside.join("ballast");
+    let fill = format!("cat /dev/zero > {}", ballast.display());
+    assert!(!server.try_sh(&fill).unwrap().status.success());
+    let ballast_file = fs::File::options().write(true).open(&ballast).unwrap();
+    let length = ballast_file.metadata().unwrap().len();
+    ballast_file.set_len(length - 8 * 1024).unwrap();
+    drop(ballast_file);
+    let failed = failed_snapshots(&server);
+    wait_until("they fail", BACK, || {
+        failed_snapshots(&server) >= failed + 3
+    });
+    let kept = snapshots(&inside);
+    assert!(process.log().contains("took no snapshot of the database"));
+    assert_eq!(ask(&server, "GET", "/healthz", &[]).0, 200);
+    assert_eq!(networks(&server, &inside).len(), 50);
+    // The one under way is gone again in a moment.
+    for path in kept.iter().filter(|path| is_done(path)) {
+        // SQLite does not find its way through another's mount namespace.
+        let copy = server.dir().join("copy.sqlite");
+        fs::copy(path, &copy).unwrap();
+        let check = [copy.to_str().unwrap(), "PRAGMA integrity_check"];
+        assert_eq!(server.run("sqlite3", check).unwrap().stdout.trim(), "ok");
+    }
+    // Nothing of those that failed takes up room.
+    wait_until("nothing is half written", BACK, || {
+        snapshots(&inside).iter().all(|path| is_done(path))
+    });
+    fs::remove_file(ballast).unwrap();
+    wait_until("the next one", BACK, || {
+        snapshots(&inside).last() != kept.last()
+    });
+    assert_eq!(process.ended().unwrap(), None);
 }
 
 #[test]

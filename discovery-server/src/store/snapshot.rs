@@ -1,0 +1,190 @@
+//! How is a SQLite file copied while it is in use, where are the copies kept, and which of them is whole?
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use platform::files;
+use sqlx::{AnyConnection, ConnectOptions as _, Connection as _};
+use tempfile::NamedTempFile;
+
+use super::{
+    error::{Cause, StoreError, doing},
+    open,
+};
+
+/// With one a day, a week to notice that something is wrong.
+const KEPT: usize = 7;
+
+/// Copies that are not done; whoever was killed has left its own.
+const UNFINISHED: &str = ".unfinished-";
+
+const OPERATION: &str = "take a snapshot";
+
+/// The copies of a database file that its server makes, in `FILE.snapshots` beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshots {
+    database: PathBuf,
+    pub(crate) directory: PathBuf,
+}
+
+impl Snapshots {
+    /// Those of this database file.
+    pub(crate) fn of(database: &Path) -> Self {
+        Self {
+            database: database.to_owned(),
+            directory: beside(database, ".snapshots"),
+        }
+    }
+
+    /// When each was taken, in seconds since 1970, from the newest on.
+    pub(crate) fn list(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in entries(&self.directory)? {
+            let name = entry.file_name();
+            let number = name
+                .and_then(|name| name.to_str()?.strip_prefix("snapshot-"))
+                .and_then(|rest| rest.strip_suffix(".sqlite")?.parse().ok());
+            found.extend(number.map(|number| (number, entry)));
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(found)
+    }
+
+    /// Takes one more, and removes those that are too many. Writers are not held up: with a write-ahead log, who reads
+    /// sees the file as it was when it began.
+    pub(crate) async fn take(&self, now: u64) -> Result<PathBuf, StoreError> {
+        files::create_private_dir(&self.directory).map_err(doing(OPERATION))?;
+        self.remove_unfinished().map_err(doing(OPERATION))?;
+        // Also with a clock that was set back, the newest has the highest number.
+        let newest = self.list().map_err(doing(OPERATION))?.into_iter().next();
+        let number = newest.map_or(now, |(newest, _)| now.max(newest.saturating_add(1)));
+        let path = self.directory.join(format!("snapshot-{number}.sqlite"));
+        backup(&self.database, &path).await?;
+        for (_, old) in self
+            .list()
+            .map_err(doing(OPERATION))?
+            .into_iter()
+            .skip(KEPT)
+        {
+            fs::remove_file(old).map_err(doing(OPERATION))?;
+        }
+        Ok(path)
+    }
+
+    /// The newest that SQLite finds nothing wrong with.
+    pub(crate) async fn newest_whole(&self) -> Option<PathBuf> {
+        for (_, path) in self.list().ok()? {
+            match check_file(&path).await {
+                Ok(()) => return Some(path),
+                Err(error) => {
+                    tracing::warn!(%error, snapshot = %path.display(), "it is no way back");
+                }
+            }
+        }
+        None
+    }
+
+    fn remove_unfinished(&self) -> io::Result<()> {
+        for entry in entries(&self.directory)? {
+            let name = entry.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with(UNFINISHED)) {
+                fs::remove_file(entry)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies a SQLite database, which may be in use, to a new file that only its owner may read. The file is whole or not
+/// there, also after a crash and on a full disk.
+pub async fn backup(database: &Path, to: &Path) -> Result<(), StoreError> {
+    let copy = copy_beside(database, to).await?;
+    copy.persist_noclobber(to)
+        .map_err(|error| doing(OPERATION)(error.error))?;
+    files::sync_parent(to).map_err(doing(OPERATION))
+}
+
+/// A whole copy of a database, on disk, that is to become `target`; gone when it is dropped.
+pub(super) async fn copy_beside(
+    database: &Path,
+    target: &Path,
+) -> Result<NamedTempFile, StoreError> {
+    let copy = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempfile_in(directory_of(target))
+        .map_err(doing(OPERATION))?;
+    let name = copy
+        .path()
+        .to_str()
+        .ok_or_else(|| doing(OPERATION)(Cause::NotText))?;
+    let mut connection = read_only(database).await?;
+    // It writes into an empty file, which is private already, and leaves no companion files.
+    let copied = sqlx::query("VACUUM INTO $1")
+        .bind(name)
+        .execute(&mut connection)
+        .await;
+    let closed = connection.close().await;
+    copied.map_err(doing(OPERATION))?;
+    closed.map_err(doing(OPERATION))?;
+    let synced = tokio::task::spawn_blocking(move || copy.as_file().sync_all().map(|()| copy));
+    synced
+        .await
+        .map_err(|error| doing(OPERATION)(io::Error::other(error)))?
+        .map_err(doing(OPERATION))
+}
+
+/// Refuses a file that is no whole database.
+pub(super) async fn check_file(path: &Path) -> Result<(), StoreError> {
+    let mut connection = read_only(path).await?;
+    let checked = check(&mut connection).await;
+    let closed = connection.close().await;
+    checked?;
+    closed.map_err(doing("check the file"))
+}
+
+/// Refuses a database whose pages do not fit together.
+pub(super) async fn check(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    const OPERATION: &str = "check the file";
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(connection)
+        .await
+        .map_err(doing(OPERATION))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(doing(OPERATION)(Cause::Damaged(verdict)))
+    }
+}
+
+async fn read_only(path: &Path) -> Result<AnyConnection, StoreError> {
+    open::install_drivers();
+    let url = format!("{}?mode=ro", open::sqlite_url(path)?);
+    let options = open::options(&url)?;
+    options.connect().await.map_err(doing("open the file"))
+}
+
+/// What is in a directory; nothing in one that is not there.
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|it| it.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// `PATH` with something behind its last name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
