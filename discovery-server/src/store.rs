@@ -4,6 +4,7 @@
 
 mod error;
 mod file;
+mod networks;
 mod open;
 mod register;
 mod replicas;
@@ -15,19 +16,14 @@ use error::doing;
 use ipnet::Ipv4Net;
 use mesh_wire::{NetworkId, NodeId, trust::Revocation};
 pub(crate) use register::Applicant;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction, pool::PoolConnection};
+use sqlx::{Any, AnyPool, Transaction, pool::PoolConnection};
 
 use open::Sharing;
 pub(crate) use replicas::{Beginning, Listener};
 pub(crate) use rows::Wanted;
 pub(crate) use trust::{Rejection, Revoked};
 
-use crate::{
-    auth::TokenHash,
-    database::Database,
-    news::Change,
-    registry::{MAX_NETWORKS, Member},
-};
+use crate::{auth::TokenHash, database::Database, news::Change, registry::Member};
 
 /// A stored network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +44,8 @@ pub(crate) enum Created {
     Same(NetworkRow),
     /// Another one has the name.
     Taken,
+    /// It was deleted here on purpose.
+    Deleted,
     TooMany,
 }
 
@@ -131,35 +129,6 @@ impl Store {
         self.epoch
     }
 
-    /// Creates a network unless its name is taken.
-    pub(crate) async fn create_network(&self, new: &NetworkRow) -> Result<Created, StoreError> {
-        const OPERATION: &str = "create a network";
-        let mut tx = self.begin(OPERATION).await?;
-        if let Some(row) = rows::network(&mut tx, &new.id)
-            .await
-            .map_err(doing(OPERATION))?
-        {
-            let same = (row.cidr, row.network_key, row.admission)
-                == (new.cidr, new.network_key, new.admission);
-            return Ok(if same {
-                Created::Same(row)
-            } else {
-                Created::Taken
-            });
-        }
-        let count = rows::count_networks(&mut tx)
-            .await
-            .map_err(doing(OPERATION))?;
-        if count >= MAX_NETWORKS {
-            return Ok(Created::TooMany);
-        }
-        rows::insert_network(&mut tx, new)
-            .await
-            .map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(Created::New)
-    }
-
     /// The network of this name.
     pub(crate) async fn network(&self, id: &NetworkId) -> Result<Option<NetworkRow>, StoreError> {
         let mut reader = self.reader().await?;
@@ -174,33 +143,6 @@ impl Store {
         rows::networks(&mut reader)
             .await
             .map_err(doing("list the networks"))
-    }
-
-    /// Deletes a network with its members; who they were, if it was there.
-    pub(crate) async fn delete_network(
-        &self,
-        id: &NetworkId,
-    ) -> Result<Option<Vec<NodeId>>, StoreError> {
-        const OPERATION: &str = "delete a network";
-        let mut tx = self.begin(OPERATION).await?;
-        let deleted = self.delete_in(&mut tx, id).await;
-        let deleted = deleted.map_err(doing(OPERATION))?;
-        tx.commit().await.map_err(doing(OPERATION))?;
-        Ok(deleted)
-    }
-
-    async fn delete_in(
-        &self,
-        tx: &mut AnyConnection,
-        id: &NetworkId,
-    ) -> Result<Option<Vec<NodeId>>, sqlx::Error> {
-        let members = rows::nodes(tx, id).await?;
-        self.tell_deleted_in(tx, id).await?;
-        let result = sqlx::query("DELETE FROM networks WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        Ok((result.rows_affected() > 0).then_some(members))
     }
 
     /// Registers a record that was verified before: finds address and name, or takes those of its certificate, and stores

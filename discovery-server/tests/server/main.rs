@@ -5,6 +5,7 @@ mod access;
 mod bodies;
 mod crash;
 mod crowds;
+mod deleted;
 mod events;
 mod floods;
 mod harness;

@@ -4,6 +4,7 @@ use axum::extract::ws::close_code;
 use mesh_wire::problem::Problem;
 
 use crate::{
+    http::networks::network_deleted,
     mailbox::{Attachment, Ending},
     store::StoreError,
 };
@@ -64,8 +65,7 @@ fn ending(reason: Ending) -> End {
         ),
         Ending::NetworkDeleted => (
             close_code::POLICY,
-            Problem::new(404, "network-deleted", "this network was deleted on the server")
-                .fix("create it again or ask the server's administrator"),
+            network_deleted(),
         ),
     };
     End::Closed(code, Some(problem))
