@@ -25,9 +25,10 @@ pub use self::{
         port_in_use, socket_path_too_long,
     },
     network::{
-        LAN_DISCOVERY_OFF, LISTS_DIFFER, MEMBER_REFUSED, address_changed, already_joined,
-        cidr_fixed, daemon_not_running, join_link_invalid, lan_discovery_off, lists_differ,
-        member_refused, members_unsigned, network_exists, network_key_differs, no_relay,
+        LAN_DISCOVERY_OFF, LISTS_DIFFER, MEMBER_REFUSED, NETWORK_DELETED, NETWORK_EXISTS,
+        NETWORK_KEY_DIFFERS, address_changed, already_joined, cidr_fixed, daemon_not_running,
+        join_link_invalid, lan_discovery_off, lists_differ, member_refused, members_unsigned,
+        network_deleted, network_exists, network_key_differs, network_replaced, no_relay,
         not_joined, peer_not_found, server_embedded, server_embedded_first, server_implausible,
         server_refused, server_unreachable,
     },
@@ -87,12 +88,16 @@ pub const CODES: &[(&str, &str)] = &[
     ("turn-silent", "a TURN server does not answer"),
     ("turn-refused", "a TURN server does not relay for this node"),
     (
-        "network-exists",
+        NETWORK_EXISTS,
         "the server has a network of that name already",
     ),
     (
-        "network-key-differs",
+        NETWORK_KEY_DIFFERS,
         "the server's network of that name is another one",
+    ),
+    (
+        NETWORK_DELETED,
+        "the network was deleted on the server on purpose",
     ),
     (
         "address-changed",

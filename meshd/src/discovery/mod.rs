@@ -20,6 +20,8 @@ pub mod scope;
 pub mod servers;
 pub mod views;
 
+use crate::problem::{NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS};
+
 /// Characters of a server's sentence that are kept.
 const MAX_WORDS: usize = 400;
 
@@ -62,6 +64,23 @@ impl ServerError {
             source = cause.source();
         }
         Self::Unreachable(text)
+    }
+
+    /// The problem's code, where it refused.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable(_) => None,
+            Self::Refused(problem) => Some(&problem.code),
+        }
+    }
+
+    /// Whether the server has no place for this network: it was deleted there, or another one has its name. That changes when
+    /// its administrator says so.
+    pub fn is_shut_out(&self) -> bool {
+        let code = self.code();
+        code.is_some_and(|code| {
+            [NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS].contains(&code)
+        })
     }
 
     /// Whether asking again unchanged is useless: a refusal that is neither "too many" nor the server's own trouble.

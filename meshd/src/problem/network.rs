@@ -105,22 +105,60 @@ pub fn server_refused(server: &url::Url, refusal: &Problem) -> Problem {
     problem
 }
 
+/// The code of [`network_deleted`], which servers send too.
+pub const NETWORK_DELETED: &str = "network-deleted";
+
+/// The network was deleted on this server on purpose; this stands in the daemon's health while the server is in the list.
+pub fn network_deleted(network: &NetworkId, server: &str) -> Problem {
+    Problem::new(
+        410,
+        NETWORK_DELETED,
+        format!("the network {network} was deleted on the discovery server {server}"),
+    )
+    .detail("its administrator deleted it on purpose, so no member makes it again there; sessions that stand go on")
+    .fix(format!(
+        "take it out of the list (meshd servers rm {server}) and use another (meshd servers add URL); or let its administrator \
+         allow it again: DELETE {server}api/v1/mesh/networks/{network}?remember=false with the admin token, which is noticed within \
+         ten minutes or at a restart"
+    ))
+}
+
+/// The code of [`network_exists`], which servers send too.
+pub const NETWORK_EXISTS: &str = "network-exists";
+
 /// `meshd up --server` would create a network that is there already.
 pub fn network_exists(network: &NetworkId, server: &url::Url) -> Problem {
     Problem::new(
         409,
-        "network-exists",
+        NETWORK_EXISTS,
         format!("{server} already has a network named {network}"),
     )
     .detail("somebody else created it, or this node did before its state directory was removed")
     .fix("join it with a link from one of its members (meshd up --join LINK), or choose another name (--network NAME)")
 }
 
+/// The code of [`network_key_differs`] and [`network_replaced`].
+pub const NETWORK_KEY_DIFFERS: &str = "network-key-differs";
+
+/// Somebody has made another network of our name on this server; this stands in the daemon's health while it is so.
+pub fn network_replaced(network: &NetworkId, server: &str) -> Problem {
+    Problem::new(
+        409,
+        NETWORK_KEY_DIFFERS,
+        format!("the discovery server {server} has another network named {network}"),
+    )
+    .detail("it has another key, range or secret than ours, so it was made by somebody else, before ours or while the server had lost ours; nobody of it is a member here, and sessions that stand go on")
+    .fix(format!(
+        "use another server (meshd servers add URL); or let its administrator delete that network (DELETE {server}api/v1/mesh/networks/{network} \
+         with the admin token): the members make theirs again within ten minutes or at a restart"
+    ))
+}
+
 /// The server's network of that name is not the one that was joined or created.
 pub fn network_key_differs(network: &NetworkId, server: &url::Url) -> Problem {
     Problem::new(
         409,
-        "network-key-differs",
+        NETWORK_KEY_DIFFERS,
         format!("{server} has another network named {network}"),
     )
     .detail(

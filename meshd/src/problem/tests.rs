@@ -39,6 +39,8 @@ fn one_of_each() -> Vec<Problem> {
         server_embedded_first(&server),
         network_exists(&id, &server),
         network_key_differs(&id, &server),
+        network_replaced(&id, server.as_str()),
+        network_deleted(&id, server.as_str()),
         address_changed(&[[10, 100, 0, 1].into()], &[[10, 100, 0, 2].into()]),
         not_joined(),
         server_implausible(&server, "it names 8.0.0.0/8"),
