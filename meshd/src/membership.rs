@@ -26,7 +26,7 @@ use crate::{
     },
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
-    trust::{self, anchor::Anchor, authority::Authority},
+    trust::{self, anchor::Anchor, authority::Authority, links::Links},
 };
 
 /// This node as a member, or on its way to be one. Clones are handles of the same: each server has a task that registers.
@@ -192,6 +192,12 @@ impl Membership {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down whom links have let in.
+    pub fn save_links(&self, links: &Links) -> Result<(), Problem> {
+        let id = self.held().network.id.clone();
+        self.state.save_links(&id, links)
     }
 
     /// What we know of the network before the server said anything.

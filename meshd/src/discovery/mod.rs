@@ -2,7 +2,7 @@
 //!
 //! [`dial`] reaches one, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
 //! [`beside`] what one is told by requests meanwhile, [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
-//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`review`] what is judged again, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
+//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`review`] what is judged again, [`renewal`] who gets a new certificate, [`judge`] whom links of ours have let in too many, [`post`] letters, [`client`] all of it.
 
 pub mod beside;
 pub mod client;
@@ -11,6 +11,7 @@ pub mod dial;
 pub mod directory;
 pub mod events;
 pub mod hearsay;
+pub mod judge;
 pub mod post;
 pub mod presence;
 pub mod renewal;

@@ -9,7 +9,7 @@ use std::{
 use mesh_core::path::turn::Trouble;
 use mesh_wire::{DecodeError, NetworkId, trust::ListView};
 
-use super::Problem;
+use super::{Problem, trust};
 
 /// A join link is cut short, mistyped or not one of ours.
 pub fn join_link_invalid(error: &DecodeError) -> Problem {
@@ -292,6 +292,15 @@ pub fn member_refused(name: &str, (of, is_listed): (&str, bool)) -> Problem {
             .detail(format!("it has the address or the session key of {of}, which no server lists any more, and joined by a link, which gives nobody what was another's"))
             .fix(format!("if {of} is gone for good: meshd revoke {of}, on the creator's machine or an admin's; else begin anew on the other one, with another --state-dir; or wait: {of} is forgotten a day after it was listed last")),
     }
+}
+
+/// A server lists somebody under this name who came by a link for some machines that others were heard of first to have used.
+pub fn member_too_many(name: &str, (uses, by): (u32, &[String])) -> Problem {
+    let what = format!("{name} is listed by a discovery server, and is no member to this machine");
+    let (machines, by) = (trust::machines(uses), trust::some(by));
+    Problem::new(0, MEMBER_REFUSED, what)
+        .detail(format!("it came by a join link for {machines}, which {by} used before, as far as this machine has heard"))
+        .fix("the machine that made the link decides, within seconds of being online (meshd up); if it is the other one that should not be here: meshd revoke it there, and make a new link")
 }
 
 /// A server lists records under these names that nobody has signed who may.
