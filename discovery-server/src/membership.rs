@@ -177,11 +177,17 @@ impl Networks {
         self.issuer.put_out(*node, now());
     }
 
-    /// Deletes a network and ends its connections; whether it was there.
-    pub(crate) async fn delete(&self, network: &NetworkId) -> Result<bool, StoreError> {
+    /// Deletes a network and ends its connections, and remembers that or forgets what was remembered of it; whether there was
+    /// anything to delete or to forget.
+    pub(crate) async fn delete(
+        &self,
+        network: &NetworkId,
+        is_remembered: bool,
+    ) -> Result<bool, StoreError> {
         let live = self.live(network);
         let _order = live.changes.lock().await;
-        let deleted = self.store.delete_network(network).await?;
+        let deleted = self.store.delete_network(network, is_remembered.then(now));
+        let deleted = deleted.await?;
         let mut hub = live.hub();
         hub.end_all(Ending::NetworkDeleted);
         hub.forget_elsewhere();

@@ -13,6 +13,9 @@ pub const MAX_MEMBERS: usize = 20_000;
 /// Networks that one server keeps: at 200 bytes each they are 2 MB, and anyone may create one.
 pub const MAX_NETWORKS: u64 = 10_000;
 
+/// Deleted networks that one server remembers: as many as it can have had at once.
+pub(crate) const MAX_DELETED: u64 = MAX_NETWORKS;
+
 /// Revoked keys that one network keeps: they are in each snapshot.
 pub(crate) const MAX_REVOCATIONS: u64 = 1_000;
 

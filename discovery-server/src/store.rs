@@ -4,6 +4,7 @@
 
 mod error;
 mod file;
+mod networks;
 mod open;
 mod reach;
 mod register;
@@ -28,12 +29,7 @@ pub(crate) use snapshot::Snapshots;
 pub use snapshot::backup;
 pub(crate) use trust::{Rejection, Revoked};
 
-use crate::{
-    auth::TokenHash,
-    database::Database,
-    news::Change,
-    registry::{MAX_NETWORKS, Member},
-};
+use crate::{auth::TokenHash, database::Database, news::Change, registry::Member};
 
 /// A stored network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +50,8 @@ pub(crate) enum Created {
     Same(NetworkRow),
     /// Another one has the name.
     Taken,
+    /// It was deleted here on purpose.
+    Deleted,
     TooMany,
 }
 
@@ -135,29 +133,6 @@ impl Store {
         self.epoch
     }
 
-    /// Creates a network unless its name is taken.
-    pub(crate) async fn create_network(&self, new: &NetworkRow) -> Result<Created, StoreError> {
-        let create = async {
-            let mut tx = self.begin().await?;
-            if let Some(row) = rows::network(&mut tx, &new.id).await? {
-                let same = (row.cidr, row.network_key, row.admission)
-                    == (new.cidr, new.network_key, new.admission);
-                return Ok(if same {
-                    Created::Same(row)
-                } else {
-                    Created::Taken
-                });
-            }
-            if rows::count_networks(&mut tx).await? >= MAX_NETWORKS {
-                return Ok(Created::TooMany);
-            }
-            rows::insert_network(&mut tx, new).await?;
-            self.commit(tx).await?;
-            Ok(Created::New)
-        };
-        self.run("create a network", create).await
-    }
-
     /// The network of this name.
     pub(crate) async fn network(&self, id: &NetworkId) -> Result<Option<NetworkRow>, StoreError> {
         let read = async { rows::network(&mut *self.reader().await?, id).await };
@@ -168,34 +143,6 @@ impl Store {
     pub(crate) async fn networks(&self) -> Result<Vec<(NetworkRow, u64)>, StoreError> {
         let read = async { rows::networks(&mut *self.reader().await?).await };
         self.run("list the networks", read).await
-    }
-
-    /// Deletes a network with its members; who they were, if it was there.
-    pub(crate) async fn delete_network(
-        &self,
-        id: &NetworkId,
-    ) -> Result<Option<Vec<NodeId>>, StoreError> {
-        let delete = async {
-            let mut tx = self.begin().await?;
-            let deleted = self.delete_in(&mut tx, id).await?;
-            self.commit(tx).await?;
-            Ok(deleted)
-        };
-        self.run("delete a network", delete).await
-    }
-
-    async fn delete_in(
-        &self,
-        tx: &mut AnyConnection,
-        id: &NetworkId,
-    ) -> Result<Option<Vec<NodeId>>, sqlx::Error> {
-        let members = rows::nodes(tx, id).await?;
-        self.tell_deleted_in(tx, id).await?;
-        let result = sqlx::query("DELETE FROM networks WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        Ok((result.rows_affected() > 0).then_some(members))
     }
 
     /// Registers a record that was verified before: finds address and name, or takes those of its certificate, and stores

@@ -40,7 +40,7 @@ use crate::{
     prepare::{Prepared, prepare, refuse_overlap},
     problem::{self, Problem},
     shares,
-    trust::{correspondence::Correspondence, unix_time},
+    trust::{correspondence::Correspondence, links::Links, unix_time},
     whereabouts::Whereabouts,
 };
 
@@ -251,12 +251,14 @@ async fn connect(
     let told = (signals, hearsay, commands.clone());
     let switchboard = switchboard(&prepared, &meeting, told, shutdown);
     let cached = Directory::clone(&meeting.directory.borrow());
+    let network = prepared.membership.network().id;
+    let links = prepared.state.links(&network)?;
     let wanted = meeting.servers.watch();
     let servers = Servers::new(prepared.ourselves(moved), meeting.statuses.clone());
     let (outlets, control) = meeting.part(commands);
     tasks.spawn(switchboard.run(events, control));
     let parts = (roster, servers, wanted);
-    let client = discovery_client(prepared, cached, reached, parts, outlets);
+    let client = discovery_client(prepared, (cached, links), reached, parts, outlets);
     tasks.spawn(client.run(inlets, shutdown.clone()));
     until_the_end(finished, shutdown).await
 }
@@ -276,7 +278,7 @@ async fn until_the_end(
 
 fn discovery_client(
     prepared: Prepared,
-    cached: Directory,
+    (cached, links): (Directory, Links),
     reached: watch::Receiver<Arc<NodeStatus>>,
     (roster, servers, wanted): (feed::Roster, Servers, watch::Receiver<Vec<url::Url>>),
     outlets: Outlets,
@@ -284,7 +286,7 @@ fn discovery_client(
     DiscoveryClient {
         servers,
         wanted,
-        believed: Believed::new(prepared.membership.scope(), cached, unix_time()),
+        believed: Believed::counting(prepared.membership.scope(), cached, links, unix_time()),
         correspondence: correspondence(&prepared),
         renewed: BTreeMap::new(),
         reached,

@@ -26,7 +26,7 @@ use crate::{
     },
     problem::{self, Problem},
     state::{Identity, JoinedNetwork, StateDir},
-    trust::{self, anchor::Anchor, authority::Authority},
+    trust::{self, anchor::Anchor, authority::Authority, links::Links},
 };
 
 /// This node as a member, or on its way to be one. Clones are handles of the same: each server has a task that registers.
@@ -194,6 +194,12 @@ impl Membership {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes down whom links have let in.
+    pub fn save_links(&self, links: &Links) -> Result<(), Problem> {
+        let id = self.held().network.id.clone();
+        self.state.save_links(&id, links)
+    }
+
     /// What we know of the network before the server said anything.
     pub fn provisional(&self) -> Network {
         let network = self.network();
@@ -226,7 +232,7 @@ impl Membership {
         }
     }
 
-    /// Whether we made the network, and could make it again on a server that lost it.
+    /// Whether we made the network.
     pub fn is_creator(&self) -> bool {
         self.held().network.created
     }
@@ -236,10 +242,28 @@ impl Membership {
         &self,
         conversation: &mut Conversation<'_>,
     ) -> Result<Network, ServerError> {
-        let network = self.network();
-        if !network.created {
-            return conversation.network(&network.id).await;
+        match self.is_creator() {
+            true => self.create(conversation).await,
+            false => conversation.network(&self.network().id).await,
         }
+    }
+
+    /// The network on the server, made there again if the server has lost it: each member has what that takes.
+    pub async fn find_or_restore(
+        &self,
+        conversation: &mut Conversation<'_>,
+    ) -> Result<Network, ServerError> {
+        match conversation.network(&self.network().id).await {
+            // Unknown there; or there is another one of the name, which the server says when it is asked to make ours.
+            Err(ServerError::Refused(refusal)) if refusal.status == 401 => {
+                self.create(conversation).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn create(&self, conversation: &mut Conversation<'_>) -> Result<Network, ServerError> {
+        let network = self.network();
         let create = CreateNetwork {
             id: network.id.clone(),
             cidr: network.cidr,
@@ -248,7 +272,8 @@ impl Membership {
         };
         match conversation.create(&create).await {
             Ok(network) => Ok(network),
-            // An earlier start may have created it and died before it could note that.
+            // An earlier start may have created it and died before it could note that; or another member is faster, and we
+            // are one of too many at one address.
             Err(exists @ ServerError::Refused(_)) => {
                 conversation.network(&network.id).await.map_err(|_| exists)
             }
@@ -256,7 +281,8 @@ impl Membership {
         }
     }
 
-    fn network_key(&self) -> Option<NodeId> {
+    /// The network's key, where it has one.
+    pub fn network_key(&self) -> Option<NodeId> {
         let held = self.held();
         let anchor = held.network.anchor.as_ref();
         anchor.map(|anchor| anchor.network_key)

@@ -25,21 +25,25 @@ pub use self::{
         port_in_use, socket_path_too_long,
     },
     network::{
-        LAN_DISCOVERY_OFF, LISTS_DIFFER, MEMBER_REFUSED, address_changed, already_joined,
-        cidr_fixed, daemon_not_running, join_link_invalid, lan_discovery_off, lists_differ,
-        member_refused, members_unsigned, network_exists, network_key_differs, no_relay,
-        not_joined, peer_not_found, server_embedded, server_embedded_first, server_implausible,
-        server_refused, server_unreachable,
+        LAN_DISCOVERY_OFF, LISTS_DIFFER, MEMBER_REFUSED, NETWORK_DELETED, NETWORK_EXISTS,
+        NETWORK_KEY_DIFFERS, address_changed, already_joined, cidr_fixed, daemon_not_running,
+        join_link_invalid, lan_discovery_off, lists_differ, member_refused, member_too_many,
+        members_unsigned, network_deleted, network_exists, network_key_differs, network_replaced,
+        no_relay, not_joined, peer_not_found, server_embedded, server_embedded_first,
+        server_implausible, server_refused, server_unreachable,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
         share_path_unreadable,
     },
     stored::{
-        key_file_mode, share_database, state_damaged, state_locked, state_unreadable,
-        state_unwritable,
+        STATE_UNWRITABLE, key_file_mode, share_database, state_damaged, state_locked,
+        state_unreadable, state_unwritable,
     },
-    trust::{cannot_certify, network_without_key, no_address_left, not_admin, role_not_held},
+    trust::{
+        LINK_OVERUSED, PUT_OUT, cannot_certify, link_overused, network_without_key,
+        no_address_left, not_admin, put_out, role_not_held,
+    },
 };
 
 /// Every code that this program makes itself, with the situation it stands for. A code of the discovery server
@@ -64,7 +68,7 @@ pub const CODES: &[(&str, &str)] = &[
         "a file of the state directory cannot be read",
     ),
     (
-        "state-unwritable",
+        STATE_UNWRITABLE,
         "a file of the state directory cannot be written",
     ),
     (
@@ -87,12 +91,16 @@ pub const CODES: &[(&str, &str)] = &[
     ("turn-silent", "a TURN server does not answer"),
     ("turn-refused", "a TURN server does not relay for this node"),
     (
-        "network-exists",
+        NETWORK_EXISTS,
         "the server has a network of that name already",
     ),
     (
-        "network-key-differs",
+        NETWORK_KEY_DIFFERS,
         "the server's network of that name is another one",
+    ),
+    (
+        NETWORK_DELETED,
+        "the network was deleted on the server on purpose",
     ),
     (
         "address-changed",
@@ -131,6 +139,11 @@ pub const CODES: &[(&str, &str)] = &[
         "no-address-left",
         "every address of the network's range is taken",
     ),
+    (
+        LINK_OVERUSED,
+        "more machines came by a join link of this node than it is for",
+    ),
+    (PUT_OUT, "this node was revoked"),
     ("not-admin", "only the creator and admins vouch for others"),
     (
         "network-without-key",

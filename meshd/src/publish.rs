@@ -10,7 +10,7 @@ use std::{
 
 use mesh_core::{DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer};
 use mesh_wire::{
-    NodeId,
+    NetworkId, NodeId,
     discovery::Network,
     peer_info::{Directory, PeerInfo},
 };
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     netcheck,
-    problem::{self, Problem},
+    problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, Problem},
     status::{
         self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, ServerStatus, Status,
         Trust,
@@ -172,19 +172,31 @@ impl Sources {
             let troubles = troubles.filter_map(|turn| Some((turn.server, turn.trouble?)));
             problems.extend(troubles.map(|(server, trouble)| problem::no_relay(server, trouble)));
         }
+        let network = self.network.borrow().id.clone();
         let any_connected = servers.iter().any(|server| server.connected);
         problems.extend(
             servers
                 .iter()
-                .filter_map(|server| no_connection(server, any_connected)),
+                .filter_map(|server| no_connection(&network, server, any_connected)),
         );
         problems
     }
 }
 
 /// What is wrong with a server, if there is no connection to it.
-fn no_connection(server: &ServerStatus, any_connected: bool) -> Option<Problem> {
+fn no_connection(
+    network: &NetworkId,
+    server: &ServerStatus,
+    any_connected: bool,
+) -> Option<Problem> {
     let error = server.error.as_ref().filter(|_| !server.connected)?;
+    match server.code.as_deref() {
+        Some(NETWORK_DELETED) => return Some(problem::network_deleted(network, &server.url)),
+        Some(NETWORK_EXISTS | NETWORK_KEY_DIFFERS) => {
+            return Some(problem::network_replaced(network, &server.url));
+        }
+        Some(_) | None => {}
+    }
     let retry = server
         .retry_in_s
         .map_or_else(String::new, |s| format!(", next attempt within {s} s"));

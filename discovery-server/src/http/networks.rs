@@ -4,11 +4,15 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use mesh_wire::discovery::{CreateNetwork, Network, NetworkList};
+use mesh_wire::{
+    discovery::{CreateNetwork, Network, NetworkList},
+    problem::Problem,
+};
+use serde::Deserialize;
 
 use super::{
     access::{admit, admit_admin, is_admin, no_such_network},
@@ -24,7 +28,7 @@ use crate::{
 };
 
 /// Create a network. Needs no token, but one source may create only so many. Doing it again in the same words gives
-/// the same answer with status 200.
+/// the same answer with status 200. One that was deleted here is made again only if the admin token asks for it.
 #[utoipa::path(
     post,
     path = "/api/v1/mesh/networks",
@@ -33,7 +37,7 @@ use crate::{
     responses(
         (status = 201, description = "Created", body = schema::Network),
         (status = 200, description = "It was created before, exactly so", body = schema::Network),
-        (status = "4XX", description = "400 malformed JSON, 409 the name is taken, 413 too large, 415 not JSON, \
+        (status = "4XX", description = "400 malformed JSON, 409 the name is taken, 410 it was deleted here, 413 too large, 415 not JSON, \
          422 not acceptable, 429 too many from this address", body = schema::Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "500 database, 507 its disk is full, 503 full or too slow", body = schema::Problem,
          content_type = "application/problem+json"),
@@ -45,7 +49,8 @@ pub(super) async fn create(
     headers: HeaderMap,
     JsonBody(wish): JsonBody<CreateNetwork>,
 ) -> Result<Response, Refusal> {
-    if !is_admin(&app, &headers) && !app.may_create(source.ip(), Instant::now()) {
+    let is_admin = is_admin(&app, &headers);
+    if !is_admin && !app.may_create(source.ip(), Instant::now()) {
         return Err(Refusal::new(
             429,
             "too-many-networks-created",
@@ -54,7 +59,8 @@ pub(super) async fn create(
         .fix("wait a few minutes, or use the admin token"));
     }
     let row = check(&wish)?;
-    let (status, row) = match app.networks.store.create_network(&row).await? {
+    let created = app.networks.store.create_network(&row, is_admin).await?;
+    let (status, row) = match created {
         Created::New => (StatusCode::CREATED, row),
         Created::Same(row) => (StatusCode::OK, row),
         Created::Taken => {
@@ -66,6 +72,7 @@ pub(super) async fn create(
             .detail("another network of this server has it")
             .fix("choose another name, or join the existing one with its link"));
         }
+        Created::Deleted => return Err(network_deleted().into()),
         Created::TooMany => {
             return Err(
                 Refusal::new(503, "server-full", "this server keeps no further network")
@@ -129,15 +136,21 @@ pub(super) async fn show(
     Ok(Json(shown(&app, row, peers)))
 }
 
-/// Delete a network with its members and end their connections. Needs the admin token.
+/// Delete a network with its members and end their connections. Needs the admin token. The server remembers it, so that its
+/// members do not make it again; with `?remember=false` it does not, and forgets what it remembered under that name.
 #[utoipa::path(
     delete,
     path = "/api/v1/mesh/networks/{id}",
     tag = "networks",
-    params(("id" = String, Path, description = "The network's name")),
+    params(
+        ("id" = String, Path, description = "The network's name"),
+        ("remember" = Option<bool>, Query, description = "Whether its members may not make it again; true if left out"),
+    ),
     security(("admin_token" = [])),
     responses(
-        (status = 204, description = "Deleted"),
+        (status = 204, description = "Deleted, or forgotten that it was"),
+        (status = 400, description = "Not a query of this address", body = schema::Problem,
+         content_type = "application/problem+json"),
         (status = 401, description = "Not the admin token", body = schema::Problem,
          content_type = "application/problem+json"),
         (status = 404, description = "No such network", body = schema::Problem,
@@ -148,17 +161,46 @@ pub(super) async fn delete(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    deletion: Result<Query<Deletion>, QueryRejection>,
 ) -> Result<StatusCode, Refusal> {
     admit_admin(&app, &headers)?;
+    let Query(Deletion { remember }) = deletion.map_err(|rejection| {
+        Refusal::new(400, "malformed-query", "the address was not understood")
+            .detail(rejection.body_text())
+            .fix("ask without a query, or with ?remember=false")
+    })?;
     let id = id.parse().map_err(|_| no_such_network())?;
     let networks = Arc::clone(&app.networks);
     let deleted = app
-        .to_completion(async move { networks.delete(&id).await })
+        .to_completion(async move { networks.delete(&id, remember).await })
         .await??;
     match deleted {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_such_network()),
     }
+}
+
+/// What is asked beside the name when a network is deleted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deletion {
+    #[serde(default = "yes")]
+    remember: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// To its members, then and whenever they come back.
+pub(super) fn network_deleted() -> Problem {
+    Problem::new(
+        410,
+        "network-deleted",
+        "this network was deleted on the server",
+    )
+    .detail("its administrator deleted it on purpose, so its members do not make it again")
+    .fix("use another server; or let the administrator allow it: DELETE /api/v1/mesh/networks/NAME?remember=false with the admin token")
 }
 
 fn check(wish: &CreateNetwork) -> Result<NetworkRow, Refusal> {

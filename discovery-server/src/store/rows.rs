@@ -50,16 +50,19 @@ pub(super) async fn insert_network(
     sqlx::query(query)
         .bind(row.id.as_str())
         .bind(row.cidr.to_string())
-        .bind(
-            row.network_key
-                .map(|key| key.to_string())
-                .unwrap_or_default(),
-        )
+        .bind(key_text(row))
         .bind(row.admission.as_bytes().to_vec())
         .bind(signed(row.created_at))
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// A network's key as a column has it: empty where there is none.
+pub(super) fn key_text(row: &NetworkRow) -> String {
+    row.network_key
+        .map(|key| key.to_string())
+        .unwrap_or_default()
 }
 
 pub(super) async fn members(

@@ -6,6 +6,7 @@ mod authority;
 mod bodies;
 mod crash;
 mod crowds;
+mod deleted;
 mod disk;
 mod events;
 mod floods;

@@ -168,7 +168,7 @@ async fn filled() -> Filled {
     for member in &members {
         member.join(server, &psk, 1).await;
     }
-    let invite = realm.week(50, Some(1));
+    let invite = realm.week([50; 32], Some(1));
     let alice = Node::new(101, "alice");
     let certified = invite.certify(&realm.root(), &binding(&alice, 2)).unwrap();
     assert_eq!(realm.post(&alice, 1, Some(&certified)).await.status(), 201);

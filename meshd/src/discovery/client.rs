@@ -182,7 +182,8 @@ impl DiscoveryClient {
                 "refused members that the server lists: unsigned, older than known, or with what is not theirs"
             );
         }
-        if changed || self.believed.rejected() > rejected {
+        let refuses = self.believed.rejected() > rejected;
+        if changed || refuses {
             self.show_refused();
         }
         if changed {
@@ -196,6 +197,9 @@ impl DiscoveryClient {
             self.renew();
         }
         self.spread_news(Some(server));
+        if changed || refuses {
+            self.judge().await?;
+        }
         self.complete(server, &message);
         if let ServerMessage::Snapshot {
             complete: false, ..

@@ -24,12 +24,17 @@ use super::{
     events::Events,
     rest::Rest,
 };
-use crate::{membership::Membership, problem::Problem};
+use crate::{
+    membership::Membership,
+    problem::{self, Problem},
+};
 
 /// The first pause after a failure. A server that is being restarted is back within a second or two.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The pauses where the server has no place for the network, see [`ServerError::is_shut_out`]: that ends by hand.
+const SHUT_OUT: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 /// A connection that held for this long proves that the server is well: the next pause is short again.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -112,6 +117,7 @@ impl Connection {
             if began.elapsed() > HEALTHY {
                 pause = FIRST_PAUSE;
             }
+            pause = fitting(pause, &error);
             tracing::warn!(server = %self.rest.server(), %error, "discovery server lost; trying again in {pause:?}");
             if self.tell(News::Lost(error, pause)).await.is_err() {
                 return;
@@ -124,7 +130,7 @@ impl Connection {
                 }
                 () = until.cancelled() => return,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause *= 2;
         }
     }
 
@@ -174,28 +180,22 @@ impl Connection {
         let membership = &self.ourselves.membership;
         let network = membership.network();
         let mut conversation = self.rest.converse().await?;
-        let registered = membership.register(&mut conversation).await;
-        let own = match registered.map_err(own_trouble)? {
-            // The server has lost the network, or never had it. Whoever made it can make it again.
-            Err(ServerError::Refused(refusal))
-                if refusal.status == 401 && membership.is_creator() =>
-            {
-                membership.find_or_create(&mut conversation).await?;
-                let registered = membership.register(&mut conversation).await;
-                registered.map_err(own_trouble)??
-            }
-            answer => answer?,
-        };
-        let described = conversation.network(&network.id).await?;
+        let described = membership.find_or_restore(&mut conversation).await?;
+        if described.network_key != membership.network_key() {
+            let other = problem::network_key_differs(&network.id, self.rest.server());
+            return Err(ServerError::refused(other));
+        }
         let scope = membership.scope();
+        if let Some(why) = scope.object_to_network(&described, true) {
+            return Err(implausible(&why));
+        }
+        let registered = membership.register(&mut conversation).await;
+        let own = registered.map_err(own_trouble)??;
         let objection = scope
-            .object_to_network(&described, true)
-            .or_else(|| scope.object_to_own(&own))
+            .object_to_own(&own)
             .or_else(|| self.object_to_move(&own));
         if let Some(why) = objection {
-            return Err(ServerError::Unreachable(format!(
-                "what the server says cannot be true: {why}"
-            )));
+            return Err(implausible(&why));
         }
         membership.registered(&own).map_err(own_trouble)?;
         let (key, heartbeat) = (&self.ourselves.key, self.ourselves.heartbeat);
@@ -295,6 +295,18 @@ async fn given_up(until: &CancellationToken) {
     sleep(GOODBYE).await;
 }
 
+fn implausible(why: &str) -> ServerError {
+    ServerError::Unreachable(format!("what the server says cannot be true: {why}"))
+}
+
+/// The pause after this error, if so long a one is due.
+fn fitting(pause: Duration, error: &ServerError) -> Duration {
+    match error.is_shut_out() {
+        true => pause.clamp(SHUT_OUT.0, SHUT_OUT.1),
+        false => pause.min(LONGEST_PAUSE),
+    }
+}
+
 fn has_moved() -> ServerError {
     ServerError::Unreachable("this host's addresses have changed".to_owned())
 }
@@ -315,5 +327,26 @@ fn random_share() -> f64 {
     match getrandom::fill(&mut byte) {
         Ok(()) => f64::from(byte[0]) / 256.0,
         Err(_) => 0.5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_place_for_the_network_the_server_is_asked_seldom() {
+        let refused = |code: &str| ServerError::refused(Problem::new(409, code, "no"));
+        let mut pause = FIRST_PAUSE;
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            pause = fitting(pause, &refused("network-deleted"));
+            pauses.push(pause.as_secs());
+            pause *= 2;
+        }
+        assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 600, 600]);
+        let other = refused("address-taken");
+        assert_eq!(fitting(pause, &other), LONGEST_PAUSE, "it goes on as ever");
+        assert_eq!(fitting(FIRST_PAUSE, &other), FIRST_PAUSE);
     }
 }

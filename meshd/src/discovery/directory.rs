@@ -11,6 +11,7 @@ use mesh_wire::{
     trust::Revocation,
 };
 
+mod counted;
 mod listed;
 mod met;
 mod refused;
@@ -22,7 +23,7 @@ use super::{
     presence::{Presence, Seen},
     scope::Scope,
 };
-use crate::trust::revoked::Revoked;
+use crate::trust::{links::Links, revoked::Revoked};
 
 /// How long a member is kept, as offline, that the server does not list any more: it may have lost its records, and whoever
 /// is there registers again within the hour. In seconds.
@@ -48,6 +49,8 @@ pub struct Believed {
     unlisted: BTreeMap<NodeId, u64>,
     /// Members that a server lists and that are refused, as it showed them.
     refused: BTreeMap<NodeId, (ServerId, PeerInfo)>,
+    /// Whom links for some machines have let in.
+    links: Links,
     evicted: bool,
     rejected: u64,
 }
@@ -55,6 +58,11 @@ pub struct Believed {
 impl Believed {
     /// Begins with what an earlier run had heard.
     pub fn new(scope: Scope, cached: Directory, now: u64) -> Self {
+        Self::counting(scope, cached, Links::default(), now)
+    }
+
+    /// As [`Self::new`], with whom links had let in as it had heard.
+    pub fn counting(scope: Scope, cached: Directory, links: Links, now: u64) -> Self {
         let mut believed = Self {
             revoked: Revoked::new(scope.root.clone(), &cached.revocations),
             scope,
@@ -62,6 +70,7 @@ impl Believed {
             presence: Presence::default(),
             unlisted: BTreeMap::new(),
             refused: BTreeMap::new(),
+            links,
             evicted: false,
             rejected: 0,
         };
@@ -235,9 +244,11 @@ impl Believed {
     fn put(&mut self, mut peer: PeerInfo, now: u64, claim: Claim) -> bool {
         self.keep_agreed(&mut peer, claim);
         if let Some(why) = self.objection(&peer, now) {
+            self.count_refused(&peer, &why, now);
             self.refuse(peer, claim, &why);
             return false;
         }
+        self.count(&peer);
         let node = peer.record.node_id;
         self.refused.remove(&node);
         let known = self.directory.by_node(&node);

@@ -2,7 +2,7 @@
 //!
 //! [`dial`] reaches one, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
 //! [`beside`] what one is told by requests meanwhile, [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
-//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`review`] what is judged again, [`renewal`] who gets a new certificate, [`post`] letters, [`client`] all of it.
+//! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`review`] what is judged again, [`renewal`] who gets a new certificate, [`judge`] whom links of ours have let in too many, [`post`] letters, [`client`] all of it.
 
 pub mod beside;
 pub mod client;
@@ -11,6 +11,7 @@ pub mod dial;
 pub mod directory;
 pub mod events;
 pub mod hearsay;
+pub mod judge;
 pub mod post;
 pub mod presence;
 pub mod renewal;
@@ -19,6 +20,8 @@ pub mod review;
 pub mod scope;
 pub mod servers;
 pub mod views;
+
+use crate::problem::{NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS};
 
 /// Characters of a server's sentence that are kept.
 const MAX_WORDS: usize = 400;
@@ -62,6 +65,23 @@ impl ServerError {
             source = cause.source();
         }
         Self::Unreachable(text)
+    }
+
+    /// The problem's code, where it refused.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable(_) => None,
+            Self::Refused(problem) => Some(&problem.code),
+        }
+    }
+
+    /// Whether the server has no place for this network: it was deleted there, or another one has its name. That changes when
+    /// its administrator says so.
+    pub fn is_shut_out(&self) -> bool {
+        let code = self.code();
+        code.is_some_and(|code| {
+            [NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS].contains(&code)
+        })
     }
 
     /// Whether asking again unchanged is useless: a refusal that is neither "too many" nor the server's own trouble.

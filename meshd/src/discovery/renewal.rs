@@ -13,7 +13,11 @@ use mesh_wire::{
 use tokio::time::Instant;
 
 use super::{client::DiscoveryClient, post::Posted};
-use crate::trust::{authority::Authority, random_u64, unix_time};
+use crate::trust::{
+    authority::Authority,
+    links::{counted, maker},
+    random_u64, unix_time,
+};
 
 /// A member that got a certificate and does not show it is not written to again for so long.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -27,6 +31,9 @@ impl DiscoveryClient {
         let Some(authority) = self.membership.authority() else {
             return;
         };
+        if !self.keep_links() {
+            return;
+        }
         let now = Instant::now();
         self.renewed.retain(|_, at| now < *at + PATIENCE);
         let due: Vec<PeerInfo> = self
@@ -81,7 +88,11 @@ fn better(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
         Issuer::Admin(_) => true,
         Issuer::Invite(invite) => now <= invite.terms.span.until,
     };
-    let is_due = is_half_over || rests_on_others && authority.is_network();
+    let is_due = match counted(&current) {
+        // Whom it let in before others its maker alone says.
+        Some((invite, _)) => authority.has_made(maker(invite)) && (is_half_over || rests_on_others),
+        None => is_half_over || rests_on_others && authority.is_network(),
+    };
     if !is_due {
         return None;
     }
@@ -107,7 +118,7 @@ mod tests {
     use super::*;
     use crate::{
         discovery::scope::tests::{certified, root},
-        trust::anchor::tests::binding,
+        trust::{anchor::tests::binding, authority::Offer},
     };
 
     #[test]
@@ -136,5 +147,36 @@ mod tests {
         assert_eq!(made.issuer, Issuer::Network);
         assert_eq!(better(&admin, &member), None);
         assert!(better(&admin, &old).is_some());
+    }
+
+    #[test]
+    fn whom_a_link_for_some_machines_let_in_its_maker_alone_vouches_for() {
+        let network = Authority::of_network(root(), SigningKey::from_bytes(&[1; 32]));
+        let own = network.certify(&binding(9, Roles::all())).unwrap();
+        let key = SigningKey::from_bytes(&[9; 32]);
+        let admin = Authority::of_admin(root(), key, own).unwrap();
+        let joined = |maker: &Authority, uses| {
+            let offer = Offer {
+                uses,
+                ..Offer::default()
+            };
+            let link = maker.invite(&offer).unwrap();
+            let roles = link.invite.terms.roles;
+            let by_link = link.certify(&root(), &binding(3, roles)).unwrap();
+            let mut member = certified(3, |_| {});
+            member.record.certificate = Some(by_link.to_text());
+            member
+        };
+        let by_admin = joined(&admin, Some(1));
+        assert_eq!(better(&network, &by_admin), None);
+        let made = better(&admin, &by_admin).unwrap();
+        assert!(matches!(made.issuer, Issuer::Admin(_)));
+        let by_network = joined(&network, Some(1));
+        assert_eq!(better(&admin, &by_network), None);
+        let made = better(&network, &by_network).unwrap();
+        assert_eq!(made.issuer, Issuer::Network);
+        let uncounted = joined(&admin, None);
+        assert_eq!(better(&admin, &uncounted), None);
+        assert!(better(&network, &uncounted).is_some());
     }
 }

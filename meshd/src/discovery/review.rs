@@ -17,6 +17,7 @@ impl DiscoveryClient {
     pub(super) async fn review(&mut self) -> Result<(), Ended> {
         self.compare_lists().await?;
         self.spread_news(None);
+        self.judge().await?;
         // Without a server nobody says who is gone.
         let changed = self.servers.any_connected() && self.believed.review(unix_time());
         self.show_refused();
@@ -30,6 +31,7 @@ impl DiscoveryClient {
     pub(super) fn show_refused(&self) {
         let problems = problems(self.believed.refused(unix_time()));
         self.outlets.health.set(MEMBER_REFUSED, problems);
+        self.show_put_out();
     }
 }
 
@@ -41,6 +43,9 @@ fn problems(refused: Vec<(String, Objection)>) -> Vec<Problem> {
         match why {
             Objection::Claims { of, is_listed } => {
                 problems.push(problem::member_refused(&name, (&of, is_listed)));
+            }
+            Objection::LinkUsedUp { uses, by } => {
+                problems.push(problem::member_too_many(&name, (uses, &by)));
             }
             Objection::Unsigned => unsigned.push(name),
             Objection::Over => {}

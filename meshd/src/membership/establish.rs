@@ -18,7 +18,7 @@ use crate::{
         scope::Scope,
     },
     prepare::refuse_overlap,
-    problem::{self, Problem},
+    problem::{self, NETWORK_EXISTS, Problem},
     state::JoinedNetwork,
     status::{ServerStatus, note},
 };
@@ -201,7 +201,7 @@ fn took_too_long(limit: Duration) -> ServerError {
 fn problem_of(error: &ServerError, server: &Url, network: &JoinedNetwork) -> Problem {
     match error {
         ServerError::Unreachable(why) => problem::server_unreachable(server, why),
-        ServerError::Refused(refusal) if refusal.code == "network-exists" => {
+        ServerError::Refused(refusal) if refusal.code == NETWORK_EXISTS => {
             problem::network_exists(&network.id, server)
         }
         ServerError::Refused(refusal) => problem::server_refused(server, refusal),

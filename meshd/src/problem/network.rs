@@ -9,7 +9,7 @@ use std::{
 use mesh_core::path::turn::Trouble;
 use mesh_wire::{DecodeError, NetworkId, trust::ListView};
 
-use super::Problem;
+use super::{Problem, trust};
 
 /// A join link is cut short, mistyped or not one of ours.
 pub fn join_link_invalid(error: &DecodeError) -> Problem {
@@ -105,22 +105,60 @@ pub fn server_refused(server: &url::Url, refusal: &Problem) -> Problem {
     problem
 }
 
+/// The code of [`network_deleted`], which servers send too.
+pub const NETWORK_DELETED: &str = "network-deleted";
+
+/// The network was deleted on this server on purpose; this stands in the daemon's health while the server is in the list.
+pub fn network_deleted(network: &NetworkId, server: &str) -> Problem {
+    Problem::new(
+        410,
+        NETWORK_DELETED,
+        format!("the network {network} was deleted on the discovery server {server}"),
+    )
+    .detail("its administrator deleted it on purpose, so no member makes it again there; sessions that stand go on")
+    .fix(format!(
+        "take it out of the list (meshd servers rm {server}) and use another (meshd servers add URL); or let its administrator \
+         allow it again: DELETE {server}api/v1/mesh/networks/{network}?remember=false with the admin token, which is noticed within \
+         ten minutes or at a restart"
+    ))
+}
+
+/// The code of [`network_exists`], which servers send too.
+pub const NETWORK_EXISTS: &str = "network-exists";
+
 /// `meshd up --server` would create a network that is there already.
 pub fn network_exists(network: &NetworkId, server: &url::Url) -> Problem {
     Problem::new(
         409,
-        "network-exists",
+        NETWORK_EXISTS,
         format!("{server} already has a network named {network}"),
     )
     .detail("somebody else created it, or this node did before its state directory was removed")
     .fix("join it with a link from one of its members (meshd up --join LINK), or choose another name (--network NAME)")
 }
 
+/// The code of [`network_key_differs`] and [`network_replaced`].
+pub const NETWORK_KEY_DIFFERS: &str = "network-key-differs";
+
+/// Somebody has made another network of our name on this server; this stands in the daemon's health while it is so.
+pub fn network_replaced(network: &NetworkId, server: &str) -> Problem {
+    Problem::new(
+        409,
+        NETWORK_KEY_DIFFERS,
+        format!("the discovery server {server} has another network named {network}"),
+    )
+    .detail("it has another key, range or secret than ours, so it was made by somebody else, before ours or while the server had lost ours; nobody of it is a member here, and sessions that stand go on")
+    .fix(format!(
+        "use another server (meshd servers add URL); or let its administrator delete that network (DELETE {server}api/v1/mesh/networks/{network} \
+         with the admin token): the members make theirs again within ten minutes or at a restart"
+    ))
+}
+
 /// The server's network of that name is not the one that was joined or created.
 pub fn network_key_differs(network: &NetworkId, server: &url::Url) -> Problem {
     Problem::new(
         409,
-        "network-key-differs",
+        NETWORK_KEY_DIFFERS,
         format!("{server} has another network named {network}"),
     )
     .detail(
@@ -254,6 +292,15 @@ pub fn member_refused(name: &str, (of, is_listed): (&str, bool)) -> Problem {
             .detail(format!("it has the address or the session key of {of}, which no server lists any more, and joined by a link, which gives nobody what was another's"))
             .fix(format!("if {of} is gone for good: meshd revoke {of}, on the creator's machine or an admin's; else begin anew on the other one, with another --state-dir; or wait: {of} is forgotten a day after it was listed last")),
     }
+}
+
+/// A server lists somebody under this name who came by a link for some machines that others were heard of first to have used.
+pub fn member_too_many(name: &str, (uses, by): (u32, &[String])) -> Problem {
+    let what = format!("{name} is listed by a discovery server, and is no member to this machine");
+    let (machines, by) = (trust::machines(uses), trust::some(by));
+    Problem::new(0, MEMBER_REFUSED, what)
+        .detail(format!("it came by a join link for {machines}, which {by} used before, as far as this machine has heard"))
+        .fix("the machine that made the link decides, within seconds of being online (meshd up); if it is the other one that should not be here: meshd revoke it there, and make a new link")
 }
 
 /// A server lists records under these names that nobody has signed who may.

@@ -46,11 +46,14 @@ pub fn state_unreadable(path: &Path, error: &dyn fmt::Display) -> Problem {
     .fix("run as the owner of the state directory (root, for the default one)")
 }
 
+/// The code of [`state_unwritable`].
+pub const STATE_UNWRITABLE: &str = "state-unwritable";
+
 /// A file or the directory cannot be written.
 pub fn state_unwritable(path: &Path, error: &dyn fmt::Display) -> Problem {
     Problem::new(
         0,
-        "state-unwritable",
+        STATE_UNWRITABLE,
         format!("cannot write {}", path.display()),
     )
     .detail(error.to_string())

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
 use mesh_core::path::turn::Trouble;
-use mesh_wire::{DecodeError, trust::ListView};
+use mesh_wire::{DecodeError, NodeId, trust::ListView};
 
 use super::*;
 use crate::config::{Finding, NotBuilt, Place};
@@ -39,6 +39,8 @@ fn one_of_each() -> Vec<Problem> {
         server_embedded_first(&server),
         network_exists(&id, &server),
         network_key_differs(&id, &server),
+        network_replaced(&id, server.as_str()),
+        network_deleted(&id, server.as_str()),
         address_changed(&[[10, 100, 0, 1].into()], &[[10, 100, 0, 2].into()]),
         not_joined(),
         server_implausible(&server, "it names 8.0.0.0/8"),
@@ -52,6 +54,14 @@ fn one_of_each() -> Vec<Problem> {
         lists_differ(list(3), &[("bob".to_owned(), list(4))]).unwrap(),
         member_refused("bob", ("ann", true)),
         member_refused("bob", ("ann", false)),
+        member_too_many("bob", (1, &["ann".to_owned()])),
+        link_overused(
+            &NodeId::from_bytes([1; 32]),
+            (1, &["ann".to_owned()]),
+            &["bob".to_owned()],
+        ),
+        put_out(None),
+        put_out(Some((2, vec!["ann".to_owned()]))),
         members_unsigned(&["bob".to_owned()]),
         daemon_not_running(path),
         peer_not_found("bob"),

@@ -7,7 +7,7 @@ use mesh_wire::{NetworkId, peer_info::Directory};
 use serde::{Deserialize, Serialize};
 
 use super::stored;
-use crate::{problem::Problem, whereabouts::Endpoints};
+use crate::{problem::Problem, trust::links::Links, whereabouts::Endpoints};
 
 /// `directory.json`
 #[derive(Serialize, Deserialize)]
@@ -59,4 +59,24 @@ pub(super) fn save_endpoints(
 ) -> Result<(), Problem> {
     let (network, endpoints) = (network.clone(), endpoints.clone());
     stored::replace(path, &EndpointsFile { network, endpoints })
+}
+
+/// `links.json`
+#[derive(Serialize, Deserialize)]
+struct LinksFile {
+    network: NetworkId,
+    links: Links,
+}
+
+/// Whom links of `network` have let in. No cache: who made a link forgets with it whom it was used by.
+pub(super) fn load_links(path: &Path, network: &NetworkId) -> Result<Links, Problem> {
+    let file = stored::read_public::<LinksFile>(path)?;
+    let file = file.filter(|file| file.network == *network);
+    Ok(file.map_or_else(Links::default, |file| file.links))
+}
+
+/// Replaces that.
+pub(super) fn save_links(path: &Path, network: &NetworkId, links: &Links) -> Result<(), Problem> {
+    let (network, links) = (network.clone(), links.clone());
+    stored::replace(path, &LinksFile { network, links })
 }

@@ -17,6 +17,7 @@ use platform::files::{self, FileError, LockGuard};
 pub use self::{identity::Identity, network::JoinedNetwork, token::ApiToken};
 use crate::{
     problem::{self, Problem},
+    trust::links::Links,
     whereabouts::Endpoints,
 };
 
@@ -126,6 +127,20 @@ impl StateDir {
         endpoints: &Endpoints,
     ) -> Result<(), Problem> {
         cache::save_endpoints(&self.endpoints_file(), network, endpoints)
+    }
+
+    /// Whom links of `network` have let in, as far as was heard; nobody when nothing is stored of that network.
+    pub fn links(&self, network: &NetworkId) -> Result<Links, Problem> {
+        cache::load_links(&self.links_file(), network)
+    }
+
+    /// Stores whom links of `network` have let in, atomically.
+    pub fn save_links(&self, network: &NetworkId, links: &Links) -> Result<(), Problem> {
+        cache::save_links(&self.links_file(), network, links)
+    }
+
+    fn links_file(&self) -> PathBuf {
+        self.path.join("links.json")
     }
 
     fn endpoints_file(&self) -> PathBuf {

@@ -417,3 +417,18 @@ fn half_a_file_left_behind_by_a_crash_is_ignored() {
     state.next_seq(&mut network).unwrap();
     assert_eq!(state.network().unwrap(), Some(network));
 }
+
+#[test]
+fn whom_links_have_let_in_is_kept_for_one_network_and_never_guessed() {
+    let (_root, state) = fresh();
+    let id = joined().id;
+    assert_eq!(state.links(&id).unwrap(), Links::default());
+    state.save_links(&id, &Links::default()).unwrap();
+    assert_eq!(state.links(&id).unwrap(), Links::default());
+    fs::write(
+        state.path().join("links.json"),
+        "{\"network\": \"home\", \"li",
+    )
+    .unwrap();
+    assert_eq!(code(state.links(&id)), "state-damaged");
+}

@@ -63,7 +63,7 @@ impl Anchor {
     }
 
     /// Whether a certificate that somebody sent says of us what ours says, and is worth more: it rests on the network's key
-    /// where ours does not, or holds for longer where ours is half over. None that a link's holder signed is.
+    /// where ours does not, or on an admin's where ours rests on a link, or holds for longer where ours is half over. None that a link's holder signed is.
     pub fn is_better(&self, network: &NetworkId, certificate: &Certificate) -> bool {
         let Some(current) = &self.certificate else {
             return false;
@@ -81,6 +81,10 @@ impl Anchor {
         let is_worth_more = match &certificate.issuer {
             Issuer::Invite(_) => false,
             Issuer::Network if !rests_on_network => true,
+            // The link may be ended, or another holder of it be counted first elsewhere.
+            Issuer::Admin(_) if matches!(current.issuer, Issuer::Invite(_)) => {
+                certificate.binding.span.until >= until
+            }
             Issuer::Network | Issuer::Admin(_) => {
                 is_half_over && certificate.binding.span.until > until
             }

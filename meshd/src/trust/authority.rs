@@ -72,6 +72,12 @@ impl Authority {
         self.admin.is_none()
     }
 
+    /// Whether it is that of whoever made a link: of this admin, or of the network if absent.
+    pub fn has_made(&self, maker: Option<NodeId>) -> bool {
+        let admin = self.admin.as_ref();
+        admin.map(|admin| admin.binding.node_id) == maker
+    }
+
     /// The key of the network.
     pub fn network_key(&self) -> NodeId {
         self.root.key

@@ -7,6 +7,7 @@ pub mod anchor;
 pub mod authority;
 pub mod correspondence;
 pub mod invitation;
+pub mod links;
 pub mod place;
 pub mod revoked;
 

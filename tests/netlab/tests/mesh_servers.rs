@@ -299,39 +299,6 @@ fn a_wrong_list_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn an_empty_server_loses_nobody_and_only_the_creator_can_fill_it() {
-    let (lab, [one, two], [first, second]) = two_servers("empty");
-    let alice = up(&machine(&lab, "a"), &["--server", &first.url()], "alice");
-    let link = alice.join_link().unwrap();
-    let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
-    let carol = up(&machine(&lab, "c"), &["--join", &link], "carol");
-    bob.ask(&["servers", "add", &second.url()]).unwrap();
-    wait_until("bob says what is missing", Duration::from_secs(10), || {
-        let health = bob.status().unwrap()["health"].to_string();
-        health.contains("server-unreachable") && health.contains(&url(&two))
-    });
-    assert!(is_connected(&bob, &one));
-    bob.first_echo(&alice, ECHO).unwrap();
-    alice.ask(&["servers", "add", &second.url()]).unwrap();
-    wait_connected(&[&alice, &bob], &[&one, &two]);
-    assert_eq!(bob.status().unwrap()["health"], json!([]));
-
-    // It loses all that it had.
-    second.process.kill().unwrap();
-    fs::remove_dir_all(second.data_dir()).unwrap();
-    wait_lost(&[&alice, &bob], &two);
-    let _second = Discovery::start(&two).unwrap();
-    wait_connected(&[&alice, &bob], &[&one, &two]);
-    // Carol does not use that server, and it does not list her.
-    for (daemon, others) in [(&alice, ["bob", "carol"]), (&bob, ["alice", "carol"])] {
-        for other in others {
-            assert_eq!(daemon.peer(other).unwrap()["online"], true, "{other}");
-        }
-    }
-    carol.first_echo(&bob, ECHO).unwrap();
-}
-
-#[test]
 fn without_a_key_addresses_are_the_same_on_both_servers_and_the_file_wins_at_a_start() {
     let lab = Lab::new("nokey").unwrap();
     let [one, two] = public(&lab, ["one", "two"]);

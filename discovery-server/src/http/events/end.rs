@@ -5,6 +5,7 @@ use mesh_wire::problem::Problem;
 
 use super::super::refusal::database_away;
 use crate::{
+    http::networks::network_deleted,
     mailbox::{Attachment, Ending},
     store::StoreError,
 };
@@ -69,8 +70,7 @@ fn ending(reason: Ending) -> End {
         ),
         Ending::NetworkDeleted => (
             close_code::POLICY,
-            Problem::new(404, "network-deleted", "this network was deleted on the server")
-                .fix("create it again or ask the server's administrator"),
+            network_deleted(),
         ),
     };
     End::Closed(code, Some(problem))

@@ -18,6 +18,13 @@ pub enum Objection {
     Unsigned,
     /// A key that it rests on is revoked, or its certificate is over. Old records are about for a while.
     Over,
+    /// It came by a link for some machines, and these were heard of first.
+    LinkUsedUp {
+        /// For how many.
+        uses: u32,
+        /// Their names.
+        by: Vec<String>,
+    },
     /// It has the address or session key of this member.
     Claims {
         /// The other's name.
@@ -36,6 +43,9 @@ impl Believed {
         }
         if self.revoked.has(&peer.record) || certificate_end(peer) < self.latest(now) {
             return Some(Objection::Over);
+        }
+        if let Some(why) = self.link_objection(peer) {
+            return Some(why);
         }
         let node = peer.record.node_id;
         let owner = self.directory.peers.iter().find(|known| {
@@ -56,7 +66,7 @@ impl Believed {
         self.rejected += 1;
         let node = peer.record.node_id;
         let is_worth_it = match why {
-            Objection::Unsigned | Objection::Claims { .. } => true,
+            Objection::Unsigned | Objection::LinkUsedUp { .. } | Objection::Claims { .. } => true,
             Objection::Over => false,
         };
         let has_room = self.refused.len() < MAX_REFUSED || self.refused.contains_key(&node);

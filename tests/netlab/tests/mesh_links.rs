@@ -1,0 +1,172 @@
+//! Does a join link for one machine let in one, where two discovery servers that know nothing of each other both take it?
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use netlab::{Daemon, Discovery, Host, Lab, Nat};
+use serde_json::Value;
+
+/// What an echo between two who never spoke may take.
+const ECHO: Duration = Duration::from_secs(10);
+/// What the link's maker may take until it has spoken, and all have heard it.
+const JUDGED: Duration = Duration::from_secs(30);
+
+fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
+}
+
+struct Scene {
+    lab: Lab,
+    servers: [Discovery; 2],
+    alice: Daemon,
+    /// Uses both servers.
+    carol: Daemon,
+    /// A link for one machine.
+    link: String,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let lab = Lab::new(name).unwrap();
+        let servers = ["one", "two"].map(|name| {
+            let host = lab.internet().public_host(name).unwrap();
+            Discovery::start(&host).unwrap()
+        });
+        let [one, two] = servers.each_ref().map(Discovery::url);
+        let create = ["--server", &one, "--server", &two, "--name", "alice"];
+        let alice = Daemon::up(&machine(&lab, "a"), &create).unwrap();
+        let any = alice.join_link().unwrap();
+        let join = ["--join", &any, "--name", "carol"];
+        let carol = Daemon::up(&machine(&lab, "c"), &join).unwrap();
+        wait_until("both use both", ECHO, || {
+            [&alice, &carol].iter().all(|daemon| {
+                let status = daemon.status().unwrap();
+                let mut servers = status["servers"].as_array().unwrap().iter();
+                servers.all(|server| server["connected"] == true)
+            })
+        });
+        alice.first_echo(&carol, ECHO).unwrap();
+        let link = alice.ask(&["invite", "--uses", "1"]).unwrap();
+        Self {
+            link: link.trim().to_owned(),
+            lab,
+            servers,
+            alice,
+            carol,
+        }
+    }
+
+    /// Joins by the link at one of the servers, as somebody does who cannot reach the other one.
+    fn join_at(&self, server: usize, name: &str) -> Daemon {
+        let (address, fragment) = self.link.split_once('#').unwrap();
+        let (_, query) = address.split_once('?').unwrap();
+        let key = query.split('&').find(|part| part.starts_with("key="));
+        let link = format!(
+            "{}/join/my-network?{}#{fragment}",
+            self.servers[server].url(),
+            key.unwrap()
+        );
+        let host = machine(&self.lab, &name[..1]);
+        Daemon::up(&host, &["--join", &link, "--name", name]).unwrap()
+    }
+}
+
+fn machine(lab: &Lab, name: &str) -> Host {
+    let home = lab
+        .internet()
+        .home(&format!("h{name}"), Nat::PortRestricted);
+    home.unwrap().host(name).unwrap()
+}
+
+fn names(daemon: &Daemon) -> Vec<String> {
+    let status = daemon.status().unwrap();
+    let peers = status["peers"].as_array().unwrap();
+    let name = |peer: &Value| peer["name"].as_str().unwrap().to_owned();
+    peers.iter().map(name).collect()
+}
+
+fn says(daemon: &Daemon, code: &str, what: &[&str]) -> bool {
+    let health = daemon.status().unwrap()["health"].clone();
+    let problems = health.as_array().unwrap();
+    problems.iter().any(|problem| {
+        let text = problem.to_string();
+        problem["code"] == code && what.iter().all(|word| text.contains(word))
+    })
+}
+
+/// It says that it is no member any more, and why.
+fn knows_that_it_is_out(daemon: &Daemon) {
+    wait_until("it knows that it is out", JUDGED, || {
+        daemon.ask(&["status"]).unwrap().contains("revoked")
+    });
+}
+
+#[test]
+fn a_link_for_one_machine_that_is_used_at_two_servers_lets_one_in() {
+    let scene = Scene::new("twoservers");
+    let (alice, carol) = (&scene.alice, &scene.carol);
+    let bob = scene.join_at(0, "bob");
+    wait_until("both know bob", ECHO, || {
+        [alice, carol]
+            .iter()
+            .all(|daemon| daemon.peer("bob").is_ok())
+    });
+    // The other server takes it: it knows nothing of bob.
+    let mallory = scene.join_at(1, "mallory");
+    wait_until("alice has put her out", JUDGED, || {
+        says(alice, "link-overused", &["mallory", "bob", "1 machine"])
+    });
+    knows_that_it_is_out(&mallory);
+    assert!(alice.process.log().contains("was put out"));
+    assert_eq!(names(alice), ["bob", "carol"]);
+    assert_eq!(names(carol), ["alice", "bob"]);
+    alice.first_echo(&bob, ECHO).unwrap();
+    carol.first_echo(&bob, ECHO).unwrap();
+    // She stays out, also when both start again.
+    alice.kill().unwrap();
+    mallory.kill().unwrap();
+    let alice = Daemon::up(alice.host(), &[]).unwrap();
+    let mallory = Daemon::launch(mallory.host(), &[]).unwrap();
+    wait_until("she is told again", JUDGED, || {
+        mallory
+            .cli(&["status"])
+            .is_ok_and(|output| output.stdout.contains("revoked"))
+    });
+    assert_eq!(names(&alice), ["bob", "carol"]);
+    assert!(says(&alice, "link-overused", &["mallory"]));
+}
+
+#[test]
+fn while_the_links_maker_is_off_others_keep_whom_they_heard_first_and_then_one_remains() {
+    let scene = Scene::new("judgeoff");
+    scene.alice.kill().unwrap();
+    let carol = &scene.carol;
+    let bob = scene.join_at(0, "bob");
+    wait_until("carol knows bob", ECHO, || carol.peer("bob").is_ok());
+    let mallory = scene.join_at(1, "mallory");
+    wait_until("carol refuses mallory and says so", ECHO, || {
+        says(carol, "member-refused", &["mallory", "bob", "1 machine"])
+    });
+    assert_eq!(names(carol), ["alice", "bob"]);
+    carol.first_echo(&bob, ECHO).unwrap();
+    // Which of the two alice hears of first is chance.
+    let alice = Daemon::up(scene.alice.host(), &[]).unwrap();
+    wait_until("alice has put one out", JUDGED, || {
+        says(&alice, "link-overused", &[])
+    });
+    let stays = names(&alice).contains(&"bob".to_owned());
+    let (inside, outside) = match stays {
+        true => (&bob, &mallory),
+        false => (&mallory, &bob),
+    };
+    knows_that_it_is_out(outside);
+    wait_until("all have one", JUDGED, || {
+        [&alice, carol].iter().all(|daemon| {
+            let names = names(daemon);
+            names.contains(&inside.name) && !names.contains(&outside.name)
+        })
+    });
+    alice.first_echo(inside, ECHO).unwrap();
+    carol.first_echo(inside, ECHO).unwrap();
+}
