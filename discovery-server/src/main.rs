@@ -13,6 +13,7 @@ use discovery_server::{
     AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
     ServeConfig, TurnConfig, any_address, start,
 };
+use ipnet::IpNet;
 use mesh_wire::problem::Problem;
 use platform::signals;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,10 @@ struct Serve {
     /// reach HTTP at.
     #[arg(long, value_name = "IP")]
     public_ip: Option<IpAddr>,
+    /// A reverse proxy in front of this server, or a range of them: limits per address then hold for the clients that it
+    /// names in X-Forwarded-For. May be said several times.
+    #[arg(long, value_name = "CIDR", value_parser = proxies)]
+    trusted_proxy: Vec<IpNet>,
     /// The administrator's token [default: the file admin-token in the data directory, made on the first start].
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
@@ -139,11 +144,19 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
             allow_private_peers: serve.allow_private_peers,
         }),
         public_ip: serve.public_ip,
+        trusted_proxies: serve.trusted_proxy,
         admin_token: match serve.admin_token_file {
             Some(file) => AdminTokenSource::File(file),
             None => AdminTokenSource::MadeIn(serve.data_dir),
         },
     })
+}
+
+/// One address is the range of itself.
+fn proxies(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let range = text.parse().ok().or_else(alone);
+    range.ok_or_else(|| "write it as 192.0.2.7 or 192.0.2.0/24".to_owned())
 }
 
 /// The URL itself is not shown: it may hold a password.

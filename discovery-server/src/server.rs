@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ use crate::{
     database::Database,
     http, listen,
     membership::Networks,
+    proxies::Proxies,
     replica,
     store::{Listener, Store, StoreError},
     turn::{self, Turn, credential::Issuer, limits::Limits},
@@ -41,6 +43,8 @@ pub struct ServeConfig {
     pub turn: Option<TurnConfig>,
     /// The address that clients are told to reach STUN at and to be relayed from, when it is not the host of the server's URL.
     pub public_ip: Option<IpAddr>,
+    /// Reverse proxies, which say in X-Forwarded-For for whom they ask; nobody else is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Where the administrator's token is.
     pub admin_token: AdminTokenSource,
 }
@@ -171,8 +175,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         app: Arc::new(App::new(
             networks,
             admin,
-            stun_port,
-            config.public_ip,
+            Proxies::new(config.trusted_proxies),
+            (stun_port, config.public_ip),
             relay,
         )),
         http,
@@ -262,7 +266,7 @@ impl Running {
         };
         let open_files = platform::limits::open_files().saturating_sub(limits.files());
         let router = http::router(Arc::clone(&app));
-        let serving = listen::serve_http(http, router, ended.clone(), GRACE, open_files);
+        let serving = listen::serve_http(http, (&app, router), GRACE, open_files);
         tokio::join!(background, serving);
         app.tasks.close();
         if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {

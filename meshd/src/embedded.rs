@@ -25,6 +25,7 @@ pub async fn start(dir: &Path) -> Result<Running, Problem> {
             allow_private_peers: false,
         }),
         public_ip: None,
+        trusted_proxies: Vec::new(),
         admin_token: AdminTokenSource::MadeIn(dir.to_owned()),
     };
     discovery_server::start(config)
