@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::{netcheck::report::Behavior, problem::Problem};
+use crate::{discovery::ServerError, netcheck::report::Behavior, problem::Problem};
 
 /// Everything at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +80,9 @@ pub struct ServerStatus {
     pub connected: bool,
     /// Why the last attempt failed.
     pub error: Option<String>,
+    /// Whether it failed because the server's certificate does not prove its name.
+    #[serde(default)]
+    pub untrusted: bool,
     /// Seconds until the next attempt.
     pub retry_in_s: Option<u64>,
 }
@@ -91,13 +94,15 @@ impl ServerStatus {
             url: server.to_string(),
             connected: false,
             error: None,
+            untrusted: false,
             retry_in_s: None,
         }
     }
 
     /// It is asked again after the pause.
-    pub fn failed(&mut self, error: &dyn fmt::Display, pause: Duration) {
+    pub fn failed(&mut self, error: &ServerError, pause: Duration) {
         self.connected = false;
+        self.untrusted = matches!(error, ServerError::Untrusted(_));
         self.error = Some(error.to_string());
         // Rounded up: "in 0 s" would be now.
         self.retry_in_s = u64::try_from(pause.as_millis().div_ceil(1000)).ok();
@@ -107,6 +112,7 @@ impl ServerStatus {
     pub fn connected(&mut self) {
         self.connected = true;
         self.error = None;
+        self.untrusted = false;
         self.retry_in_s = None;
     }
 }

@@ -265,12 +265,14 @@ mod tests {
                 url: "http://198.51.100.2:7080/".into(),
                 connected: false,
                 error: Some("connection refused".into()),
+                untrusted: false,
                 retry_in_s: Some(8),
             },
             servers: vec![ServerStatus {
                 url: "http://198.51.100.3:7080/".into(),
                 connected: true,
                 error: None,
+                untrusted: false,
                 retry_in_s: None,
             }],
             nat: NatStatus {

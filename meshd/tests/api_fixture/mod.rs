@@ -353,6 +353,7 @@ pub(crate) fn example_status() -> Status {
             url: "http://198.51.100.2:7080/".into(),
             connected: true,
             error: None,
+            untrusted: false,
             retry_in_s: None,
         },
         servers: ["http://198.51.100.2:7080/", "https://b.example/"]
@@ -360,6 +361,7 @@ pub(crate) fn example_status() -> Status {
                 url: url.into(),
                 connected: true,
                 error: None,
+                untrusted: false,
                 retry_in_s: None,
             })
             .to_vec(),
