@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -70,6 +71,10 @@ struct Serve {
     /// Let members have TURN send into private networks, this host's among them. For laboratories.
     #[arg(long, conflicts_with = "no_turn")]
     allow_private_peers: bool,
+    /// For how long a member may be relayed by one credential; it gets the next one when half of that is over.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, conflicts_with = "no_turn",
+        value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    turn_lifetime: u64,
     /// Where to keep the database and the admin token.
     #[arg(
         long,
@@ -142,6 +147,7 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
         stun_listen: Some(serve.stun_listen.unwrap_or(any_address(DEFAULT_STUN_PORT))),
         turn: (!serve.no_turn).then_some(TurnConfig {
             allow_private_peers: serve.allow_private_peers,
+            lifetime: Duration::from_secs(serve.turn_lifetime),
         }),
         public_ip: serve.public_ip,
         trusted_proxies: serve.trusted_proxy,

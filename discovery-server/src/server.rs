@@ -21,7 +21,11 @@ use crate::{
     proxies::Proxies,
     replica,
     store::{Listener, Store, StoreError},
-    turn::{self, Turn, credential::Issuer, limits::Limits},
+    turn::{
+        self, Turn,
+        credential::{Issuer, LIFETIME},
+        limits::Limits,
+    },
 };
 
 /// Requests and event connections that are under way when the server shall end get this long.
@@ -50,10 +54,21 @@ pub struct ServeConfig {
 }
 
 /// What the relay may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TurnConfig {
     /// Whether members may have it send into private networks, those that the server is in among them.
     pub allow_private_peers: bool,
+    /// How long a credential holds. Members get the next one when half of it is over.
+    pub lifetime: Duration,
+}
+
+impl Default for TurnConfig {
+    fn default() -> Self {
+        Self {
+            allow_private_peers: false,
+            lifetime: LIFETIME,
+        }
+    }
 }
 
 /// Why the server does not start.
@@ -155,7 +170,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let admin = AdminTokens::load(&config.admin_token)?;
     let stun_port = stun_addr.map(|address| address.port());
     let limits = Limits::new(platform::limits::open_files());
-    let issuer = Arc::new(issuer()?);
+    let issuer = Arc::new(issuer(config.turn.unwrap_or_default().lifetime)?);
     let relay = match (config.turn, stun_addr) {
         (Some(turn), Some(address)) => {
             let allow = turn.allow_private_peers;
@@ -199,10 +214,10 @@ fn bind_other(stun: SocketAddr) -> Option<UdpSocket> {
         .ok()
 }
 
-fn issuer() -> Result<Issuer, ServeError> {
+fn issuer(lifetime: Duration) -> Result<Issuer, ServeError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| ServeError::Turn(io::Error::other(error)))?;
-    Ok(Issuer::new(secret))
+    Ok(Issuer::new(secret, lifetime))
 }
 
 fn listen_fix(service: &str, address: &SocketAddr, kind: io::ErrorKind) -> String {
