@@ -116,6 +116,10 @@ impl Dialer {
 }
 
 /// Why TLS did not come about.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "what else is wrong with a certificate is told in the library's words"
+)]
 fn untrusted(error: &io::Error) -> ServerError {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
@@ -134,7 +138,11 @@ fn untrusted(error: &io::Error) -> ServerError {
         UnknownIssuer => "no authority that this machine trusts has signed its certificate".into(),
         NotValidForName => "its certificate is for another name".into(),
         NotValidForNameContext { presented, .. } => {
-            let names: Vec<_> = presented.iter().take(SHOWN_NAMES).map(bare).collect();
+            let names: Vec<_> = presented
+                .iter()
+                .take(SHOWN_NAMES)
+                .map(|name| bare(name))
+                .collect();
             format!(
                 "its certificate is for {} and not for this name",
                 names.join(", ")
@@ -148,10 +156,10 @@ fn untrusted(error: &io::Error) -> ServerError {
 }
 
 /// The name in `DnsName("example.com")`, as the library writes it.
-fn bare(presented: &String) -> &str {
+fn bare(presented: &str) -> &str {
     let inner = presented
         .split_once('(')
-        .map_or(presented.as_str(), |(_, inner)| inner);
+        .map_or(presented, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"')
 }
 
