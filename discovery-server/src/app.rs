@@ -13,6 +13,7 @@ use crate::{
     auth::AdminTokens,
     membership::Networks,
     metrics::Metrics,
+    proxies::Proxies,
     rate::{Rate, Sources},
     turn::Turn,
 };
@@ -36,6 +37,8 @@ pub(crate) struct App {
     pub(crate) admin: AdminTokens,
     pub(crate) stun_port: Option<u16>,
     pub(crate) public_ip: Option<IpAddr>,
+    /// Who may say for whom it asks.
+    pub(crate) proxies: Proxies,
     pub(crate) metrics: Metrics,
     /// Unless the operator wants none.
     pub(crate) turn: Option<Arc<Turn>>,
@@ -52,8 +55,8 @@ impl App {
     pub(crate) fn new(
         networks: Networks,
         admin: AdminTokens,
-        stun_port: Option<u16>,
-        public_ip: Option<IpAddr>,
+        proxies: Proxies,
+        (stun_port, public_ip): (Option<u16>, Option<IpAddr>),
         turn: Option<Arc<Turn>>,
     ) -> Self {
         Self {
@@ -61,6 +64,7 @@ impl App {
             admin,
             stun_port,
             public_ip,
+            proxies,
             metrics: Metrics::new(),
             turn,
             shutdown: CancellationToken::new(),

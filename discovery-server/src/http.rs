@@ -2,6 +2,7 @@
 
 mod access;
 mod events;
+mod forwarded;
 mod health;
 mod join_page;
 mod networks;
@@ -61,6 +62,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             )
             .fix("GET /api/v1/openapi.json lists what each address knows")
         })
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            forwarded::name_client,
+        ))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around))
         .with_state(app)
 }

@@ -13,6 +13,7 @@ mod mailbox;
 mod membership;
 mod metrics;
 mod news;
+mod proxies;
 mod rate;
 mod registry;
 mod replica;

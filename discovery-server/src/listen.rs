@@ -16,7 +16,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::slots::{self, Slot, Slots};
+use crate::{
+    app::App,
+    slots::{self, Full, Slot, Slots},
+};
 
 /// A client that has not sent a request's head by then is a slow attack or gone.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,11 +105,11 @@ pub(crate) fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListen
 /// for themselves and the rest of the program.
 pub(crate) async fn serve_http(
     listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
+    (app, router): (&App, Router),
     grace: Duration,
     open_files: u64,
 ) {
+    let shutdown = app.shutdown.clone();
     let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let slots = Slots::new(slots::limit(open_files));
     let mut warned = None;
@@ -126,11 +129,11 @@ pub(crate) async fn serve_http(
                 continue;
             }
         };
-        let slot = match slots.take(remote.ip()) {
+        let slot = match slot_for(remote, &slots, app) {
             Ok(slot) => Arc::new(slot),
             Err(full) => {
                 if is_due(&mut warned, Instant::now()) {
-                    tracing::warn!(%remote, ?full, "closing connections: there are too many");
+                    warn_full(remote, full);
                 }
                 continue;
             }
@@ -155,6 +158,24 @@ pub(crate) async fn serve_http(
         tracing::warn!("cutting off requests that did not finish in time");
         cut.cancel();
         connections.wait().await;
+    }
+}
+
+/// A place for a connection. For whom a trusted proxy needs it is known with each request.
+fn slot_for(remote: SocketAddr, slots: &Arc<Slots>, app: &App) -> Result<Slot, Full> {
+    match app.proxies.trust(remote.ip()) {
+        true => slots.take_for_nobody(),
+        false => slots.take(remote.ip()),
+    }
+}
+
+fn warn_full(remote: SocketAddr, full: Full) {
+    match full {
+        Full::Server => tracing::warn!(%remote, "closing connections: there are too many"),
+        Full::Source => tracing::warn!(
+            %remote,
+            "closing connections: there are too many from this address; if a reverse proxy has it, name it with --trusted-proxy"
+        ),
     }
 }
 

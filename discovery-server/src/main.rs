@@ -16,6 +16,7 @@ use discovery_server::{
     AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
     ServeConfig, TurnConfig, any_address, start,
 };
+use ipnet::IpNet;
 use log::LogFormat;
 use mesh_wire::problem::Problem;
 use platform::signals;
@@ -97,6 +98,10 @@ struct Serve {
     /// reach HTTP at.
     #[arg(long, value_name = "IP")]
     public_ip: Option<IpAddr>,
+    /// A reverse proxy in front of this server, or a range of them: limits per address then hold for the clients that it
+    /// names in X-Forwarded-For. May be said several times.
+    #[arg(long, value_name = "CIDR", value_parser = proxies)]
+    trusted_proxy: Vec<IpNet>,
     /// The administrator's token [default: the file admin-token in the data directory, made on the first start].
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
@@ -106,6 +111,10 @@ struct Serve {
     /// Let members have TURN send into private networks, this host's among them. For laboratories.
     #[arg(long, conflicts_with = "no_turn")]
     allow_private_peers: bool,
+    /// For how long a member may be relayed by one credential; it gets the next one when half of that is over.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, conflicts_with = "no_turn",
+        value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    turn_lifetime: u64,
     /// How to write the log, which goes to standard error.
     #[arg(
         long,
@@ -233,8 +242,10 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
         stun_listen: Some(serve.stun_listen.unwrap_or(any_address(DEFAULT_STUN_PORT))),
         turn: (!serve.no_turn).then_some(TurnConfig {
             allow_private_peers: serve.allow_private_peers,
+            lifetime: Duration::from_secs(serve.turn_lifetime),
         }),
         public_ip: serve.public_ip,
+        trusted_proxies: serve.trusted_proxy,
         admin_token: match serve.admin_token_file {
             Some(file) => AdminTokenSource::File(file),
             None => AdminTokenSource::MadeIn(serve.place.data_dir),
@@ -247,6 +258,13 @@ fn database(place: &Place) -> Result<Database, Problem> {
         Some(url) => url.parse().map_err(|error| refused_database(url, &error)),
         None => Ok(Database::Sqlite(place.data_dir.join("discovery.sqlite"))),
     }
+}
+
+/// One address is the range of itself.
+fn proxies(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let range = text.parse().ok().or_else(alone);
+    range.ok_or_else(|| "write it as 192.0.2.7 or 192.0.2.0/24".to_owned())
 }
 
 /// The URL itself is not shown: it may hold a password.

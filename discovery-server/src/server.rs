@@ -11,6 +11,7 @@ use std::{
 };
 
 pub use error::ServeError;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +21,14 @@ use crate::{
     database::Database,
     http, listen,
     membership::Networks,
+    proxies::Proxies,
     replica, snapshots,
     store::{Listener, Snapshots, Store, StoreError},
-    turn::{self, Turn, credential::Issuer, limits::Limits},
+    turn::{
+        self, Turn,
+        credential::{Issuer, LIFETIME},
+        limits::Limits,
+    },
 };
 
 /// Requests and event connections that are under way when the server shall end get this long.
@@ -46,15 +52,28 @@ pub struct ServeConfig {
     pub turn: Option<TurnConfig>,
     /// The address that clients are told to reach STUN at and to be relayed from, when it is not the host of the server's URL.
     pub public_ip: Option<IpAddr>,
+    /// Reverse proxies, which say in X-Forwarded-For for whom they ask; nobody else is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Where the administrator's token is.
     pub admin_token: AdminTokenSource,
 }
 
 /// What the relay may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TurnConfig {
     /// Whether members may have it send into private networks, those that the server is in among them.
     pub allow_private_peers: bool,
+    /// How long a credential holds. Members get the next one when half of it is over.
+    pub lifetime: Duration,
+}
+
+impl Default for TurnConfig {
+    fn default() -> Self {
+        Self {
+            allow_private_peers: false,
+            lifetime: LIFETIME,
+        }
+    }
 }
 
 /// A server whose sockets are bound; [`Self::run_until`] serves them.
@@ -106,7 +125,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let admin = AdminTokens::load(&config.admin_token)?;
     let stun_port = stun_addr.map(|address| address.port());
     let limits = Limits::new(platform::limits::open_files());
-    let issuer = Arc::new(issuer()?);
+    let issuer = Arc::new(issuer(config.turn.unwrap_or_default().lifetime)?);
     let relay = match (config.turn, stun_addr) {
         (Some(turn), Some(address)) => {
             let allow = turn.allow_private_peers;
@@ -126,8 +145,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         app: Arc::new(App::new(
             networks,
             admin,
-            stun_port,
-            config.public_ip,
+            Proxies::new(config.trusted_proxies),
+            (stun_port, config.public_ip),
             relay,
         )),
         http,
@@ -177,10 +196,10 @@ fn bind_other(stun: SocketAddr) -> Option<UdpSocket> {
         .ok()
 }
 
-fn issuer() -> Result<Issuer, ServeError> {
+fn issuer(lifetime: Duration) -> Result<Issuer, ServeError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| ServeError::Turn(io::Error::other(error)))?;
-    Ok(Issuer::new(secret))
+    Ok(Issuer::new(secret, lifetime))
 }
 
 impl Running {
@@ -226,7 +245,7 @@ impl Running {
         };
         let open_files = platform::limits::open_files().saturating_sub(limits.files());
         let router = http::router(Arc::clone(&app));
-        let serving = listen::serve_http(http, router, ended.clone(), GRACE, open_files);
+        let serving = listen::serve_http(http, (&app, router), GRACE, open_files);
         tokio::join!(background, serving);
         app.tasks.close();
         if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {

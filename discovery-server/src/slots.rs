@@ -1,7 +1,8 @@
 //! How many connections may there be, in all and from one source?
 //!
 //! A source is counted until one of its members has proven itself on the connection: strangers cannot use up the open
-//! files of the server from a few addresses, and a home with many members is not shut out.
+//! files of the server from a few addresses, and a home with many members is not shut out. A connection of a trusted proxy
+//! is counted for whom it works for at the moment.
 
 use std::{
     collections::BTreeMap,
@@ -72,20 +73,21 @@ impl Slots {
 
     /// Takes a place for a connection from `source`; an IPv6 source is its /64.
     pub(crate) fn take(self: &Arc<Self>, source: IpAddr) -> Result<Slot, Full> {
-        let key = source_key(source);
+        let slot = self.take_for_nobody()?;
+        slot.count_for(source)?;
+        Ok(slot)
+    }
+
+    /// Takes a place that is counted for no source yet.
+    pub(crate) fn take_for_nobody(self: &Arc<Self>) -> Result<Slot, Full> {
         let mut taken = self.taken();
         if taken.all >= self.limit {
             return Err(Full::Server);
         }
-        let of_source = taken.by_source.entry(key).or_default();
-        if *of_source >= MAX_PER_SOURCE {
-            return Err(Full::Source);
-        }
-        *of_source += 1;
         taken.all += 1;
         Ok(Slot {
             slots: Arc::clone(self),
-            source: Mutex::new(Some(key)),
+            source: Mutex::new(None),
         })
     }
 
@@ -95,8 +97,28 @@ impl Slots {
 }
 
 impl Slot {
+    /// Counts the connection for `source`, if that may have one more, and for nobody else.
+    pub(crate) fn count_for(&self, source: IpAddr) -> Result<(), Full> {
+        self.count_for_nobody();
+        let key = source_key(source);
+        let mut counted = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.taken();
+        let of_source = taken.by_source.entry(key).or_default();
+        if *of_source >= MAX_PER_SOURCE {
+            return Err(Full::Source);
+        }
+        *of_source += 1;
+        *counted = Some(key);
+        Ok(())
+    }
+
     /// A member has proven that the connection is its own: it is not counted for its source any more.
     pub(crate) fn proven(&self) {
+        self.count_for_nobody();
+    }
+
+    /// Counts the connection for no source, as that of a proxy that has nothing to do.
+    pub(crate) fn count_for_nobody(&self) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(key) = source.take() else {
             return;
@@ -113,7 +135,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.proven();
+        self.count_for_nobody();
         self.slots.taken().all -= 1;
     }
 }
@@ -159,6 +181,20 @@ mod tests {
         drop((held, last));
         let taken = slots.taken();
         assert_eq!((taken.all, taken.by_source.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_proxys_connection_counts_for_whom_it_works_for() {
+        let slots = Slots::new(1_000);
+        let _held = take_all(&slots, "198.51.100.1");
+        let of_proxy = slots.take_for_nobody().unwrap();
+        assert_eq!(of_proxy.count_for(ip("198.51.100.1")), Err(Full::Source));
+        of_proxy.count_for(ip("198.51.100.2")).unwrap();
+        of_proxy.count_for(ip("198.51.100.3")).unwrap();
+        let counts: Vec<_> = slots.taken().by_source.values().copied().collect();
+        assert_eq!(counts, [MAX_PER_SOURCE, 1]);
+        of_proxy.count_for_nobody();
+        assert_eq!(slots.taken().by_source.len(), 1);
     }
 
     #[test]

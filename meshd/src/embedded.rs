@@ -24,8 +24,10 @@ pub async fn start(dir: &Path) -> Result<Running, Problem> {
         // Not into private networks: this host is in one, and who joins the mesh shall not get into it by that.
         turn: Some(TurnConfig {
             allow_private_peers: false,
+            ..TurnConfig::default()
         }),
         public_ip: None,
+        trusted_proxies: Vec::new(),
         admin_token: AdminTokenSource::MadeIn(dir.to_owned()),
     };
     discovery_server::start(config)

@@ -30,7 +30,7 @@ pub use self::{
         join_link_invalid, lan_discovery_off, lists_differ, member_refused, member_too_many,
         members_unsigned, network_deleted, network_exists, network_key_differs, network_replaced,
         no_relay, not_joined, peer_not_found, server_embedded, server_embedded_first,
-        server_implausible, server_refused, server_unreachable,
+        server_implausible, server_refused, server_unreachable, server_untrusted,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
@@ -88,6 +88,10 @@ pub const CODES: &[(&str, &str)] = &[
         "the network is on this daemon's own server, not on the named one",
     ),
     ("server-unreachable", "the discovery server does not answer"),
+    (
+        "server-untrusted",
+        "the discovery server's certificate does not prove its name",
+    ),
     ("turn-silent", "a TURN server does not answer"),
     ("turn-refused", "a TURN server does not relay for this node"),
     (

@@ -200,6 +200,10 @@ fn no_connection(
     let retry = server
         .retry_in_s
         .map_or_else(String::new, |s| format!(", next attempt within {s} s"));
+    if server.untrusted {
+        let why = format!("{error}{retry}");
+        return Some(problem::server_untrusted(&server.url, &why));
+    }
     let fix = match any_connected {
         true => {
             "check that it runs, that this host reaches it and that the network is there; or take it out of the list (meshd servers rm URL). The other servers are in use"

@@ -83,6 +83,9 @@ pub struct ServerStatus {
     /// The problem's code, where the server refused.
     #[serde(default)]
     pub code: Option<String>,
+    /// Whether it failed because the server's certificate does not prove its name.
+    #[serde(default)]
+    pub untrusted: bool,
     /// Seconds until the next attempt.
     pub retry_in_s: Option<u64>,
 }
@@ -95,6 +98,7 @@ impl ServerStatus {
             connected: false,
             error: None,
             code: None,
+            untrusted: false,
             retry_in_s: None,
         }
     }
@@ -102,6 +106,7 @@ impl ServerStatus {
     /// It is asked again after the pause.
     pub fn failed(&mut self, error: &ServerError, pause: Duration) {
         self.connected = false;
+        self.untrusted = matches!(error, ServerError::Untrusted(_));
         self.error = Some(error.to_string());
         self.code = error.code().map(str::to_owned);
         // Rounded up: "in 0 s" would be now.
@@ -113,6 +118,7 @@ impl ServerStatus {
         self.connected = true;
         self.error = None;
         self.code = None;
+        self.untrusted = false;
         self.retry_in_s = None;
     }
 }

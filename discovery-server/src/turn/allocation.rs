@@ -47,11 +47,14 @@ impl Denied {
     }
 }
 
-/// The lifetime to grant, in seconds, when this one is asked for.
-pub(super) fn lifetime(asked: Option<u32>) -> u32 {
+/// The lifetime to grant, in seconds, when this one is asked for with a credential that holds for `left` seconds more:
+/// without a new one it ends with that.
+pub(super) fn lifetime(asked: Option<u32>, left: u64) -> u32 {
+    let longest = u32::try_from(left).unwrap_or(MAX_LIFETIME);
     asked
         .unwrap_or(DEFAULT_LIFETIME)
         .clamp(DEFAULT_LIFETIME, MAX_LIFETIME)
+        .min(longest)
 }
 
 /// One allocation.
@@ -186,15 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_between_ten_minutes_and_an_hour() {
-        for (asked, granted) in [
-            (None, 600),
-            (Some(0), 600),
-            (Some(1), 600),
-            (Some(777), 777),
-            (Some(u32::MAX), 3_600),
+    fn lifetimes_are_between_ten_minutes_and_an_hour_and_end_with_the_credential() {
+        for (asked, left, granted) in [
+            (None, 3_600, 600),
+            (Some(0), 3_600, 600),
+            (Some(1), 3_600, 600),
+            (Some(777), 3_600, 777),
+            (Some(u32::MAX), u64::MAX, 3_600),
+            (None, 17, 17),
+            (Some(u32::MAX), 1, 1),
         ] {
-            assert_eq!(lifetime(asked), granted);
+            assert_eq!(lifetime(asked, left), granted);
         }
     }
 

@@ -13,11 +13,9 @@ use data_encoding::BASE64;
 use mesh_wire::{NodeId, discovery::TurnPassword};
 use zeroize::Zeroizing;
 
-/// How long a credential is valid. Whoever copies one from a member has the use of it for no longer.
+/// How long a credential is valid unless the operator says otherwise. Whoever copies one from a member has the use of it for
+/// no longer.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3_600);
-
-/// When a member gets the next one: half of the lifetime is left then, for a call in progress to refresh with.
-pub(crate) const RENEWAL: Duration = Duration::from_secs(1_800);
 
 /// Keys remembered as put out, at some 60 bytes each. Over it nothing that was handed out so far is valid any more.
 const MAX_OUT: usize = 65_536;
@@ -40,8 +38,16 @@ pub(crate) struct Holder {
     pub(crate) generation: u64,
 }
 
+impl Holder {
+    /// For how many seconds the credential still holds.
+    pub(crate) fn left(&self, now: u64) -> u64 {
+        self.expires_at.saturating_sub(now)
+    }
+}
+
 /// Hands out credentials and checks them.
 pub(crate) struct Issuer {
+    lifetime: Duration,
     state: Mutex<State>,
 }
 
@@ -61,8 +67,9 @@ impl std::fmt::Debug for Issuer {
 
 impl Issuer {
     /// `secret` is random, and no other process has it.
-    pub(crate) fn new(secret: [u8; 32]) -> Self {
+    pub(crate) fn new(secret: [u8; 32], lifetime: Duration) -> Self {
         Self {
+            lifetime,
             state: Mutex::new(State {
                 secret: Zeroizing::new(secret),
                 generation: 0,
@@ -71,12 +78,17 @@ impl Issuer {
         }
     }
 
+    /// When a member gets the next one: half of the lifetime is left then, for a call in progress to refresh with.
+    pub(crate) fn renewal(&self) -> Duration {
+        self.lifetime / 2
+    }
+
     /// A credential for a member. `now` is in seconds since the Unix epoch.
     pub(crate) fn mint(&self, node: NodeId, now: u64) -> Credential {
         let state = self.state();
         // One who comes back in the second in which it was put out gets what was not handed to it before.
         let after_that = state.out.get(&node).map_or(0, |end| end + 1);
-        let expires_at = after_that.max(now + LIFETIME.as_secs());
+        let expires_at = after_that.max(now + self.lifetime.as_secs());
         let username = format!("{expires_at}:{node}");
         Credential {
             password: TurnPassword::new(state.password(&username)),
@@ -115,7 +127,9 @@ impl Issuer {
         }
         // The last one may have been minted a second ahead of its time.
         let ahead = state.out.get(&node).map_or(0, |end| end + 1);
-        state.out.insert(node, ahead.max(now + LIFETIME.as_secs()));
+        state
+            .out
+            .insert(node, ahead.max(now + self.lifetime.as_secs()));
     }
 
     /// Nothing that was handed out so far holds any longer. Members get something new with their next connection, or when
@@ -167,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_credential_names_its_member_and_its_end() {
-        let issuer = Issuer::new([1; 32]);
+        let issuer = Issuer::new([1; 32], LIFETIME);
         let credential = issuer.mint(node(1), NOW);
         assert_eq!(credential.expires_at, NOW + 3_600);
         assert_eq!(credential.username, format!("{}:{}", NOW + 3_600, node(1)));
@@ -181,7 +195,7 @@ mod tests {
         // Another end or another process makes another password.
         let longer = credential.username.replacen('1', "2", 1);
         assert_ne!(issuer.password(&longer), credential.password.expose());
-        let other = Issuer::new([2; 32]);
+        let other = Issuer::new([2; 32], LIFETIME);
         assert_ne!(
             other.password(&credential.username),
             credential.password.expose()
@@ -190,7 +204,7 @@ mod tests {
 
     #[test]
     fn names_of_other_forms_are_nobodys() {
-        let issuer = Issuer::new([1; 32]);
+        let issuer = Issuer::new([1; 32], LIFETIME);
         for bad in [
             "",
             ":",
@@ -207,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_was_put_out_holds_no_longer_and_what_comes_after_does() {
-        let issuer = Issuer::new([1; 32]);
+        let issuer = Issuer::new([1; 32], LIFETIME);
         let (before, other) = (issuer.mint(node(1), NOW), issuer.mint(node(2), NOW));
         for _ in 0..3 {
             issuer.put_out(node(1), NOW);
@@ -228,7 +242,7 @@ mod tests {
 
     #[test]
     fn when_all_are_put_out_allocations_end_too_and_everybody_gets_something_new() {
-        let issuer = Issuer::new([1; 32]);
+        let issuer = Issuer::new([1; 32], LIFETIME);
         let before = issuer.mint(node(1), NOW);
         let holder = issuer.holder(&before.username, NOW).unwrap();
         assert!(is_good(&issuer, &before, NOW) && issuer.holds(holder));
@@ -241,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_keys_put_out_is_bounded_and_fails_safe() {
-        let issuer = Issuer::new([1; 32]);
+        let issuer = Issuer::new([1; 32], LIFETIME);
         let mine = issuer.mint(node(u32::MAX), NOW);
         let first = issuer.mint(node(0), NOW);
         for number in 0..=MAX_OUT as u32 {
@@ -260,7 +274,7 @@ mod tests {
 
     #[test]
     fn nothing_shows_a_password() {
-        let issuer = Issuer::new([1; 32]);
+        let issuer = Issuer::new([1; 32], LIFETIME);
         let credential = issuer.mint(node(1), NOW);
         let shown = format!("{credential:?} {issuer:?}");
         assert!(!shown.contains(credential.password.expose()), "{shown}");

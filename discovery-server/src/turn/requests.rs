@@ -79,7 +79,7 @@ impl<S: Clone> Machine<S> {
             even: even.is_some(),
             question,
             holder,
-            seconds: allocation::lifetime(asked_lifetime(message)),
+            seconds: allocation::lifetime(asked_lifetime(message), holder.left(now.unix)),
         }))
     }
 
@@ -141,7 +141,8 @@ impl<S: Clone> Machine<S> {
                 0
             }
             asked => {
-                let seconds = allocation::lifetime(asked);
+                let left = proven.holder.left(now.unix);
+                let seconds = allocation::lifetime(asked, left);
                 allocation.expires = now.instant + Duration::from_secs(seconds.into());
                 seconds
             }

@@ -87,6 +87,11 @@ impl Turn {
         Ok(turn)
     }
 
+    /// When a member that was told how to use it is told again.
+    pub(crate) fn renewal(&self) -> Duration {
+        self.issuer.renewal()
+    }
+
     /// What a member is handed.
     pub(crate) fn access(&self, node: NodeId) -> TurnAccess {
         let credential = self.issuer.mint(node, now());

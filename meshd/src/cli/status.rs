@@ -266,6 +266,7 @@ mod tests {
                 connected: false,
                 error: Some("connection refused".into()),
                 code: None,
+                untrusted: false,
                 retry_in_s: Some(8),
             },
             servers: vec![ServerStatus {
@@ -273,6 +274,7 @@ mod tests {
                 connected: true,
                 error: None,
                 code: None,
+                untrusted: false,
                 retry_in_s: None,
             }],
             nat: NatStatus {

@@ -1,5 +1,5 @@
 //! How is the discovery server reached? A TCP connection to the first of its addresses that answers, under TLS when its
-//! URL says https. The system decides which certificates are trusted.
+//! URL says https. The system decides which authorities are trusted, or the file that `SSL_CERT_FILE` names.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{CertificateError, ClientConfig, pki_types::ServerName};
 use rustls_platform_verifier::ConfigVerifierExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -26,6 +26,9 @@ use super::ServerError;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// An address that has not answered by then gets company by the next one (RFC 8305, 5: "Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Names of a certificate that are shown: whoever made it chose how many it has.
+const SHOWN_NAMES: usize = 5;
 
 /// A connection to the server, plain or under TLS.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -73,7 +76,7 @@ impl Dialer {
         }
         let connector = TlsConnector::from(self.tls().await?);
         let stream = connector.connect(self.name()?, stream).await;
-        Ok(Box::new(stream.map_err(unreachable)?))
+        Ok(Box::new(stream.map_err(|error| untrusted(&error))?))
     }
 
     /// In the order in which they are to be tried.
@@ -104,12 +107,60 @@ impl Dialer {
             let mut config = tokio::task::spawn_blocking(ClientConfig::with_platform_verifier)
                 .await
                 .map_err(|error| ServerError::unreachable(&error))?
-                .map_err(|error| ServerError::unreachable(&error))?;
+                .map_err(|error| ServerError::Untrusted(error.to_string()))?;
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             Ok(Arc::new(config))
         });
         config.await.cloned()
     }
+}
+
+/// Why TLS did not come about.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "what else is wrong with a certificate is told in the library's words"
+)]
+fn untrusted(error: &io::Error) -> ServerError {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let why = match cause {
+        Some(rustls::Error::InvalidCertificate(why)) => why,
+        Some(rustls::Error::InvalidMessage(_)) => {
+            let why = "does not speak TLS at this port, as https asks for";
+            return ServerError::Unreachable(why.to_owned());
+        }
+        Some(_) | None => return ServerError::unreachable(error),
+    };
+    let why = match why {
+        UnknownIssuer => "no authority that this machine trusts has signed its certificate".into(),
+        NotValidForName => "its certificate is for another name".into(),
+        NotValidForNameContext { presented, .. } => {
+            let names: Vec<_> = presented
+                .iter()
+                .take(SHOWN_NAMES)
+                .map(|name| bare(name))
+                .collect();
+            format!(
+                "its certificate is for {} and not for this name",
+                names.join(", ")
+            )
+        }
+        Expired | ExpiredContext { .. } => "its certificate has expired".into(),
+        NotValidYet | NotValidYetContext { .. } => "its certificate does not hold yet".into(),
+        other => format!("its certificate cannot be used: {other}"),
+    };
+    ServerError::Untrusted(why)
+}
+
+/// The name in `DnsName("example.com")`, as the library writes it.
+fn bare(presented: &str) -> &str {
+    let inner = presented
+        .split_once('(')
+        .map_or(presented, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"')
 }
 
 /// The system's order, the IP versions taking turns, so that a version that leads nowhere costs one delay (RFC 8305, 4).
@@ -185,6 +236,27 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let error = first_to_answer(Vec::new()).await.unwrap_err();
         assert!(error.to_string().contains("no address"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_for_others_is_told_by_their_names() {
+        use rustls::{Error, pki_types::DnsName};
+
+        let presented = ["DnsName(\"a.example\")", "IpAddress(192.0.2.1)"];
+        let cause = CertificateError::NotValidForNameContext {
+            expected: ServerName::DnsName(DnsName::try_from("mesh.example").unwrap()),
+            presented: presented.map(str::to_owned).to_vec(),
+        };
+        let error = io::Error::other(Error::InvalidCertificate(cause));
+        let ServerError::Untrusted(why) = untrusted(&error) else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            why,
+            "its certificate is for a.example, 192.0.2.1 and not for this name"
+        );
+        let lost = untrusted(&io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(matches!(lost, ServerError::Unreachable(_)));
     }
 
     #[tokio::test]

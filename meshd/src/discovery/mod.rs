@@ -32,6 +32,9 @@ pub enum ServerError {
     /// It did not answer, or not as this protocol has it. Worth another try.
     #[error("{0}")]
     Unreachable(String),
+    /// It, or who stands in its place, has no certificate that proves its name. Nothing was said to it.
+    #[error("{0}")]
+    Untrusted(String),
     /// It answered with a refusal.
     #[error("{0}")]
     Refused(Box<mesh_wire::problem::Problem>),
@@ -87,7 +90,7 @@ impl ServerError {
     /// Whether asking again unchanged is useless: a refusal that is neither "too many" nor the server's own trouble.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Unreachable(_) => false,
+            Self::Unreachable(_) | Self::Untrusted(_) => false,
             Self::Refused(problem) => {
                 problem.status < 500 && problem.status != 429 && problem.status != 408
             }

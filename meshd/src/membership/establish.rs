@@ -97,7 +97,9 @@ impl Membership {
                 Ok(Err(error)) => {
                     show(statuses, rest.server(), &error, pause);
                     let problem = problem_of(&error, rest.server(), &self.network());
-                    (problem, error.is_final())
+                    // Who starts for the first time is there to see it; a member waits for a new certificate.
+                    let is_untrusted = matches!(error, ServerError::Untrusted(_));
+                    (problem, error.is_final() || is_untrusted && self.fresh)
                 }
                 Err(problem) => (problem, true),
             };
@@ -201,6 +203,7 @@ fn took_too_long(limit: Duration) -> ServerError {
 fn problem_of(error: &ServerError, server: &Url, network: &JoinedNetwork) -> Problem {
     match error {
         ServerError::Unreachable(why) => problem::server_unreachable(server, why),
+        ServerError::Untrusted(why) => problem::server_untrusted(server.as_str(), why),
         ServerError::Refused(refusal) if refusal.code == NETWORK_EXISTS => {
             problem::network_exists(&network.id, server)
         }

@@ -76,6 +76,17 @@ pub fn server_unreachable(server: &url::Url, error: &dyn fmt::Display) -> Proble
     ))
 }
 
+/// The server's certificate does not prove that it is the one that was named. Nothing was sent to it.
+pub fn server_untrusted(server: &str, why: &dyn fmt::Display) -> Problem {
+    Problem::new(
+        502,
+        "server-untrusted",
+        format!("the discovery server {server} does not prove that it is the one; nothing was sent to it"),
+    )
+    .detail(why.to_string())
+    .fix("use the name that its certificate is for, or renew that one; an authority of your own is trusted if it is among this system's (update-ca-certificates), or in the file that the environment variable SSL_CERT_FILE names; see that this machine's clock is right")
+}
+
 /// A TURN server was needed and does not relay; this stands in the daemon's health until it does.
 pub fn no_relay(server: SocketAddr, trouble: Trouble) -> Problem {
     let (code, fix) = match trouble {

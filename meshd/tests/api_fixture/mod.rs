@@ -354,6 +354,7 @@ pub(crate) fn example_status() -> Status {
             connected: true,
             error: None,
             code: None,
+            untrusted: false,
             retry_in_s: None,
         },
         servers: ["http://198.51.100.2:7080/", "https://b.example/"]
@@ -362,6 +363,7 @@ pub(crate) fn example_status() -> Status {
                 connected: true,
                 error: None,
                 code: None,
+                untrusted: false,
                 retry_in_s: None,
             })
             .to_vec(),

@@ -86,6 +86,8 @@ fn remove_orphans(parent: &Path) -> io::Result<()> {
             // Another user's lab is that user's to remove.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Somebody's file, whose name begins like ours.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
             Err(error) => return Err(error),
         }
     }
@@ -105,6 +107,7 @@ mod tests {
         drop(lock(&killed).unwrap());
         let foreign = path.join("netlab-without-lock");
         std::fs::create_dir(&foreign).unwrap();
+        std::fs::write(path.join("netlab-build.log"), "").unwrap();
         let kept = LabDir::within(path, "kept", true).unwrap();
         let living = LabDir::within(path, "living", false).unwrap();
         let new = LabDir::within(path, "new", false).unwrap();

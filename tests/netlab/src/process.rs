@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 /// machine that is busy with other tests.
 const SETUP_LIMIT: Duration = Duration::from_secs(60);
 const PACKAGES: &str = "iproute2 nftables iputils-ping conntrack coturn iperf3 tcpdump curl ethtool strace \
-     miniupnpd-nftables";
+     miniupnpd-nftables nginx-light openssl";
 
 /// What a finished program left: its exit and both streams as text.
 #[derive(Debug, Clone)]

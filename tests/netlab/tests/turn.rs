@@ -2,14 +2,21 @@
 //! The judges are coturn's `turnutils_uclient` and `turnutils_peer`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::print_stdout,
+    reason = "figures for the reader of the test's output"
+)]
 
 #[path = "turn/member.rs"]
 mod member;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use mesh_wire::discovery::TurnAccess;
-use netlab::{Discovery, Host, Lab, Nat};
+use netlab::{Discovery, Host, Lab, Nat, wait_until};
 
 use member::Member;
 
@@ -43,9 +50,9 @@ fn echo(host: &Host, address: Ipv4Addr) {
     host.spawn("turnutils_peer", ["-L", &address.to_string()])
         .unwrap();
     let wanted = format!("{address}:3480 ");
-    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20);
     while !host.run("ss", ["-Hnul"]).unwrap().stdout.contains(&wanted) {
-        assert!(std::time::Instant::now() < end, "no peer at {wanted}");
+        assert!(Instant::now() < end, "no peer at {wanted}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -176,4 +183,46 @@ fn private_peers_can_be_allowed_and_the_server_itself_cannot() {
         let text = scene.relayed_to(peer);
         assert!(text.contains("error 403"), "{peer}: {text}");
     }
+}
+
+/// What `docs/OPERATIONS.md` promises: 100 Mbit/s for one member, both ways together, and a quarter of a second of that at
+/// once.
+const PER_SECOND: f64 = 12_500_000.0;
+
+#[test]
+fn a_member_over_its_share_is_held_to_it_and_another_one_loses_nothing() {
+    let lab = Lab::new("turnshare").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    let [peer, greedy, modest] =
+        ["peer", "greedy", "modest"].map(|name| lab.internet().public_host(name).unwrap());
+    echo(&peer, peer.address());
+    let members = [1, 2].map(|number| Member::join_as(number, &server, &discovery));
+    let [of_greedy, of_modest] = members.each_ref().map(|member| &member.access);
+    let relay = |host: &Host, access: &TurnAccess, arguments: &[&str]| {
+        relayed(host, server.address(), peer.address(), access, arguments)
+    };
+    let bytes = || -> u64 {
+        let ways = ["peers", "clients"].map(|to| format!("bytes_total{{to=\"{to}\"}}"));
+        ways.iter()
+            .map(|line| metric(&server, &discovery, line))
+            .sum()
+    };
+    let held = || metric(&server, &discovery, "dropped_total{reason=\"rate\"}");
+    assert_eq!(held(), 0);
+    std::thread::scope(|scope| {
+        // Five flows of up to 4 MB/s, there and back.
+        let arguments = ["-m", "5", "-n", "1500", "-l", "8000", "-z", "2"];
+        let over = scope.spawn(move || relay(&greedy, of_greedy, &arguments));
+        wait_until("it is over its share", RUN, || Ok(held() > 0)).unwrap();
+        let (start, before) = (Instant::now(), bytes());
+        let text = relay(&modest, of_modest, &["-n", "150", "-l", "200"]);
+        assert!(text.contains(ALL_CAME), "{text}");
+        let (seconds, moved) = (start.elapsed().as_secs_f64(), bytes() - before);
+        println!("{moved} bytes in {seconds:.1} s");
+        let most = PER_SECOND * (seconds + 0.25) + 100_000.0;
+        assert!(moved as f64 <= most, "{moved} in {seconds} s");
+        let text = over.join().unwrap();
+        assert!(!text.contains(ALL_CAME), "{text}");
+    });
 }

@@ -28,7 +28,6 @@ use crate::{
     rate::{Bucket, Rate},
     slots::Slot,
     store::Wanted,
-    turn::credential::RENEWAL,
 };
 
 /// Keeps NAT mappings alive, whose shortest usual lifetime for TCP is some minutes, and shows who is gone.
@@ -175,7 +174,8 @@ impl Connection {
                     self.send_unless_ended(Message::Text(text), &mut attachment).await
                 }
                 () = &mut turn_due, if self.node.is_some() && self.app.turn.is_some() => {
-                    turn_due.as_mut().reset(tokio::time::Instant::now() + RENEWAL);
+                    let pause = self.app.turn.as_ref().map(|turn| turn.renewal());
+                    turn_due.as_mut().reset(tokio::time::Instant::now() + pause.unwrap_or_default());
                     self.hand_out_turn(&mut attachment).await
                 }
                 received = self.socket.recv() => self.receive(received).await,

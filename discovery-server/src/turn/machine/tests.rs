@@ -1,7 +1,7 @@
 //! The machine in virtual time, with clients that have the right password.
 
 use super::*;
-use crate::turn::credential::Credential;
+use crate::turn::credential::{Credential, LIFETIME};
 use mesh_wire::NodeId;
 use std::time::{Duration, Instant};
 use stun_types::{
@@ -42,7 +42,7 @@ impl Lab {
         policy.set_own(["198.51.100.2".parse().unwrap()]);
         Self {
             machine: Machine::new(
-                Arc::new(Issuer::new([1; 32])),
+                Arc::new(Issuer::new([1; 32], LIFETIME)),
                 Nonces::new([2; 32]),
                 policy,
                 Quotas::new(100),

@@ -154,7 +154,7 @@ impl Node {
         if agent.handle_stun((arrival.from, arrival.to), message, now) {
             // The source of a request may be anybody's; whoever answers one of ours has heard it.
             if !is_check(datagram) {
-                peer.limits.knocks.answered(arrival.from.ip());
+                peer.limits.knocks.answered(arrival.from.ip(), now);
             }
             if self.is_relayed(arrival) {
                 // By the time that its packets come their channel is known to the server.

@@ -119,7 +119,12 @@ impl Node {
                 // No server that could relay it there would be allowed to.
                 continue;
             }
-            if is_check(&message) && !peer.limits.knocks.may_knock(destination.ip(), now) {
+            let (knocks, to) = (&mut peer.limits.knocks, destination.ip());
+            let may = match is_check(&message) {
+                true => knocks.may_knock(to, now),
+                false => knocks.may_answer(to, now),
+            };
+            if !may {
                 self.counters.count(DropReason::UnansweredCheck, 1);
                 continue;
             }

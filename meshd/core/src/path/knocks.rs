@@ -1,5 +1,6 @@
-//! May one more connectivity check go to an address that a peer has named? Whoever names it may have no right to it, so an
-//! address that does not answer is knocked at ever more seldom, however many ports, agents and letters there are.
+//! May one more connectivity check, or answer to one, go to an address that a peer has named? Whoever names it may have no
+//! right to it, so an address that does not answer is knocked at ever more seldom, however many ports, agents and letters there
+//! are, and whether directly or by a TURN server.
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,14 @@ const LASTING: Measure = Measure {
     most: 40,
     refill: Duration::from_secs(2),
 };
+/// Answers to checks that come in the name of an address, which may be forged. They have a measure of their own: where they took
+/// from that of the checks, peers that had lost each other did not meet again in time.
+const ANSWERS: Measure = Measure {
+    most: 10,
+    refill: Duration::from_secs(2),
+};
+/// For so long whoever has answered a check of ours gets all its answers: its address was no forgery then.
+const PROOF: Duration = Duration::from_secs(30);
 /// Addresses of one peer that are counted at once, twice what one signal may name. Others wait until one is forgotten.
 const MAX_DOORS: usize = 64;
 
@@ -40,33 +49,87 @@ impl Left {
     }
 }
 
+/// What may still go to one address.
+#[derive(Debug, Clone, Copy)]
+struct Door {
+    quick: Left,
+    lasting: Left,
+    answers: Left,
+    /// Until then its answers are not counted.
+    proven_until: Instant,
+}
+
+impl Door {
+    fn new(now: Instant) -> Self {
+        Self {
+            quick: Left(now),
+            lasting: Left(now),
+            answers: Left(now),
+            proven_until: now,
+        }
+    }
+
+    fn take_check(&mut self, now: Instant) -> bool {
+        let may = self.quick.has_one(QUICK, now) && self.lasting.has_one(LASTING, now);
+        if may {
+            self.quick.take(QUICK, now);
+            self.lasting.take(LASTING, now);
+        }
+        may
+    }
+
+    fn take_answer(&mut self, now: Instant) -> bool {
+        let may = self.answers.has_one(ANSWERS, now);
+        if may {
+            self.answers.take(ANSWERS, now);
+        }
+        may
+    }
+
+    fn is_forgettable(&self, now: Instant) -> bool {
+        let times = [self.lasting.0, self.answers.0, self.proven_until];
+        times.iter().all(|time| *time <= now)
+    }
+}
+
 /// Checks that one peer has made us send and nobody has answered.
 #[derive(Debug, Default)]
 pub struct Knocks {
-    doors: BTreeMap<IpAddr, (Left, Left)>,
+    doors: BTreeMap<IpAddr, Door>,
 }
 
 impl Knocks {
     /// Whether a check may go to `address` now; if so, it counts as sent.
     pub fn may_knock(&mut self, address: IpAddr, now: Instant) -> bool {
-        if self.doors.len() >= MAX_DOORS && !self.doors.contains_key(&address) {
-            self.doors.retain(|_, (_, lasting)| lasting.0 > now);
-            if self.doors.len() >= MAX_DOORS {
-                return false;
-            }
-        }
-        let (quick, lasting) = self.doors.entry(address).or_insert((Left(now), Left(now)));
-        let may = quick.has_one(QUICK, now) && lasting.has_one(LASTING, now);
-        if may {
-            quick.take(QUICK, now);
-            lasting.take(LASTING, now);
-        }
-        may
+        self.door(address, now)
+            .is_some_and(|door| door.take_check(now))
+    }
+
+    /// Whether the answer to a check may go to `address` now; if so, it counts as sent.
+    pub fn may_answer(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.door(address, now)
+            .is_some_and(|door| now < door.proven_until || door.take_answer(now))
     }
 
     /// The peer has proven to be at `address`.
-    pub fn answered(&mut self, address: IpAddr) {
-        self.doors.remove(&address);
+    pub fn answered(&mut self, address: IpAddr, now: Instant) {
+        if let Some(door) = self.door(address, now) {
+            *door = Door {
+                proven_until: now + PROOF,
+                ..Door::new(now)
+            };
+        }
+    }
+
+    /// The door at `address`, if there is room for it.
+    fn door(&mut self, address: IpAddr, now: Instant) -> Option<&mut Door> {
+        if self.doors.len() >= MAX_DOORS && !self.doors.contains_key(&address) {
+            self.doors.retain(|_, door| !door.is_forgettable(now));
+            if self.doors.len() >= MAX_DOORS {
+                return None;
+            }
+        }
+        Some(self.doors.entry(address).or_insert_with(|| Door::new(now)))
     }
 }
 
@@ -110,10 +173,30 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(knocks_within(&mut knocks, one, now, second), 14);
         assert_eq!(knocks_within(&mut knocks, other, now, second), 14);
-        knocks.answered(one);
+        knocks.answered(one, now + second);
         assert_eq!(knocks_within(&mut knocks, one, now + second, second), 14);
         let later = now + Duration::from_secs(100);
         assert_eq!(knocks_within(&mut knocks, other, later, second), 14);
+    }
+
+    #[test]
+    fn answers_are_counted_unless_the_peer_has_just_proven_to_be_there() {
+        let (mut knocks, now) = (Knocks::default(), Instant::now());
+        let address = IpAddr::from([198, 51, 100, 9]);
+        let step = Duration::from_millis(50);
+        let mut sent = 0;
+        for number in 0..400 {
+            sent += usize::from(knocks.may_answer(address, now + step * number));
+        }
+        // 10, and one in two seconds.
+        assert_eq!(sent, 19);
+        let later = now + step * 400;
+        assert_eq!(knocks_within(&mut knocks, address, later, PROOF), 54);
+        knocks.answered(address, later);
+        assert!((0..1_000).all(|_| knocks.may_answer(address, later)));
+        let over = later + PROOF;
+        let free = (0..1_000).filter(|_| knocks.may_answer(address, over));
+        assert_eq!(free.count(), 10);
     }
 
     #[test]

@@ -26,6 +26,11 @@ pub(crate) struct Member {
 impl Member {
     /// Makes a network on a server that has none, and joins it from `host`.
     pub(crate) fn join(host: &Host, discovery: &Discovery) -> Self {
+        Self::join_as(1, host, discovery)
+    }
+
+    /// The same as one of several, of which each has a number.
+    pub(crate) fn join_as(number: u8, host: &Host, discovery: &Discovery) -> Self {
         let token = NetworkPsk::from_bytes([7; 32]).admission_token();
         let create = CreateNetwork {
             id: NETWORK.parse().unwrap(),
@@ -34,10 +39,11 @@ impl Member {
             admission_token: token.clone(),
         };
         post(host, discovery, "", &token, &create);
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let wireguard = WireGuardKey::from_bytes([9; 32]);
+        let key = SigningKey::from_bytes(&[number; 32]);
+        let wireguard = WireGuardKey::from_bytes([100 + number; 32]);
         let network = NETWORK.parse().unwrap();
-        let record = PeerRecord::sign(&key, &network, wireguard, "alice", (1, 100)).unwrap();
+        let name = format!("member{number}");
+        let record = PeerRecord::sign(&key, &network, wireguard, &name, (1, 100)).unwrap();
         let register = RegisterPeer {
             record,
             requested_ip: None,
