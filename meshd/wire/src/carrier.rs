@@ -42,6 +42,20 @@ pub enum Carrier {
         /// At most [`MAX_GOSSIP`] bytes.
         message: Box<[u8]>,
     },
+    /// What the sender thinks of the direct paths between both.
+    Direct {
+        /// That.
+        finding: DirectPath,
+    },
+}
+
+/// Whether the direct path between two peers carries what it is given, as one of them has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectPath {
+    /// It does.
+    Good,
+    /// It does not, but neither does any other.
+    NoWorse,
 }
 
 /// The sender opens data messages that are sealed with AES-256-GCM.
@@ -69,6 +83,13 @@ impl Carrier {
                 packet.extend_from_slice(&u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
                 packet.extend_from_slice(message);
             }
+            Self::Direct { finding } => packet.extend([
+                5,
+                match finding {
+                    DirectPath::Good => 0,
+                    DirectPath::NoWorse => 1,
+                },
+            ]),
         }
         let payload = u16::try_from(packet.len() - HEADER).unwrap_or(0);
         if let Some(length) = packet.get_mut(4..6) {
@@ -90,6 +111,7 @@ impl Carrier {
             2 => numbers(rest).map(|(id, sent)| Self::Pong { id, sent }),
             3 => numbers(rest).map(|(bits, _)| Self::Features { bits }),
             4 => gossip(rest),
+            5 => direct(rest),
             _ => Err(DecodeError::new(
                 WHAT,
                 "has a type that this version does not know",
@@ -126,6 +148,21 @@ fn gossip(body: &[u8]) -> Result<Carrier, DecodeError> {
     })
 }
 
+fn direct(body: &[u8]) -> Result<Carrier, DecodeError> {
+    let finding = match body.first() {
+        Some(0) => DirectPath::Good,
+        Some(1) => DirectPath::NoWorse,
+        Some(_) => {
+            return Err(DecodeError::new(
+                WHAT,
+                "tells what this version does not know",
+            ));
+        }
+        None => return Err(DecodeError::new(WHAT, "is cut short")),
+    };
+    Ok(Carrier::Direct { finding })
+}
+
 const HEADER_BYTES: [u8; HEADER] = {
     let mut header = [0; HEADER];
     header[0] = 0x60;
@@ -153,6 +190,12 @@ mod tests {
             },
             Carrier::Gossip {
                 message: Box::default(),
+            },
+            Carrier::Direct {
+                finding: DirectPath::Good,
+            },
+            Carrier::Direct {
+                finding: DirectPath::NoWorse,
             },
         ] {
             let mut packet = message.encode();
@@ -182,6 +225,9 @@ mod tests {
         for message in [
             Carrier::Ping { id: 1, sent: 2 },
             Carrier::Gossip { message },
+            Carrier::Direct {
+                finding: DirectPath::Good,
+            },
         ] {
             let packet = message.encode();
             for cut in 0..packet.len() {

@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use mesh_wire::frame::{Frame, classify};
+use rand::{Rng, RngExt as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::nat::{Behaviour, Nat};
@@ -34,6 +36,38 @@ pub struct Passage {
     pub source: SocketAddr,
     /// The destination as the receiver knows its own address.
     pub destination: SocketAddr,
+}
+
+/// What becomes of datagrams from one host to another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Between {
+    /// They pass.
+    Open,
+    /// None passes.
+    Blocked,
+    /// This share vanishes, 0 to 1.
+    Lossy(f64),
+    /// Those of one host vanish.
+    Deaf(HostId),
+    /// What is not STUN vanishes.
+    ChecksOnly,
+    /// STUN vanishes.
+    NoChecks,
+}
+
+impl Between {
+    /// Whether a datagram of this host vanishes.
+    pub fn swallows(self, from: HostId, bytes: &[u8], rng: &mut impl Rng) -> bool {
+        let is_stun = classify(bytes) == Frame::Stun;
+        match self {
+            Self::Open => false,
+            Self::Blocked => true,
+            Self::Lossy(share) => rng.random_bool(share),
+            Self::Deaf(host) => host == from,
+            Self::ChecksOnly => !is_stun,
+            Self::NoChecks => is_stun,
+        }
+    }
 }
 
 /// Routers between two customers of the Internet, unless a scenario says otherwise. The customers' own NATs are

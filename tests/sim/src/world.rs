@@ -22,7 +22,7 @@ use crate::{
     host::SimNode,
     inner::SECRET,
     ledger::Ledger,
-    network::{HOP_LIMIT, HostId, Network, Owner, Passage},
+    network::{Between, HOP_LIMIT, HostId, Network, Owner, Passage},
     server::{Mailbox, SimServer},
 };
 
@@ -93,8 +93,8 @@ pub struct World {
     pub hosts: Vec<SimNode>,
     /// NATs and addresses.
     pub network: Network,
-    /// While true hosts reach the server alone, and not each other.
-    pub direct_blocked: bool,
+    /// What happens to datagrams between hosts; those to and from the server pass.
+    pub between: Between,
     /// STUN and signalling.
     pub server: SimServer,
     /// The echoes.
@@ -119,7 +119,7 @@ impl World {
             rng,
             hosts: Vec::new(),
             network: Network::new(stun),
-            direct_blocked: false,
+            between: Between::Open,
             server: SimServer {
                 stun,
                 is_up: true,
@@ -276,7 +276,7 @@ impl World {
             return;
         };
         match passage.owner {
-            Owner::Host(_) if self.direct_blocked => {}
+            Owner::Host(_) if self.between.swallows(from, &bytes, &mut self.rng) => {}
             Owner::Host(_) => self.descend(passage, Some(from), bytes),
             Owner::Server if !self.server.is_up => {}
             Owner::Server => {

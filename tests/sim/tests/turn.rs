@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sim::{
     link::Shape,
+    network::Between,
     oracle::{Place, must_be_direct},
     world::World,
 };
@@ -134,11 +135,11 @@ fn wrong_credentials_are_not_tried_over_and_over() {
 #[test]
 fn a_pair_leaves_the_relay_when_a_direct_path_becomes_possible_and_loses_nothing() {
     let mut world = relayed(6, [Place::PortRestricted; 2]);
-    world.direct_blocked = true;
+    world.between = Between::Blocked;
     link(&mut world);
     assert_eq!(lost(&mut world, 50), 0);
     assert!(world.is_relayed(0, 1));
-    world.direct_blocked = false;
+    world.between = Between::Open;
     assert_eq!(lost(&mut world, 900), 0);
     assert!(!world.is_relayed(0, 1) && !world.is_relayed(1, 0));
 }

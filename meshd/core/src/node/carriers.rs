@@ -24,7 +24,7 @@ impl Node {
     ) {
         match message {
             Carrier::Ping { id, sent } => {
-                self.send_inner(index, &Carrier::Pong { id, sent }.encode(), now, transmit);
+                self.pong((index, Carrier::Pong { id, sent }), arrival, now, transmit);
             }
             // That it came is all that it says.
             Carrier::Pong { id: OWN_PING, .. } => {}
@@ -35,7 +35,9 @@ impl Node {
                 let node = peer.node_id;
                 let by_relay = self.is_relayed(arrival) || peer.detour.is_relay(arrival.from);
                 let rtt = Duration::from_micros(self.micros(now).saturating_sub(sent));
-                if self.on_probe_answered((index, id), rtt, now) {
+                let is_ours = self.on_probe_answered((index, id), rtt, now)
+                    || self.on_trial_answered((index, id), rtt, now);
+                if is_ours {
                     return;
                 }
                 self.events.push_back(Event::Pong {
@@ -46,6 +48,7 @@ impl Node {
                     relayed: by_relay,
                 });
             }
+            Carrier::Direct { finding } => self.on_finding(index, finding, now),
             Carrier::Features { bits } => {
                 if let Some(peer) = self.peers.get_mut(index) {
                     peer.session.peer_can(receiver, bits);

@@ -9,7 +9,7 @@ use super::{
     event::{DropReason, Event},
 };
 use crate::{
-    path::agent::{Agent, AgentEvent, is_never_a_peer},
+    path::agent::{Agent, AgentEvent, Scope, is_never_a_peer},
     peer::{
         Peer,
         session::{Session, SessionDue},
@@ -23,7 +23,7 @@ use crate::{
 impl Node {
     /// Begins an attempt to reach a peer. A new agent has nothing to send before the peer has answered our signal.
     pub(super) fn dial(&mut self, index: PeerIdx, now: Instant) {
-        self.new_agent(index, now);
+        self.new_agent((index, Scope::Any), now);
         self.send_signal(index);
         self.schedule(index);
     }
@@ -110,7 +110,7 @@ impl Node {
         let start_over = peer.agent.is_none()
             || (!answers_us && known_remote.is_some_and(|ufrag| ufrag != signal.ufrag));
         if start_over {
-            self.new_agent(index, now);
+            self.new_agent((index, Scope::Any), now);
         }
         if outdated {
             self.send_signal(index);
@@ -130,6 +130,7 @@ impl Node {
         // A check of the peer may have come before its signal. Then the first call does no more than to answer it.
         agent.handle_timeout(now);
         self.counters.count(DropReason::RefusedCandidate, refused);
+        self.avoid_as_peer_does(index, now);
         if !answers_us {
             self.send_signal(index);
         }
@@ -159,6 +160,7 @@ impl Node {
             self.dial(index, now);
         }
         self.drive_watch(index, now, transmit);
+        self.drive_trial(index, now, transmit);
         self.drive_detour(index, now);
         self.drive_agent(index, now, transmit);
         self.drive_attempt(index, now);
@@ -187,7 +189,7 @@ impl Node {
                         self.on_nominated(index, route, now, transmit);
                     }
                 }
-                AgentEvent::Disconnected => self.on_disconnected(index, now),
+                AgentEvent::Disconnected => self.on_pairs_lost(index, now),
             }
         }
         if let Some(peer) = self.peers.get_mut(index)
@@ -204,12 +206,16 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
+        if self.try_first(index, route, now) {
+            return;
+        }
         let controlling = self.is_controlling(index);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        if peer.link.replace(route) != Some(route) {
-            peer.traffic.watch.begin(peer.traffic.volume());
+        match peer.link.replace(route) == Some(route) {
+            true => peer.traffic.watch.again(now),
+            false => peer.traffic.watch.begin(peer.traffic.volume()),
         }
         peer.detour.moved(route, now);
         peer.state = State::Connected;
@@ -225,6 +231,26 @@ impl Node {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
             // for a path when it is nominated there.
             self.handshake(index, now, transmit);
+        }
+    }
+
+    /// No pair of the agent answers. If the link is another one, which works, that is of no account.
+    fn on_pairs_lost(&mut self, index: PeerIdx, now: Instant) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        match peer.is_relayed() && peer.detour.honesty.trial.is_some() {
+            true => self.drop_agent(index),
+            false => self.on_disconnected(index, now),
+        }
+    }
+
+    /// Goes on without an agent.
+    pub(super) fn drop_agent(&mut self, index: PeerIdx) {
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.agent = None;
+            peer.detour.honesty.trial = None;
+            self.stun.remove_peer(index);
         }
     }
 
@@ -311,12 +337,12 @@ impl Node {
         }
     }
 
-    fn new_agent(&mut self, index: PeerIdx, now: Instant) {
-        let controlling = self.is_controlling(index);
+    pub(super) fn new_agent(&mut self, (index, scope): (PeerIdx, Scope), now: Instant) {
+        let role = (self.is_controlling(index), scope);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let mut agent = Agent::new(controlling, self.local.hop_limits, &mut self.rng, now);
+        let mut agent = Agent::new(role, self.local.hop_limits, &mut self.rng, now);
         agent.add_local(&self.gatherer, now);
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
@@ -324,6 +350,7 @@ impl Node {
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);
+        peer.detour.honesty.trial = None;
         peer.state = State::connecting(now, self.local.connect_timeout);
     }
 

@@ -268,22 +268,23 @@ impl Node {
         (now, was_established): (Instant, bool),
     ) {
         let relayed = self.is_relayed(arrival);
+        let link = self.peers.get(index).and_then(|peer| peer.link);
+        let is_here = link.is_some_and(|link| self.came_by(link, arrival));
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         peer.traffic.last_rx = Some(now);
-        let is_here = peer.link.is_some_and(|link| match link.channel {
-            Some(_) => relayed && self.gatherer.turn.leads_to(link, arrival.from),
-            None => !relayed && link.dst == arrival.from,
-        });
         let established = !was_established && peer.session.is_established(now);
         let by_relay = relayed || peer.detour.is_relay(arrival.from);
         let moved = !is_here
             && peer
                 .link
-                .is_none_or(|link| !by_relay || peer.detour.may_replace(link, now));
+                .is_none_or(|link| peer.detour.may_replace(link, by_relay, now));
         if is_here {
             peer.detour.proven(now);
+        }
+        if is_here || moved {
+            peer.traffic.last_here = Some(now);
         }
         if moved {
             self.move_link(index, arrival, now);

@@ -6,6 +6,7 @@ mod connect;
 pub mod event;
 mod forward;
 mod handshake;
+mod honesty;
 pub mod inbound;
 mod moved;
 pub mod narrow;

@@ -182,6 +182,15 @@ impl Node {
         self.gatherer.turn.relayed() == Some(arrival.to)
     }
 
+    /// Whether something came the way that `link` goes.
+    pub(super) fn came_by(&self, link: Route, arrival: Arrival) -> bool {
+        let relayed = self.is_relayed(arrival);
+        match link.channel {
+            Some(_) => relayed && self.gatherer.turn.leads_to(link, arrival.from),
+            None => !relayed && link.dst == arrival.from,
+        }
+    }
+
     /// What a TURN server has wrapped: how it came to the server, and where in the datagram it is.
     pub(super) fn unwrap(
         &mut self,

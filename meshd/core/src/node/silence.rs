@@ -24,12 +24,24 @@ impl Node {
         transmit: &mut TransmitQueue,
     ) {
         let sent = self.micros(now);
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        if peer
+            .traffic
+            .watch
+            .poll_timeout()
+            .is_some_and(|at| at <= now)
+        {
+            self.gauge(index, now);
+            self.tell_finding(index, now, transmit);
+        }
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
         let rtt = peer.agent.as_ref().and_then(Agent::rtt);
         let volume = peer.traffic.volume();
-        let signs = (peer.traffic.last_rx, rtt);
+        let signs = (peer.traffic.last_here, rtt);
         match peer.traffic.watch.look(volume, signs, now) {
             Finding::Nothing => {}
             Finding::Ask => {
@@ -42,8 +54,12 @@ impl Node {
                     // Perhaps the server was restarted, and relays for us no more.
                     self.gatherer.turn.doubt(&mut self.rng, now);
                 }
-                if idle {
-                    self.dial(index, now);
+                // Found again, and lost again though its pairs answer: something lets checks pass and nothing else.
+                let lies = !relayed && peer.traffic.watch.losses() > 1;
+                match idle {
+                    true if lies && self.gatherer.turn.is_used() => self.leave_direct(index, now),
+                    true => self.dial(index, now),
+                    false => {}
                 }
             }
             Finding::Gone => self.on_disconnected(index, now),

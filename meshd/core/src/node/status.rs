@@ -34,6 +34,8 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// Whether that is a TURN server, which relays them.
     pub relayed: bool,
+    /// Whether direct paths are avoided, because they lose what they are given.
+    pub avoids_direct: bool,
     /// Whether a connection is being made right now.
     pub connecting: bool,
     /// Round-trip time of the last connectivity check.
@@ -60,6 +62,7 @@ impl Node {
                 .filter(|_| peer.session.is_established(now))
                 .map(|route| route.dst),
             relayed: peer.is_relayed(),
+            avoids_direct: peer.detour.honesty.is_avoided(),
             connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,

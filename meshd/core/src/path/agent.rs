@@ -40,9 +40,19 @@ pub enum AgentEvent {
     Disconnected,
 }
 
+/// Which of our addresses an agent offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    Any,
+    /// Those at TURN servers, so that no path that it finds is direct.
+    Relayed,
+}
+
 /// The ICE agent for one peer.
 pub struct Agent {
     ice: IceAgent,
+    scope: Scope,
     remote_ufrag: Option<String>,
     remote_count: usize,
     /// Those of the peer's addresses that are at TURN servers.
@@ -58,7 +68,12 @@ pub struct Agent {
 impl Agent {
     /// An agent with fresh credentials. Of two peers exactly one is `controlling`. Whether it may send `shots` is up to
     /// the operating system.
-    pub fn new(controlling: bool, shots: bool, rng: &mut impl Rng, now: Instant) -> Self {
+    pub fn new(
+        (controlling, scope): (bool, Scope),
+        shots: bool,
+        rng: &mut impl Rng,
+        now: Instant,
+    ) -> Self {
         let creds = IceCreds {
             ufrag: ice_text(rng, 8),
             pass: ice_text(rng, 24),
@@ -72,6 +87,7 @@ impl Agent {
         ice.handle_timeout(now);
         Self {
             ice,
+            scope,
             remote_ufrag: None,
             remote_count: 0,
             remote_relays: Vec::new(),
@@ -97,7 +113,12 @@ impl Agent {
             .map(|r| Candidate::relayed(r.address, r.base, "udp"));
         let first = self.ice.local_candidates().next().is_none();
         let mut news = false;
-        for candidate in hosts.chain(reflexive).chain(relayed).flatten() {
+        let (scope, is_relayed) = (self.scope, |c: &Candidate| {
+            c.kind() == CandidateKind::Relayed
+        });
+        let offered = |candidate: &Candidate| scope == Scope::Any || is_relayed(candidate);
+        let all = hosts.chain(reflexive).chain(relayed).flatten();
+        for candidate in all.filter(offered) {
             let known = self
                 .ice
                 .local_candidates()
@@ -199,6 +220,11 @@ impl Agent {
             }
         }
         left_out
+    }
+
+    /// Whether the peer names nothing but addresses at TURN servers.
+    pub fn is_led_around(&self) -> bool {
+        self.remote_count > 0 && self.remote_count == self.remote_relays.len()
     }
 
     /// The peer's addresses at TURN servers.

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod gather;
 pub mod knocks;
+pub mod loss;
 pub mod mtu;
 pub mod opening;
 pub mod stun_index;

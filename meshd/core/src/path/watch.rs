@@ -48,6 +48,8 @@ pub struct Watch {
     was_busy: bool,
     asked: u32,
     lost: Option<Instant>,
+    /// How often the path was lost since the peer was last heard.
+    losses: u32,
 }
 
 impl Watch {
@@ -58,6 +60,7 @@ impl Watch {
         }
         // What was missed before it slept says nothing of now.
         *self = Self {
+            losses: self.losses,
             seen: self.seen,
             looked: Some(now),
             next: Some(now + LOOK),
@@ -69,9 +72,22 @@ impl Watch {
     /// The path is another one now: nothing was missed on it yet.
     pub fn begin(&mut self, volume: Volume) {
         *self = Self {
+            losses: self.losses,
             seen: volume,
             ..Self::default()
         };
+    }
+
+    /// The path that was lost has been found once more: perhaps a NAT had to be opened, perhaps it passes checks alone.
+    pub fn again(&mut self, now: Instant) {
+        if self.lost.is_some() {
+            (self.asked, self.was_busy, self.next) = (0, true, Some(now));
+        }
+    }
+
+    /// How often the path was lost since the peer was last heard.
+    pub fn losses(&self) -> u32 {
+        self.losses
     }
 
     /// When [`Self::look`] is due.
@@ -79,7 +95,7 @@ impl Watch {
         self.next
     }
 
-    /// Looks, if it is time. `heard` is when anything authentic last came from the peer, `rtt` how long an answer takes.
+    /// Looks, if it is time. `heard` is when anything authentic last came by the path, `rtt` how long an answer takes.
     pub fn look(
         &mut self,
         volume: Volume,
@@ -97,6 +113,7 @@ impl Watch {
         if is_heard {
             self.asked = 0;
             self.lost = None;
+            self.losses = 0;
         } else if expected {
             self.asked = self.asked.saturating_add(1);
         }
@@ -107,7 +124,8 @@ impl Watch {
             0 => Finding::Nothing,
             1..ASKED_AT_MOST => Finding::Ask,
             ASKED_AT_MOST => {
-                self.lost = Some(now);
+                self.lost = self.lost.or(Some(now));
+                self.losses += 1;
                 Finding::Lost
             }
             _ => match self.lost.take_if(|at| *at + GONE <= now) {

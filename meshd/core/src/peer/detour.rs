@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::honesty::Honesty;
 use crate::{path::vigil::PATIENCE, queue::transmit::Route};
 
 /// Pauses between attempts to find a direct path: the first, and the longest, which is how late one is found that has
@@ -24,6 +25,8 @@ pub struct Detour {
     proven: Option<Instant>,
     retry: Option<Instant>,
     attempts: u32,
+    /// Whether the paths carry what they are given.
+    pub honesty: Honesty,
 }
 
 impl Detour {
@@ -54,11 +57,21 @@ impl Detour {
         self.proven = Some(now);
     }
 
-    /// Whether a message that came by way of a TURN server shall move the link there from `link`: what is on its way
-    /// while the link becomes direct must not move it back.
-    pub fn may_replace(&self, link: Route, now: Instant) -> bool {
+    /// Whether an authentic message that came another way than by `link` moves the link there. What came by way of a TURN
+    /// server does not while the direct path stands: it was on its way when the link became direct. What came directly
+    /// does not while direct paths are avoided.
+    pub fn may_replace(&self, link: Route, by_relay: bool, now: Instant) -> bool {
         let proven = self.proven.is_some_and(|at| now < at + PATIENCE);
-        self.is_on(link) || !proven
+        match (self.is_on(link), by_relay) {
+            (false, true) => !proven,
+            (true, false) => !self.honesty.is_avoided(),
+            (true, true) | (false, false) => true,
+        }
+    }
+
+    /// Whether a link is to be kept, if it works, though another path has been found.
+    pub fn keeps(&self, link: Option<Route>) -> bool {
+        self.honesty.is_avoided() && link.is_some_and(|link| self.is_on(link))
     }
 
     /// The link is this one now.
@@ -68,7 +81,8 @@ impl Detour {
             self.retry = None;
             self.attempts = 0;
         } else if self.retry.is_none() {
-            self.retry = Some(now + FIRST_PAUSE);
+            self.attempts = self.honesty.strikes();
+            self.retry = Some(now + (FIRST_PAUSE * (1 << self.attempts)).min(LONGEST_PAUSE));
         }
     }
 
@@ -118,10 +132,10 @@ mod tests {
         let (mut detour, now) = (Detour::default(), Instant::now());
         let direct = Route::to(at(1));
         detour.moved(direct, now);
-        assert!(!detour.may_replace(direct, now + PATIENCE / 2));
+        assert!(!detour.may_replace(direct, true, now + PATIENCE / 2));
         detour.proven(now + PATIENCE / 2);
-        assert!(!detour.may_replace(direct, now + PATIENCE));
-        assert!(detour.may_replace(direct, now + 2 * PATIENCE));
+        assert!(!detour.may_replace(direct, true, now + PATIENCE));
+        assert!(detour.may_replace(direct, true, now + 2 * PATIENCE));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod detour;
 pub mod ear;
+pub mod honesty;
 pub mod keys;
 pub mod pending;
 pub mod session;
@@ -36,6 +37,8 @@ pub struct Traffic {
     pub last_tx: Option<Instant>,
     /// When anything authentic last came from it.
     pub last_rx: Option<Instant>,
+    /// When that last came by the path in use.
+    pub last_here: Option<Instant>,
     /// Whether the path that it takes is still there.
     pub watch: Watch,
 }
@@ -150,6 +153,7 @@ impl Peer {
             self.session.poll_timeout(),
             self.doubt(),
             self.traffic.watch.poll_timeout(),
+            self.detour.honesty.trial.map(|trial| trial.poll_timeout()),
         ]
         .into_iter()
         .flatten()
@@ -165,6 +169,7 @@ impl Peer {
             self.link.and_then(|_| self.detour.retry_at()),
             self.doubt(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
+            self.detour.honesty.trial.map(|trial| trial.poll_timeout()),
             self.mtu.poll_timeout(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]

@@ -1,6 +1,8 @@
 //! The WireGuard session with one peer: which keys are in use, which handshake is under way, what is due.
 //! The parts stand in [`crate::wireguard`].
 
+mod attempt;
+
 use std::{
     fmt,
     ops::Range,
@@ -15,20 +17,18 @@ use mesh_wire::{
 };
 use zeroize::Zeroizing;
 
+use self::attempt::{Attempt, FIRST_RETRY, QUICK_RETRIES};
 use super::{keys::SessionKeys, table::PeerIdx};
 use crate::wireguard::{
     keypair::{Indices, Keypair},
     keypairs::Keypairs,
     mac::Stamp,
     noise::{Initiator, Responder, TransportKeys},
+    replay::Tally,
     timers::{Due, JITTER, REKEY_ATTEMPT, REKEY_TIMEOUT, Timers},
     timestamp::Timestamp,
 };
 
-/// The first handshake on a new path is repeated this soon; WireGuard's own 5 s are for a path that is known to work.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// How often it is repeated so soon.
-const QUICK_RETRIES: u8 = 4;
 /// Initiations of one peer that come faster than this are not answered (paper, section 5.4.2, as implementations do).
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -72,15 +72,6 @@ pub struct Session {
     renew: bool,
     /// The peer has begun to use the keys of a handshake that it began.
     confirmed: bool,
-}
-
-/// A handshake that we began and that is not answered yet.
-struct Attempt {
-    handshake: Initiator,
-    local: u32,
-    began: Instant,
-    resend: Instant,
-    quick_retries: u8,
 }
 
 impl Session {
@@ -188,6 +179,11 @@ impl Session {
     pub fn leaves_checksums_open(&self) -> bool {
         let keys = self.keys.current();
         keys.is_some_and(|keys| keys.peer_has(FEATURE_OPEN_CHECKSUMS))
+    }
+
+    /// What has come under all keys that may be in use, and what we named those.
+    pub fn tally(&self) -> ([Option<u32>; 3], Tally) {
+        self.keys.tally()
     }
 
     /// Whether `message` looks like one that we sealed lately.

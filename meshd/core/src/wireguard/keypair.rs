@@ -12,7 +12,7 @@ use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, No
 use super::{
     hop::HopKeys,
     noise::TransportKeys,
-    replay::ReplayWindow,
+    replay::{ReplayWindow, Tally},
     timers::{KEEPALIVE, REJECT_AFTER, REKEY_AFTER, REKEY_TIMEOUT},
 };
 
@@ -218,6 +218,11 @@ impl Keypair {
         self.window
             .accept(counter)
             .then_some(DATA_HEADER..DATA_HEADER + len)
+    }
+
+    /// What has come under these keys.
+    pub fn tally(&self) -> Tally {
+        self.window.tally()
     }
 
     /// The tag of a frame that goes to the peer, to be carried on; it covers `covered`.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::keypair::Keypair;
+use super::{keypair::Keypair, replay::Tally};
 
 /// The three sets of keys that can be in use at once (paper, section 6.1): messages under the old ones may still be
 /// under way, and the ones after a handshake that the peer began are not used before it has used them.
@@ -53,6 +53,14 @@ impl Keypairs {
         self.previous = self.current.take();
         self.current = next;
         true
+    }
+
+    /// What has come under all of them, and which they are: the peer may use others than we do.
+    pub fn tally(&self) -> ([Option<u32>; 3], Tally) {
+        let all = [&self.previous, &self.current, &self.next];
+        let tallies = all.into_iter().flatten().map(|keys| keys.tally());
+        let names = all.map(|keys| Some(keys.as_ref()?.indices().local));
+        (names, tallies.sum())
     }
 
     /// Forgets what is too old; true if the current keys were among it.

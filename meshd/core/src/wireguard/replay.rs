@@ -1,14 +1,35 @@
 //! Has this message been seen? A sliding window over the counters of one session (RFC 6479).
 
+use std::iter::Sum;
+
 const WORDS: usize = 128;
 /// Counters that may lag behind the greatest one: all bits but those of the word that is being filled.
 pub const WINDOW: u64 = (WORDS as u64 - 1) * 64;
+
+/// What has come under one set of keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages that were sent, as far as their counters tell.
+    pub expected: u64,
+    /// Those that came.
+    pub received: u64,
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, tally| Self {
+            expected: sum.expected.saturating_add(tally.expected),
+            received: sum.received.saturating_add(tally.received),
+        })
+    }
+}
 
 /// The counters that were accepted.
 #[derive(Debug, Clone)]
 pub struct ReplayWindow {
     /// One more than the greatest accepted counter.
     next: u64,
+    accepted: u64,
     words: [u64; WORDS],
 }
 
@@ -16,6 +37,7 @@ impl Default for ReplayWindow {
     fn default() -> Self {
         Self {
             next: 0,
+            accepted: 0,
             words: [0; WORDS],
         }
     }
@@ -39,7 +61,16 @@ impl ReplayWindow {
             self.advance(counter);
         }
         self.words[word(counter)] |= bit(counter);
+        self.accepted += 1;
         true
+    }
+
+    /// How many were sent and have come.
+    pub fn tally(&self) -> Tally {
+        Tally {
+            expected: self.next,
+            received: self.accepted,
+        }
     }
 
     /// Clears the words between the old greatest counter and `counter`, and makes `counter` the greatest.

@@ -18,7 +18,7 @@ use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
     NodeId, WireGuardKey,
-    carrier::Carrier,
+    carrier::{Carrier, DirectPath},
     join_link::{Admission, JoinLink, parse_server},
     lan::{
         Announcement, LanKey,
@@ -70,6 +70,12 @@ fn main() -> io::Result<()> {
             Carrier::Pong {
                 id: 7,
                 sent: 1 << 40,
+            },
+        ),
+        (
+            "direct",
+            Carrier::Direct {
+                finding: DirectPath::NoWorse,
             },
         ),
         ("features", Carrier::Features { bits: 1 }),

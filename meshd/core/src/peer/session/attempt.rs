@@ -1,0 +1,19 @@
+//! A handshake that we began and that is not answered yet.
+
+use std::time::{Duration, Instant};
+
+use crate::wireguard::noise::Initiator;
+
+/// The first handshake on a new path is repeated this soon; WireGuard's own 5 s are for a path that is known to work.
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// How often it is repeated so soon.
+pub(super) const QUICK_RETRIES: u8 = 4;
+
+/// The handshake, and when it is begun anew.
+pub(super) struct Attempt {
+    pub(super) handshake: Initiator,
+    pub(super) local: u32,
+    pub(super) began: Instant,
+    pub(super) resend: Instant,
+    pub(super) quick_retries: u8,
+}
