@@ -37,11 +37,9 @@ impl Node {
                 self.send_inner(index, &question.encode(), now, transmit);
             }
             Finding::Lost => {
-                let (relayed, idle) = (peer.is_relayed(), peer.state == State::Connected);
-                if relayed {
-                    // Perhaps the server was restarted, and relays for us no more.
-                    self.gatherer.turn.doubt(&mut self.rng, now);
-                }
+                let idle = peer.state == State::Connected;
+                // Perhaps the server was restarted and relays for us no more, or nothing comes by UDP.
+                self.gatherer.turn.doubt(&mut self.rng, now);
                 if idle {
                     self.dial(index, now);
                 }

@@ -8,7 +8,11 @@ use std::{
 use mesh_wire::NodeId;
 
 use super::{Node, event::Counters};
-use crate::path::{agent::Agent, gather::Reflexive, turn::TurnStatus};
+use crate::path::{
+    agent::Agent,
+    gather::Reflexive,
+    turn::{Transport, TurnStatus},
+};
 
 /// A snapshot for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// Whether that is a TURN server, which relays them.
     pub relayed: bool,
+    /// How we reach that server; UDP also if it is the peer's.
+    pub transport: Transport,
     /// Whether a connection is being made right now.
     pub connecting: bool,
     /// Round-trip time of the last connectivity check.
@@ -60,6 +66,9 @@ impl Node {
                 .filter(|_| peer.session.is_established(now))
                 .map(|route| route.dst),
             relayed: peer.is_relayed(),
+            transport: peer
+                .link
+                .map_or(Transport::Udp, |way| self.transport_of(way)),
             connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,
