@@ -137,6 +137,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     };
     let networks = Networks::new(store, issuer);
     let seq = networks.begin_among_servers().await.map_err(unusable)?;
+    let snapshots = snapshots(&config);
     Ok(Running {
         http_addr,
         stun_addr,
@@ -154,7 +155,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         other,
         limits,
         others: listener.map(|listener| (listener, seq)),
-        snapshots: snapshots(&config),
+        snapshots,
     })
 }
 

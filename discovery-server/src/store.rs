@@ -19,7 +19,7 @@ use error::doing;
 use ipnet::Ipv4Net;
 use mesh_wire::{NetworkId, NodeId, trust::Revocation};
 pub(crate) use register::Applicant;
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::{Any, Transaction};
 
 use self::{open::Sharing, reach::Reach};
 pub(crate) use replicas::{Beginning, Listener};

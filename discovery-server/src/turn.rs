@@ -5,7 +5,6 @@
 
 mod allocation;
 pub(crate) mod credential;
-mod framing;
 pub(crate) mod limits;
 mod machine;
 mod message;
@@ -21,7 +20,6 @@ pub(crate) mod udp;
 
 use std::{fmt, net::SocketAddr, time::Instant};
 
-pub use framing::{Framed, MAX_FRAME, next as next_frame};
 pub use message::{CHANNELS, ChannelData, Kind, channel_data, kind, parse, peers, send_data};
 pub(crate) use service::Turn;
 
@@ -32,6 +30,9 @@ pub(crate) const REALM: &str = "mesh";
 
 /// The longest datagram that is relayed: Ethernet's jumbo frames, which is more than any path of the Internet carries.
 pub const MAX_DATA: usize = 9_000;
+
+/// The longest message that is taken: data, and a Send indication around it with more than it needs.
+pub const MAX_FRAME: usize = MAX_DATA + 512;
 
 /// How a client reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

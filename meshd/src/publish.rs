@@ -2,13 +2,15 @@
 //! know into the one snapshot that `status`, the API and the metrics show.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use mesh_core::{DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer};
+use mesh_core::{
+    DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer, Trouble, TurnStatus,
+};
 use mesh_wire::{
     NetworkId, NodeId,
     discovery::Network,
@@ -24,8 +26,8 @@ use crate::{
     netcheck,
     problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, Problem},
     status::{
-        self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, ServerStatus, Status,
-        Trust,
+        self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, RelayTransport,
+        Relays, ServerStatus, Status, Trust,
     },
 };
 
@@ -168,9 +170,7 @@ impl Sources {
         }
         if let Some(link) = &*self.link.borrow() {
             let node = link.node.borrow();
-            let troubles = node.turn.iter();
-            let troubles = troubles.filter_map(|turn| Some((turn.server, turn.trouble?)));
-            problems.extend(troubles.map(|(server, trouble)| problem::no_relay(server, trouble)));
+            problems.extend(no_relays(&node.turn));
         }
         let network = self.network.borrow().id.clone();
         let any_connected = servers.iter().any(|server| server.connected);
@@ -181,6 +181,20 @@ impl Sources {
         );
         problems
     }
+}
+
+/// What is wrong with TURN servers. One that relays over TCP because UDP does not pass is as good as it can be.
+fn no_relays(servers: &[TurnStatus]) -> Vec<Problem> {
+    let mut relays = servers.iter().filter(|turn| turn.relayed.is_some());
+    let relay = relays.next().map(|turn| turn.server.ip());
+    let troubles = servers
+        .iter()
+        .filter_map(|turn| Some((turn, turn.trouble?)));
+    let troubles = troubles
+        .filter(|(turn, trouble)| (Some(turn.server.ip()), *trouble) != (relay, Trouble::Silent));
+    troubles
+        .map(|(turn, trouble)| problem::no_relay(turn.server, &turn.transport, trouble))
+        .collect()
 }
 
 /// What is wrong with a server, if there is no connection to it.
@@ -242,7 +256,12 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
             Some(false) => PathKind::Direct,
             None => PathKind::None,
         },
-        via: Vec::new(),
+        relays: Relays {
+            transport: state
+                .filter(|state| alive && state.relayed)
+                .map(|state| RelayTransport::from(&state.transport)),
+            via: Vec::new(),
+        },
         endpoint,
         rtt_ms: state
             .filter(|_| alive)
@@ -277,7 +296,13 @@ fn nat(link: &Link) -> NatStatus {
             .iter()
             .map(|(server, _)| *server)
             .collect(),
-        turn_servers: core.turn.iter().map(|turn| turn.server).collect(),
+        turn_servers: core
+            .turn
+            .iter()
+            .map(|turn| turn.server)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         port_mapping: link.port_mapping.borrow().clone(),
     }
 }

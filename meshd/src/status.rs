@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_core::Transport;
 use mesh_wire::{NetworkId, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -251,8 +252,9 @@ pub struct PeerStatus {
     pub online: bool,
     /// How its packets travel.
     pub path: PathKind,
-    /// The members that relay, nearest first; empty on a direct path.
-    pub via: Vec<String>,
+    /// What is on the way.
+    #[serde(flatten)]
+    pub relays: Relays,
     /// Where packets for it are sent: its own address, or that of the relay.
     pub endpoint: Option<SocketAddr>,
     /// Smoothed round trip time, in milliseconds.
@@ -268,6 +270,16 @@ pub struct PeerStatus {
     pub mtu: Option<u16>,
 }
 
+/// What relays on the way to a peer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Relays {
+    /// How this node reaches the TURN server of the path; `null` on any other path.
+    #[serde(default)]
+    pub transport: Option<RelayTransport>,
+    /// The members that relay, nearest first; empty on a direct path.
+    pub via: Vec<String>,
+}
+
 /// How packets travel to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -280,6 +292,37 @@ pub enum PathKind {
     Relay,
     /// Not at all, at the moment.
     None,
+}
+
+/// How this node reaches a TURN server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayTransport {
+    /// By datagrams.
+    Udp,
+    /// Over a TCP connection, for want of UDP.
+    Tcp,
+    /// The same under TLS.
+    Tls,
+}
+
+impl From<&Transport> for RelayTransport {
+    fn from(transport: &Transport) -> Self {
+        match transport {
+            Transport::Udp => Self::Udp,
+            Transport::Tcp => Self::Tcp,
+            Transport::Tls(_) => Self::Tls,
+        }
+    }
+}
+
+/// The words for a path: `turn over tcp` tells that UDP does not pass here.
+pub fn path_in_words(path: PathKind, transport: Option<RelayTransport>) -> String {
+    match transport {
+        Some(RelayTransport::Tcp) => format!("{path} over tcp"),
+        Some(RelayTransport::Tls) => format!("{path} over tls"),
+        Some(RelayTransport::Udp) | None => path.to_string(),
+    }
 }
 
 impl fmt::Display for PathKind {

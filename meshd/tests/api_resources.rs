@@ -65,6 +65,7 @@ async fn the_status_has_the_documented_shape() {
             "virtual_ips": ["10.100.0.2"],
             "online": true,
             "path": "direct",
+            "transport": null,
             "via": [],
             "endpoint": "198.51.100.7:7081",
             "rtt_ms": 12.5,

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use meshd::{
-    config::{self, RawConfig, Settings},
+    config::{self, RawConfig, Settings, TurnTransport},
     problem::Problem,
 };
 
@@ -116,14 +116,6 @@ fn each_key_that_is_not_built_is_refused_on_its_own() {
             "mesh: {connection: {prefer_direct: false}}",
             "mesh.connection.prefer_direct",
         ),
-        (
-            "mesh: {turn: {servers: [{url: 'turns:a'}]}}",
-            "mesh.turn.servers",
-        ),
-        (
-            "mesh: {turn: {servers: [{url: 'turn:a?transport=tcp'}]}}",
-            "mesh.turn.servers",
-        ),
         ("shares: [{name: a, path: /a, rw: true}]", "shares[].rw"),
         (
             "api: {allow_remote_control: true}",
@@ -135,6 +127,46 @@ fn each_key_that_is_not_built_is_refused_on_its_own() {
         assert_eq!(problem.code, "config-feature-not-built", "{problem}");
         assert!(
             problem.detail.starts_with(&format!("line 1: {key} ")),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_turn_server_is_reached_as_its_url_says() {
+    for (url, host, port, transport) in [
+        ("turn:a", "a", 3478, TurnTransport::Any),
+        ("turn:a:443", "a", 443, TurnTransport::Any),
+        ("turn:a:80", "a", 80, TurnTransport::Any),
+        ("turn:a?transport=udp", "a", 3478, TurnTransport::Udp),
+        ("turn:a:443?transport=tcp", "a", 443, TurnTransport::Tcp),
+        ("turns:a", "a", 5349, TurnTransport::Tls),
+        (
+            "turns:[2001:db8::1]:443",
+            "2001:db8::1",
+            443,
+            TurnTransport::Tls,
+        ),
+        ("turns:a?transport=tcp", "a", 5349, TurnTransport::Tls),
+    ] {
+        let text = format!("mesh: {{turn: {{servers: [{{url: '{url}'}}]}}}}");
+        let settings = Settings::parse(&load(&text).unwrap(), "box").unwrap();
+        let turn = &settings.turn_servers[0];
+        let server = (turn.server.host.as_str(), turn.server.port);
+        assert_eq!((server, turn.transport), ((host, port), transport), "{url}");
+    }
+    for url in [
+        "turns:a?transport=udp",
+        "turns:",
+        "turn:",
+        "turn:a?x=y",
+        "a:3478",
+        "stuns:a",
+    ] {
+        let text = format!("mesh: {{turn: {{servers: [{{url: '{url}'}}]}}}}");
+        let problem = Settings::parse(&load(&text).unwrap(), "box").expect_err(url);
+        assert!(
+            problem.detail.contains("mesh.turn.servers[0].url"),
             "{problem}"
         );
     }

@@ -15,6 +15,7 @@ pub mod priority;
 pub mod privilege;
 pub mod readiness;
 pub mod signals;
+pub mod tcp;
 pub mod tun;
 pub mod udp;
 

@@ -232,8 +232,9 @@ impl<S: Clone> Machine<S> {
             };
             match named {
                 Ok(()) => {}
-                // Another member's relayed address is reached within this program, not through the host.
-                Err(Forbidden::Own) if self.other(*peer).is_some() => {}
+                // Another member's relayed address is reached within this program, not through the host. Who names no
+                // port may mean one: that is asked again for all that is sent there.
+                Err(Forbidden::Own) if peer.port() == 0 || self.other(*peer).is_some() => {}
                 Err(Forbidden::Own | Forbidden::Special | Forbidden::Private | Forbidden::Port) => {
                     return Err(403);
                 }

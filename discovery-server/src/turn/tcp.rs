@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_wire::turn_stream::{self, Framed};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,8 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Client, Kind, Transport,
-    framing::{self, Framed, MAX_FRAME},
+    Client, Kind, MAX_FRAME, Transport,
     message::kind,
     outlet::{Outbox, Outlet},
     service::Taken,
@@ -130,7 +130,7 @@ impl Served<'_> {
             }
             let mut at = 0;
             loop {
-                match framing::next(&buffer[at..filled]) {
+                match turn_stream::next(&buffer[at..filled], MAX_FRAME) {
                     Framed::Message { length, total } => {
                         if !self.take(&buffer[at..at + length]) {
                             return;

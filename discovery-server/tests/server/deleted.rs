@@ -34,7 +34,7 @@ async fn create_as_admin(server: &Server, net: &Net) -> StatusCode {
 #[tokio::test]
 async fn a_deleted_network_is_not_made_again_by_its_members_also_after_a_restart() {
     for net in [keyed("home", 1), Net::new("keyless", "10.100.0.0/24")] {
-        let server = Server::start_on_file();
+        let server = Server::start_on_file(&[]);
         assert_eq!(net.create_on(&server).await.status(), StatusCode::CREATED);
         if net.create.network_key.is_none() {
             Node::new(1, "alice").join(&server, &net, 1).await;

@@ -10,10 +10,10 @@ use reqwest::StatusCode;
 use sqlx::{Connection as _, PgConnection, SqliteConnection, migrate::Migrator};
 
 use crate::{
+    authority::{binding, now},
     harness::{Net, Node, Server, database, problem},
     snapshots::{snapshots, sqlite},
     starting::{FREE, assert_explains, failed_start},
-    authority::{binding, now},
     trust::Realm,
 };
 

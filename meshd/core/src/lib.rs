@@ -29,5 +29,8 @@ pub use node::{
     status::{NodeStatus, PeerStatus},
 };
 pub use path::gather::Reflexive;
-pub use path::turn::{TurnServer, TurnStatus};
-pub use queue::{packet::PacketQueue, transmit::TransmitQueue};
+pub use path::turn::{StreamRequest, Transport, Trouble, TurnServer, TurnStatus};
+pub use queue::{
+    packet::PacketQueue,
+    transmit::{StreamId, TransmitQueue},
+};

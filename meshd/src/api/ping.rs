@@ -14,7 +14,7 @@ use super::{
 use crate::{
     control::{Control, PING_TIMEOUT, PingFailure, Pong},
     problem::peer_not_found,
-    status::PathKind,
+    status::{PathKind, RelayTransport},
 };
 
 /// Whom to ping.
@@ -38,6 +38,9 @@ pub struct PingAnswer {
     pub rtt_ms: f64,
     /// How the answer travelled.
     pub path: PathKind,
+    /// How this node reaches the TURN server of the path; `null` on any other path.
+    #[serde(default)]
+    pub transport: Option<RelayTransport>,
     /// The members that relayed, nearest first.
     pub via: Vec<String>,
     /// The peer's address on a direct path, the relay's otherwise.
@@ -82,7 +85,7 @@ fn answer_of(context: &ApiContext, peer: PeerInfo, pong: Pong) -> PingAnswer {
     let known = peers.find(|known| known.node_id == peer.record.node_id);
     let path = path_of(pong.path, known.map(|known| known.path));
     let via = match (path, known) {
-        (PathKind::Relay, Some(known)) => known.via.clone(),
+        (PathKind::Relay, Some(known)) => known.relays.via.clone(),
         (PathKind::Relay | PathKind::Direct | PathKind::Turn | PathKind::None, _) => Vec::new(),
     };
     PingAnswer {
@@ -91,6 +94,9 @@ fn answer_of(context: &ApiContext, peer: PeerInfo, pong: Pong) -> PingAnswer {
         node_id: peer.record.node_id,
         rtt_ms: pong.rtt.as_secs_f64() * 1000.0,
         path,
+        transport: known
+            .filter(|_| path == PathKind::Turn)
+            .and_then(|known| known.relays.transport),
         via,
         endpoint: pong.endpoint,
     }

@@ -222,7 +222,10 @@ fn row(server: &ServerReport) -> [String; 4] {
     [
         server.address.to_string(),
         stun,
-        time(server.turn_rtt_ms),
+        match server.turn_tcp_rtt_ms {
+            Some(rtt) => format!("{} (TCP)", milliseconds(rtt)),
+            None => time(server.turn_rtt_ms),
+        },
         seen.unwrap_or_else(|| "-".to_owned()),
     ]
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{PingAnswer, PingRequest},
-    status::PathKind,
+    status::{PathKind, path_in_words},
 };
 
 /// The time between two pings, as `ping` has it.
@@ -82,7 +82,7 @@ fn describe(pong: &PingAnswer) -> String {
     let address = pong
         .address
         .map_or_else(String::new, |address| format!(" ({address})"));
-    let mut way = pong.path.to_string();
+    let mut way = path_in_words(pong.path, pong.transport);
     for hop in &pong.via {
         way = format!("{way} {hop}");
     }
@@ -160,6 +160,7 @@ mod tests {
             address: Some("10.100.0.2".parse().unwrap()),
             rtt_ms,
             path,
+            transport: None,
             via: via.iter().map(|&hop| hop.to_owned()).collect(),
             endpoint: Some("198.51.100.7:7081".parse().unwrap()),
         }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::status::{
     PathKind, PeerStatus, PortMappingState, PortMappingStatus, ServerStatus, Status, Trust,
+    path_in_words,
 };
 
 /// What stands in a table where nothing is known.
@@ -150,10 +151,10 @@ fn paths(peers: &[PeerStatus]) -> String {
     }
     let row = |peer: &PeerStatus| {
         let endpoint = peer.endpoint.map(|endpoint| endpoint.to_string());
-        let way = match (peer.via.is_empty(), endpoint) {
+        let way = match (peer.relays.via.is_empty(), endpoint) {
             (true, Some(endpoint)) => endpoint,
             (true, None) => UNKNOWN.to_owned(),
-            (false, _) => format!("via {}", peer.via.join(", ")),
+            (false, _) => format!("via {}", peer.relays.via.join(", ")),
         };
         [
             peer.name.clone(),
@@ -216,7 +217,9 @@ fn mtu(peer: &PeerStatus) -> String {
 /// The path, or why there is none: members without traffic have no session, which is as it should be.
 fn path(peer: &PeerStatus) -> String {
     match peer.path {
-        PathKind::Direct | PathKind::Turn | PathKind::Relay => peer.path.to_string(),
+        PathKind::Direct | PathKind::Turn | PathKind::Relay => {
+            path_in_words(peer.path, peer.relays.transport)
+        }
         PathKind::None if peer.online => "idle".to_owned(),
         PathKind::None => "offline".to_owned(),
     }
@@ -229,7 +232,7 @@ mod tests {
     use mesh_wire::NodeId;
 
     use super::*;
-    use crate::status::{NatStatus, NodeStatus};
+    use crate::status::{NatStatus, NodeStatus, Relays};
 
     fn peer(name: &str, path: PathKind, via: &[&str]) -> PeerStatus {
         PeerStatus {
@@ -238,7 +241,10 @@ mod tests {
             virtual_ips: vec!["10.100.0.2".parse().unwrap()],
             online: path != PathKind::None,
             path,
-            via: via.iter().map(|&hop| hop.to_owned()).collect(),
+            relays: Relays {
+                transport: None,
+                via: via.iter().map(|&hop| hop.to_owned()).collect(),
+            },
             endpoint: Some("198.51.100.7:7081".parse().unwrap()),
             rtt_ms: Some(12.34),
             tx_bytes: 123_456_789,

@@ -135,9 +135,10 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "mesh.turn.servers[].url",
-        "`turn:HOST:PORT`, maybe with `?transport=udp`",
+        "`turn:HOST:PORT`, maybe with `?transport=udp` or `?transport=tcp`, or `turns:HOST:PORT`",
         "",
-        "A TURN relay for when no direct path is found, beside those of the discovery servers. Required for each server.",
+        "A TURN relay for when no direct path is found, beside those of the discovery servers. Required for each server. Without a \
+         transport it is reached over UDP, and over TCP where that does not pass; `turns:` is TLS on TCP. Ports: 3478, 5349 for TLS.",
     ),
     key(
         "mesh.turn.servers[].username",

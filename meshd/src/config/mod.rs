@@ -25,7 +25,7 @@ pub use self::{
         ShareSettings, Trust, TurnSettings,
     },
     unbuilt::{NotBuilt, not_built_features, not_built_keys},
-    values::{StunServer, is_usable_range},
+    values::{StunServer, TurnTransport, is_usable_range},
 };
 
 /// A complete, commented configuration of this version: what `meshd config example` prints.

@@ -64,11 +64,6 @@ const ROWS: &[Row] = &[
         asked: |raw| when(&raw.mesh.device.mac_address, |mac| !mac.is_empty()),
     },
     Row {
-        key: "mesh.turn.servers",
-        feature: "TURN over TCP or TLS (`turns:`, `?transport=tcp`)",
-        asked: turn_streams,
-    },
-    Row {
         key: "mesh.connection.direct_connect",
         feature: "`false`: no direct paths",
         asked: |raw| when(&raw.mesh.connection.direct_connect, |text| text == "false"),
@@ -140,24 +135,6 @@ fn when(text: &Option<Text>, asks: impl Fn(&str) -> bool) -> Vec<(u64, u64)> {
 
 fn is_true(text: &str) -> bool {
     text == "true"
-}
-
-/// One range of lines per server that is not reached over UDP, from its first key to its last.
-fn turn_streams(raw: &RawConfig) -> Vec<(u64, u64)> {
-    let lines = |server: &super::At<super::raw::RawTurnServer>| {
-        let fields = &server.value;
-        let texts = [&fields.url, &fields.username];
-        let password = fields.password.as_ref().map(|password| password.0.line());
-        let texts = texts.into_iter().flatten().map(Text::line).chain(password);
-        let first = server.line();
-        (first, texts.fold(first, u64::max))
-    };
-    let is_stream = |server: &&super::At<super::raw::RawTurnServer>| {
-        let url = server.value.url.as_ref();
-        url.is_some_and(|url| url.value.starts_with("turns:") || url.value.ends_with("=tcp"))
-    };
-    let streams = raw.mesh.turn.servers.iter().filter(is_stream);
-    streams.map(lines).collect()
 }
 
 fn writable_shares(raw: &RawConfig) -> Vec<(u64, u64)> {

@@ -172,19 +172,41 @@ pub(super) fn hops(text: &str) -> Parsed<u8> {
     hops.ok_or_else(|| "must be a number from 1 to 255".to_owned())
 }
 
-/// `turn:HOST[:PORT]` or `turns:HOST[:PORT]`, maybe with `?transport=` (RFC 7065). Which of them are built is not asked
-/// here.
-pub(super) fn turn_url(text: &str) -> Parsed<StunServer> {
-    let wrong = || "must be turn:HOST or turn:HOST:PORT, maybe with ?transport=udp".to_owned();
-    let rest = text
-        .strip_prefix("turn:")
-        .or_else(|| text.strip_prefix("turns:"))
-        .ok_or_else(wrong)?;
-    let (address, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
-    if !matches!(query, "transport=udp" | "transport=tcp") {
-        return Err(wrong());
-    }
-    stun_server(address).map_err(|_| wrong())
+/// How a TURN server of the configuration is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnTransport {
+    /// Over UDP, and where that does not pass, over TCP.
+    Any,
+    /// Over UDP alone.
+    Udp,
+    /// Over TCP alone.
+    Tcp,
+    /// Over TLS on TCP.
+    Tls,
+}
+
+/// Of `turns:` (RFC 7065 section 3.1, RFC 8656 section 3).
+const TURNS_PORT: u16 = 5349;
+
+/// `turn:HOST[:PORT]` or `turns:HOST[:PORT]`, maybe with `?transport=` (RFC 7065).
+pub(super) fn turn_url(text: &str) -> Parsed<(StunServer, TurnTransport)> {
+    let wrong = || {
+        "must be turn:HOST or turn:HOST:PORT, maybe with ?transport=udp or ?transport=tcp, or turns:HOST or turns:HOST:PORT".to_owned()
+    };
+    let (scheme, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let (address, query) = match rest.split_once('?') {
+        Some((address, query)) => (address, Some(query)),
+        None => (rest, None),
+    };
+    let (transport, port) = match (scheme, query) {
+        ("turn", None) => (TurnTransport::Any, STUN_PORT),
+        ("turn", Some("transport=udp")) => (TurnTransport::Udp, STUN_PORT),
+        ("turn", Some("transport=tcp")) => (TurnTransport::Tcp, STUN_PORT),
+        ("turns", None | Some("transport=tcp")) => (TurnTransport::Tls, TURNS_PORT),
+        _ => return Err(wrong()),
+    };
+    let server = server_at(address, port).map_err(|_| wrong())?;
+    Ok((server, transport))
 }
 
 /// RFC 8489 section 14.3 has fewer than 509 bytes.
@@ -212,9 +234,13 @@ pub(super) fn host_name(text: &str) -> Parsed<String> {
 
 /// `stun:HOST[:PORT]` (RFC 7064), or the same without the scheme.
 pub(super) fn stun_server(text: &str) -> Parsed<StunServer> {
+    server_at(text.strip_prefix("stun:").unwrap_or(text), STUN_PORT)
+}
+
+/// `HOST[:PORT]`
+fn server_at(rest: &str, default_port: u16) -> Parsed<StunServer> {
     const FORM: &str = "must be stun:HOST or stun:HOST:PORT";
     let wrong = || FORM.to_owned();
-    let rest = text.strip_prefix("stun:").unwrap_or(text);
     let url = Url::parse(&format!("http://{rest}/")).map_err(|_| wrong())?;
     let plain = url.path() == "/"
         && url.query().is_none()
@@ -231,7 +257,7 @@ pub(super) fn stun_server(text: &str) -> Parsed<StunServer> {
     };
     Ok(StunServer {
         host: host.trim_matches(['[', ']']).to_owned(),
-        port: port.unwrap_or(STUN_PORT),
+        port: port.unwrap_or(default_port),
     })
 }
 

@@ -4,6 +4,7 @@
 mod commands;
 mod moderation;
 mod shards;
+mod streams;
 mod tun_io;
 mod turn;
 mod udp_io;
@@ -32,6 +33,7 @@ pub use self::commands::{Commands, Ended};
 use self::{
     commands::Inbox,
     shards::Strays,
+    streams::Streams,
     tun_io::TunIo,
     turn::{Conduct, Crossing, Publisher, Turn},
     udp_io::UdpIo,
@@ -118,6 +120,7 @@ pub async fn start(
     let (mut inboxes, mut statuses) = (Vec::new(), Vec::new());
     let io = queues.into_iter().zip(sockets).zip(watches).zip(strays);
     for (number, (((tun, udp), (watch, bell)), strays)) in io.enumerate() {
+        let streams = Streams::new((bell.clone(), udp.port()), tasks, &shutdown);
         let (inbox, commands) = Inbox::new(bell, udp.port());
         let now = Instant::now();
         let node = config.node(number, now);
@@ -128,6 +131,7 @@ pub async fn start(
             node,
             tun: TunIo::new(tun),
             udp,
+            streams,
             watch,
             transmit: TransmitQueue::new(),
             packets: PacketQueue::new(),

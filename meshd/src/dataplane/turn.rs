@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     moderation::{Look, Moderation},
     shards::Strays,
+    streams::{News, Streams, each_message},
     tun_io::TunIo,
     udp_io::UdpIo,
 };
@@ -27,6 +28,8 @@ use crate::problem::{self, Problem};
 
 /// Commands carried out per turn; a directory of thousands is one command.
 const COMMANDS_PER_TURN: usize = 64;
+/// Pieces of TURN servers' streams taken per turn; each is at most 128 KiB.
+const PIECES_PER_TURN: usize = 8;
 /// How often at most a status is published.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,7 @@ pub(super) struct Turn {
     pub(super) node: Node,
     pub(super) tun: TunIo,
     pub(super) udp: UdpIo,
+    pub(super) streams: Streams,
     pub(super) watch: Watch,
     pub(super) transmit: TransmitQueue,
     pub(super) packets: PacketQueue,
@@ -62,11 +66,12 @@ impl Turn {
             if ready.bell {
                 if self.crossing.shutdown.is_cancelled() {
                     self.node.close(now, &mut self.transmit);
-                    self.udp.send_all(&mut self.transmit, &self.watch);
+                    self.send();
                     return Ok(());
                 }
                 self.take_commands(now)?;
                 self.take_strays(now);
+                self.take_streams(now)?;
             }
             self.node.handle_timeout(now, &mut self.transmit);
             let mut look = self.receive(ready, now)?;
@@ -74,7 +79,7 @@ impl Turn {
                 look += self.read(now)?;
             }
             self.tell_hosts()?;
-            self.udp.send_all(&mut self.transmit, &self.watch);
+            self.send();
             self.tell(now);
             look.packets = self.node.moved() - moved;
             self.conduct.after(look, now);
@@ -116,6 +121,51 @@ impl Turn {
         }
     }
 
+    /// What came from TURN servers over connections.
+    fn take_streams(&mut self, now: Instant) -> Result<(), Problem> {
+        let Self {
+            node,
+            tun,
+            streams,
+            transmit,
+            packets,
+            ..
+        } = self;
+        for _ in 0..PIECES_PER_TURN {
+            match streams.next() {
+                None => return Ok(()),
+                Some(News::Ended(stream, trouble)) => {
+                    node.handle_stream_end(stream, trouble, now, transmit);
+                }
+                Some(News::Arrived(arrival, mut piece)) => {
+                    let mut written = Ok(());
+                    each_message(&mut piece, |message| {
+                        let stride = message.len();
+                        node.handle_train(arrival, (&mut *message, stride), now, transmit, packets);
+                        if written.is_ok() {
+                            written = tun.put(packets.iter(message));
+                        }
+                        packets.clear();
+                    });
+                    written?;
+                    tun.flush()?;
+                }
+            }
+        }
+        self.watch.bell().ring();
+        Ok(())
+    }
+
+    /// Sends what is to be sent, and makes and ends connections.
+    fn send(&mut self) {
+        while let Some(request) = self.node.poll_stream() {
+            self.streams.carry_out(request);
+        }
+        let ways = (&self.watch, &mut self.streams);
+        self.udp.send_all(&mut self.transmit, ways);
+        self.streams.end_closed();
+    }
+
     fn receive(&mut self, ready: Ready, now: Instant) -> Result<Look, Problem> {
         let Self {
             node,
@@ -154,6 +204,7 @@ impl Turn {
             node,
             tun,
             udp,
+            streams,
             watch,
             transmit,
             strays,
@@ -167,7 +218,7 @@ impl Turn {
                 return;
             }
             node.handle_tun(frame, now, transmit);
-            udp.send_closed(transmit, watch);
+            udp.send_closed(transmit, (watch, streams));
         })
     }
 
@@ -189,6 +240,7 @@ impl Turn {
             }
         }
         let lost = self.strays.as_ref().map_or(0, Strays::lost);
+        let lost = lost + self.streams.lost();
         self.publisher.publish((&self.node, lost), now);
     }
 }
@@ -256,7 +308,7 @@ impl Publisher {
         self.dirty.then_some(self.next)
     }
 
-    /// `lost` packets waited for another thread when there were too many already.
+    /// `lost` packets waited for another thread, or for a connection, when there were too many already.
     fn publish(&mut self, (node, lost): (&Node, u64), now: Instant) {
         if self.dirty && self.next <= now {
             self.dirty = false;

@@ -15,6 +15,7 @@ use platform::{
     udp::{Destination, RecvBuffers, Report, SLOTS, UdpError, UdpSocket},
 };
 
+use super::streams::Streams;
 use crate::problem::{self, Listener, Problem};
 
 /// Trains taken by one receive call while they are long: what was received is then still in the cache of the core when
@@ -89,6 +90,7 @@ impl UdpIo {
                 from: meta.from,
                 to: SocketAddr::new(to, local.port()),
                 ecn: Ecn::from_bits(meta.ecn),
+                stream: None,
             };
             each(arrival, (train, meta.stride));
         });
@@ -126,16 +128,24 @@ impl UdpIo {
         }
     }
 
-    /// Sends the trains that can grow no more.
-    pub(super) fn send_closed(&mut self, transmit: &mut TransmitQueue, watch: &Watch) {
+    /// Sends the trains that can grow no more; those for a TURN server that UDP does not reach go to its connection.
+    pub(super) fn send_closed(
+        &mut self,
+        transmit: &mut TransmitQueue,
+        (watch, streams): (&Watch, &mut Streams),
+    ) {
         let mut sender = Sender::new(self, watch);
-        transmit.send_closed(|train| sender.send(train));
+        transmit.send_closed(|train| sender.send(train, streams));
     }
 
-    /// Sends all trains.
-    pub(super) fn send_all(&mut self, transmit: &mut TransmitQueue, watch: &Watch) {
+    /// Sends all trains, likewise.
+    pub(super) fn send_all(
+        &mut self,
+        transmit: &mut TransmitQueue,
+        (watch, streams): (&Watch, &mut Streams),
+    ) {
         let mut sender = Sender::new(self, watch);
-        transmit.send_all(|train| sender.send(train));
+        transmit.send_all(|train| sender.send(train, streams));
     }
 }
 
@@ -156,8 +166,10 @@ impl<'a> Sender<'a> {
     }
 
     /// Returns how many bytes are done with: all of them, for what cannot be sent is lost.
-    fn send(&mut self, train: &Train) -> usize {
-        if let Err(error) = self.send_all(train) {
+    fn send(&mut self, train: &Train, streams: &mut Streams) -> usize {
+        if let Some(stream) = train.route().stream {
+            streams.send(stream, train);
+        } else if let Err(error) = self.send_all(train) {
             tracing::debug!(%error, "send");
         }
         train.contents().len()

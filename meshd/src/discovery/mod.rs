@@ -73,7 +73,7 @@ impl ServerError {
     /// The problem's code, where it refused.
     pub fn code(&self) -> Option<&str> {
         match self {
-            Self::Unreachable(_) => None,
+            Self::Unreachable(_) | Self::Untrusted(_) => None,
             Self::Refused(problem) => Some(&problem.code),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use mesh_core::{Command, TurnServer};
+use mesh_core::{Command, Transport, TurnServer};
 use mesh_wire::discovery::TurnPassword;
 use tokio::{
     net::lookup_host,
@@ -19,7 +19,7 @@ use url::Url;
 
 use super::{LOOKUP_INTERVAL, LOOKUP_TIMEOUT, host_of};
 use crate::{
-    config::TurnSettings,
+    config::{TurnSettings, TurnTransport},
     dataplane::{Commands, Ended},
     discovery::servers::{Described, Relays},
     lobby::Meeting,
@@ -45,6 +45,7 @@ pub struct TurnFeed {
 struct Named {
     host: String,
     port: u16,
+    transport: Transport,
     username: String,
     password: TurnPassword,
 }
@@ -103,25 +104,48 @@ impl TurnFeed {
     }
 
     fn names(&self, described: &Described, relays: &Relays) -> Vec<Named> {
-        let configured = self.configured.iter().map(|known| Named {
-            host: known.server.host.clone(),
-            port: known.server.port,
-            username: known.username.clone(),
-            password: known.password.clone(),
+        let configured = self.configured.iter().flat_map(|known| {
+            let named = |transport| Named {
+                host: known.server.host.clone(),
+                port: known.server.port,
+                transport,
+                username: known.username.clone(),
+                password: known.password.clone(),
+            };
+            transports(known).into_iter().map(named)
         });
         let others = relays
             .iter()
             .filter(|(server, _)| self.embedded.as_ref() != Some(server));
-        let handed_out = others.filter_map(|(server, access)| {
-            let network = described.get(server)?;
-            Some(Named {
-                host: host_of(server, network)?,
-                port: access.udp_port?,
-                username: access.username.clone(),
-                password: access.password.clone(),
+        let handed_out = others.flat_map(|(server, access)| {
+            let host = described
+                .get(server)
+                .and_then(|network| host_of(server, network));
+            let ports = [
+                (access.udp_port, Transport::Udp),
+                (access.tcp_port, Transport::Tcp),
+            ];
+            ports.into_iter().filter_map(move |(port, transport)| {
+                Some(Named {
+                    host: host.clone()?,
+                    port: port?,
+                    transport,
+                    username: access.username.clone(),
+                    password: access.password.clone(),
+                })
             })
         });
         configured.chain(handed_out).collect()
+    }
+}
+
+/// How a server of the configuration is reached.
+fn transports(known: &TurnSettings) -> Vec<Transport> {
+    match known.transport {
+        TurnTransport::Any => vec![Transport::Udp, Transport::Tcp],
+        TurnTransport::Udp => vec![Transport::Udp],
+        TurnTransport::Tcp => vec![Transport::Tcp],
+        TurnTransport::Tls => vec![Transport::Tls(known.server.host.as_str().into())],
     }
 }
 
@@ -129,6 +153,7 @@ impl Named {
     fn at(&self, address: SocketAddr) -> TurnServer {
         TurnServer {
             address,
+            transport: self.transport.clone(),
             username: self.username.clone(),
             password: self.password.clone(),
         }
@@ -173,6 +198,7 @@ mod tests {
                     host: "turn.example.com".to_owned(),
                     port: 3479,
                 },
+                transport: TurnTransport::Any,
                 username: "ann".to_owned(),
                 password: TurnPassword::new("x".to_owned()),
             }],
@@ -184,7 +210,7 @@ mod tests {
     }
 
     /// Where the servers of a feed are, given what a discovery server hands out.
-    fn names(feed: &TurnFeed, udp_port: Option<u16>) -> Vec<(String, u16)> {
+    fn names(feed: &TurnFeed, udp_port: Option<u16>) -> Vec<(String, u16, Transport)> {
         let network = Network {
             id: "my-network".parse().unwrap(),
             cidr: "10.100.0.0/16".parse().unwrap(),
@@ -200,24 +226,46 @@ mod tests {
             realm: "mesh".to_owned(),
             expires_at: 1_800_000_000,
             udp_port,
-            tcp_port: None,
+            tcp_port: Some(443),
         };
         let url: Url = SERVER.parse().unwrap();
         let described: Described = Arc::new([(url.clone(), network)].into());
         let relays: Relays = Arc::new([(url, access)].into());
         let names = feed.names(&described, &relays).into_iter();
-        names.map(|named| (named.host, named.port)).collect()
+        names
+            .map(|named| (named.host, named.port, named.transport))
+            .collect()
     }
 
     #[test]
     fn the_configured_servers_come_first_and_then_those_of_the_discovery_servers() {
-        let configured = ("turn.example.com".to_owned(), 3479);
-        let handed_out = ("198.51.100.2".to_owned(), 3478);
+        use Transport::{Tcp, Udp};
+        let configured =
+            [Udp, Tcp].map(|transport| ("turn.example.com".to_owned(), 3479, transport));
+        let handed_out = [(3478, Udp), (443, Tcp)]
+            .map(|(port, transport)| ("198.51.100.2".to_owned(), port, transport));
         let plain = feed(None);
-        assert_eq!(names(&plain, Some(3478)), [configured.clone(), handed_out]);
-        assert_eq!(names(&plain, None), std::slice::from_ref(&configured));
+        let all = [&configured[..], &handed_out].concat();
+        assert_eq!(names(&plain, Some(3478)), all);
+        assert_eq!(names(&plain, None), [&all[..2], &all[3..]].concat());
         let ours = feed(Some(SERVER));
-        assert_eq!(names(&ours, Some(3478)), [configured]);
+        assert_eq!(names(&ours, Some(3478)), configured);
+    }
+
+    #[test]
+    fn a_server_under_tls_must_have_the_name_by_which_it_was_configured() {
+        let mut feed = feed(None);
+        for (transport, expected) in [
+            (TurnTransport::Udp, Transport::Udp),
+            (TurnTransport::Tcp, Transport::Tcp),
+            (
+                TurnTransport::Tls,
+                Transport::Tls("turn.example.com".into()),
+            ),
+        ] {
+            feed.configured[0].transport = transport;
+            assert_eq!(names(&feed, None)[0].2, expected);
+        }
     }
 
     #[tokio::test]
@@ -225,6 +273,7 @@ mod tests {
         let named = Named {
             host: "2001:db8::1".to_owned(),
             port: 3478,
+            transport: Transport::Tcp,
             username: "ann".to_owned(),
             password: TurnPassword::new("x".to_owned()),
         };

@@ -5,6 +5,7 @@ mod behavior;
 mod nat64;
 mod problems;
 pub mod report;
+mod stream;
 mod talk;
 
 use std::{
@@ -14,10 +15,7 @@ use std::{
 
 use futures::future::join_all;
 use platform::net::{addresses, gateway};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::lookup_host, time::timeout};
 
 use self::{
     report::{Family, Nat, PeerMtu, Report, ServerReport},
@@ -29,8 +27,6 @@ pub use behavior::mapping;
 
 /// How long names of servers may take to look up.
 const LOOKUP: Duration = Duration::from_secs(3);
-/// How long a TCP connection may take that shows what a firewall lets through.
-const CONNECT: Duration = Duration::from_secs(2);
 /// The most addresses that are asked; a round with a dead one takes seconds.
 const MAX_SERVERS: usize = 8;
 
@@ -68,8 +64,9 @@ pub async fn check(known: Known) -> Report {
     let nat = nat(&servers).await;
     if !servers.iter().any(ServerReport::answers) {
         let tried = servers.iter_mut().map(|server| async {
-            let connected = timeout(CONNECT, TcpStream::connect(server.address)).await;
-            server.tcp = Some(matches!(connected, Ok(Ok(_))));
+            let over_tcp = stream::ask(server.address).await;
+            server.tcp = Some(over_tcp.connects);
+            server.turn_tcp_rtt_ms = over_tcp.relay.map(milliseconds);
         });
         join_all(tried).await;
     }
@@ -131,6 +128,7 @@ async fn server((name, address): (String, SocketAddr)) -> ServerReport {
         reflexive: None,
         stun_rtt_ms: None,
         turn_rtt_ms: None,
+        turn_tcp_rtt_ms: None,
         tcp: None,
     };
     let Ok(talk) = Talk::open(address).await else {

@@ -38,10 +38,19 @@ fn unheard(report: &Report) -> Option<Problem> {
         .collect();
     let asked = asked.join(", ");
     if report.servers.iter().any(|server| server.tcp == Some(true)) {
+        let mut servers = report.servers.iter();
+        let fix = match servers.any(|server| server.turn_tcp_rtt_ms.is_some()) {
+            true => {
+                "nothing must be done: peers are reached through TURN over TCP; they are faster if the firewall allows outgoing UDP"
+            }
+            false => {
+                "allow outgoing UDP in the firewall, or name a TURN server over TCP or TLS that is reached from here (mesh.turn.servers)"
+            }
+        };
         return Some(
             Problem::new(0, "udp-blocked", "UDP does not get out of this network")
                 .detail(format!("{asked}: no answer over UDP, but TCP connects"))
-                .fix("allow outgoing UDP in the firewall; without it peers are reached through relays alone, if at all"),
+                .fix(fix),
         );
     }
     Some(

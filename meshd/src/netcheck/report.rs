@@ -121,6 +121,9 @@ pub struct ServerReport {
     pub stun_rtt_ms: Option<f64>,
     /// Round trip of an Allocate request without credentials; `null` if it serves no TURN over UDP.
     pub turn_rtt_ms: Option<f64>,
+    /// The same over TCP; only tried when no server answers over UDP.
+    #[serde(default)]
+    pub turn_tcp_rtt_ms: Option<f64>,
     /// Whether it takes TCP connections; only tried when no server answers over UDP.
     pub tcp: Option<bool>,
 }

@@ -134,7 +134,7 @@ impl Talk {
 }
 
 /// The codec warns of each malformed message; a stranger must not be able to write our log.
-fn read(datagram: &[u8], id: u128) -> Option<Reply> {
+pub(super) fn read(datagram: &[u8], id: u128) -> Option<Reply> {
     let quiet = tracing::Dispatch::none();
     tracing::dispatcher::with_default(&quiet, || stun_question::read(datagram, id))
 }

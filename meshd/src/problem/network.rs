@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use mesh_core::path::turn::Trouble;
+use mesh_core::{Transport, Trouble};
 use mesh_wire::{DecodeError, NetworkId, trust::ListView};
 
 use super::{Problem, trust};
@@ -88,11 +88,19 @@ pub fn server_untrusted(server: &str, why: &dyn fmt::Display) -> Problem {
 }
 
 /// A TURN server was needed and does not relay; this stands in the daemon's health until it does.
-pub fn no_relay(server: SocketAddr, trouble: Trouble) -> Problem {
+pub fn no_relay(server: SocketAddr, transport: &Transport, trouble: Trouble) -> Problem {
     let (code, fix) = match trouble {
         Trouble::Silent => (
             "turn-silent",
-            "check that it runs and that this host reaches it over UDP; peers without a direct path are not reached without a relay",
+            "check that it runs and that this host reaches it; peers without a direct path are not reached without a relay",
+        ),
+        Trouble::Unreachable | Trouble::Closed => (
+            "turn-silent",
+            "check that it runs, that it serves TURN on this port over TCP, and that no firewall is in between",
+        ),
+        Trouble::Untrusted => (
+            "turn-untrusted",
+            "name the server as its certificate does in mesh.turn.servers, or have this system trust whoever signed it; who else answers for it gets no credentials",
         ),
         Trouble::Refused(401 | 441) => (
             "turn-refused",
@@ -103,7 +111,12 @@ pub fn no_relay(server: SocketAddr, trouble: Trouble) -> Problem {
             "ask who runs it, or name another one in mesh.turn.servers; it is asked again every few minutes",
         ),
     };
-    let what = format!("the TURN server {server} does not relay for this node");
+    let over = match transport {
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+        Transport::Tls(_) => "TLS",
+    };
+    let what = format!("the TURN server {server} does not relay for this node over {over}");
     Problem::new(503, code, what)
         .detail(trouble.to_string())
         .fix(fix)

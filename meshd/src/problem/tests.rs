@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
-use mesh_core::path::turn::Trouble;
+use mesh_core::{Transport, Trouble};
 use mesh_wire::{DecodeError, NodeId, trust::ListView};
 
 use super::*;
@@ -34,8 +34,14 @@ fn one_of_each() -> Vec<Problem> {
         already_joined(&id, &"work".parse().unwrap(), path),
         server_unreachable(&server, &"connection refused"),
         server_untrusted(server.as_str(), &"its certificate has expired"),
-        no_relay(address, Trouble::Silent),
-        no_relay(address, Trouble::Refused(401)),
+        no_relay(address, &Transport::Udp, Trouble::Silent),
+        no_relay(address, &Transport::Tcp, Trouble::Unreachable),
+        no_relay(
+            address,
+            &Transport::Tls("turn.example.com".into()),
+            Trouble::Untrusted,
+        ),
+        no_relay(address, &Transport::Udp, Trouble::Refused(401)),
         server_embedded(&id, &server, path),
         server_embedded_first(&server),
         network_exists(&id, &server),

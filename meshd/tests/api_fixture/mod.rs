@@ -31,7 +31,7 @@ use meshd::{
     api::{ApiContext, ApiListeners, serve},
     control::{CONTROL_QUEUE, Control, PingFailure, Pong},
     state::{ApiToken, StateDir},
-    status::{NatStatus, NodeStatus, PathKind, PeerStatus, ServerStatus, Status, Trust},
+    status::{NatStatus, NodeStatus, PathKind, PeerStatus, Relays, ServerStatus, Status, Trust},
 };
 use serde_json::Value;
 use tokio::{
@@ -329,7 +329,10 @@ pub(crate) fn example_status() -> Status {
         virtual_ips: vec![[10, 100, 0, number].into()],
         online: true,
         path,
-        via: via.iter().map(|&hop| hop.to_owned()).collect(),
+        relays: Relays {
+            transport: None,
+            via: via.iter().map(|&hop| hop.to_owned()).collect(),
+        },
         endpoint: Some("198.51.100.7:7081".parse().unwrap()),
         rtt_ms: Some(12.5),
         tx_bytes: 1000,

@@ -5,7 +5,7 @@
 //! * [`trust`]: certificates, invites and revocations.
 //! * [`letter`]: what daemons write to each other by way of the server, such as a [`signal`], ICE credentials and candidates. [`join_link`]: the invitation.
 //! * [`lan`]: what daemons say of themselves to their LAN.
-//! * [`frame`]: which protocol a datagram belongs to. [`carrier`]: our own messages inside a session.
+//! * [`frame`]: which protocol a datagram belongs to. [`turn_stream`]: where a message ends on the way to a TURN server over TCP. [`carrier`]: our own messages inside a session.
 //! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry.
 //! * [`problem`]: errors over HTTP (RFC 9457).
 #![warn(missing_docs)]
@@ -27,6 +27,7 @@ pub mod psk;
 pub mod relay;
 pub mod signal;
 pub mod trust;
+pub mod turn_stream;
 pub mod wireguard;
 
 pub use error::DecodeError;

@@ -183,6 +183,7 @@ pub fn feed(bytes: &[u8]) -> Node {
             from: address(from),
             to: address(SELF),
             ecn: Ecn::NotEct,
+            stream: None,
         };
         let mut train = datagram.to_vec();
         let stride = train.len();

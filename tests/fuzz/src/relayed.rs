@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::{Arrival, Command, Node, PacketQueue, TransmitQueue, TurnServer, queue::ecn::Ecn};
+use mesh_core::{
+    Arrival, Command, Node, PacketQueue, TransmitQueue, Transport, TurnServer, queue::ecn::Ecn,
+};
 use mesh_wire::discovery::TurnPassword;
 use stun_types::{
     attribute::{AttributeType, ErrorCode, Nonce, RawAttribute, Realm, XorSocketAddr},
@@ -34,6 +36,7 @@ pub fn feed(bytes: &[u8]) -> Node {
     let (mut transmit, mut asked) = (TransmitQueue::new(), Vec::new());
     let servers = vec![TurnServer {
         address: SERVER.into(),
+        transport: Transport::Udp,
         username: "ann".to_owned(),
         password: TurnPassword::new("x".to_owned()),
     }];
@@ -80,6 +83,7 @@ fn hear(node: &mut Node, datagram: &[u8], now: Instant, transmit: &mut TransmitQ
         from: SERVER.into(),
         to: address(SELF),
         ecn: Ecn::NotEct,
+        stream: None,
     };
     let mut train = datagram.to_vec();
     let stride = train.len();

@@ -1,17 +1,26 @@
-//! What the discovery server's relay reads before it knows who sent it.
+//! What the discovery server's relay reads before it knows who sent it, and how its clients cut what it sends over TCP.
 
 use discovery_server::turn::{
-    CHANNELS, Framed, Kind, MAX_FRAME, channel_data, kind, next_frame, parse, peers, send_data,
+    CHANNELS, Kind, MAX_FRAME, channel_data, kind, parse, peers, send_data,
 };
+use mesh_wire::turn_stream::{Framed, LONGEST, next, push};
 
 /// A TCP stream, message by message; each as a datagram too, and the whole as one.
 pub fn stream(bytes: &[u8]) {
     datagram(bytes);
+    assert!(
+        !matches!(next(bytes, MAX_FRAME), Framed::Message { .. })
+            || next(bytes, MAX_FRAME) == next(bytes, LONGEST)
+    );
     let mut rest = bytes;
-    while let Framed::Message { length, total } = next_frame(rest) {
+    while let Framed::Message { length, total } = next(rest, MAX_FRAME) {
         assert!(0 < length && length <= total && total <= rest.len());
         assert!(total < length + 4 && total <= MAX_FRAME);
         datagram(&rest[..length]);
+        let mut written = Vec::new();
+        push(&mut written, &rest[..length]);
+        assert_eq!(written.len(), total);
+        assert_eq!(next(&written, MAX_FRAME), Framed::Message { length, total });
         rest = &rest[total..];
     }
 }

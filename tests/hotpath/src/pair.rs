@@ -106,6 +106,7 @@ impl Station {
             from: address(from),
             to: address(self.number),
             ecn: Ecn::NotEct,
+            stream: None,
         };
         let queues = (&mut self.transmit, &mut self.packets);
         self.node

@@ -6,6 +6,7 @@
 
 mod binary;
 mod capture;
+mod coturn;
 mod delay_queue;
 mod deploy;
 mod evil;
@@ -31,6 +32,7 @@ mod traffic;
 
 pub use binary::binary;
 pub use capture::Capture;
+pub use coturn::{COTURN_PASSWORD, Certificate, coturn};
 pub use deploy::{Daemon, Discovery};
 pub use evil::EvilServer;
 pub use home::{Home, HomePlan};

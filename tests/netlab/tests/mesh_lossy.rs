@@ -27,11 +27,11 @@ fn lose(pair: &Pair, percent: u32) {
 }
 
 /// How many of this many echoes, 20 in a second, were not answered.
-fn lost(pair: &Pair, count: u32) -> u32 {
+fn lost(pair: &Pair, count: u32) -> usize {
     let gap = Duration::from_millis(50);
     let target = pair.bob.ip().unwrap();
     let report = pair.alice.host().ping_each(gap, target, count).unwrap();
-    count - report.received()
+    usize::try_from(count).unwrap() - report.received()
 }
 
 fn path(daemon: &Daemon, peer: &str) -> String {

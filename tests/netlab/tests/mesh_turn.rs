@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netlab::{Daemon, Discovery, Host, Lab, LinkShape, Nat, Pair, Process, wait_until};
+use netlab::{
+    COTURN_PASSWORD, Daemon, Discovery, Host, Lab, LinkShape, Nat, Pair, Process, coturn,
+    wait_until,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -184,42 +187,13 @@ struct Coturn {
     _lab: Lab,
 }
 
-fn coturn(host: &Host) -> Process {
-    let address = host.address().to_string();
-    let data = host.dir().join("turndb");
-    let arguments = [
-        "-n",
-        "--no-cli",
-        "--no-tls",
-        "--no-dtls",
-        "--lt-cred-mech",
-        "--user=ann:correct horse",
-        "--realm=lab",
-        "--stale-nonce=20",
-        "--log-file=stdout",
-        "-L",
-        &address,
-        "-E",
-        &address,
-        "-b",
-        data.to_str().unwrap(),
-    ];
-    let process = host.spawn("turnserver", arguments).unwrap();
-    let wanted = format!("{address}:3478 ");
-    wait_until("coturn listens", 20 * SECOND, || {
-        Ok(host.run("ss", ["-Hnul"])?.stdout.contains(&wanted))
-    })
-    .unwrap();
-    process
-}
-
 impl Coturn {
     fn new(name: &str, password: &str) -> Self {
         let lab = Lab::new(name).unwrap();
         let server = lab.internet().public_host("server").unwrap();
         let discovery = Discovery::start_with(&server, &["--no-turn"]).unwrap();
         let host = lab.internet().public_host("turn").unwrap();
-        let process = coturn(&host);
+        let process = coturn(&host, None).unwrap();
         let text = format!(
             "mesh: {{turn: {{servers: [{{url: 'turn:{}:3478', username: ann, password: '{password}'}}]}}}}",
             host.address()
@@ -252,7 +226,7 @@ impl Coturn {
 
 #[test]
 fn coturn_relays_for_a_user_of_the_configuration_through_stale_nonces_and_a_restart() {
-    let scene = Coturn::new("coturn", "correct horse");
+    let scene = Coturn::new("coturn", COTURN_PASSWORD);
     let took = scene.alice.first_echo(&scene.bob, 5 * SECOND).unwrap();
     println!("first echo: {} ms", took.as_millis());
     wait_for_path([&scene.alice, &scene.bob], "turn", 5 * SECOND);
@@ -274,7 +248,7 @@ fn coturn_relays_for_a_user_of_the_configuration_through_stale_nonces_and_a_rest
     assert!(coturn_there["turn_rtt_ms"].is_number(), "{report:#}");
 
     scene.process.kill().unwrap();
-    let _process = coturn(&scene.host);
+    let _process = coturn(&scene.host, None).unwrap();
     let took = scene.alice.first_echo(&scene.bob, 30 * SECOND).unwrap();
     println!("after a restart of coturn: {:.1} s", took.as_secs_f64());
     assert!(took < 10 * SECOND, "{took:?}");

@@ -13,5 +13,6 @@ pub mod oracle;
 pub mod scenario;
 pub mod seeds;
 pub mod server;
+mod stream;
 pub mod turn;
 pub mod world;

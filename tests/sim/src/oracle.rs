@@ -80,7 +80,8 @@ impl Place {
 
 /// Whether two hosts must find a direct path: unless one side's mapping depends on the endpoint, so that its port is
 /// unknown beforehand, and the other lets in known ports only; or UDP is blocked. Of a leaky NAT the mapping depends on
-/// nothing as long as nobody comes unasked, and the peers see to that.
+/// nothing as long as nobody comes unasked, and the peers see to that. All others meet by way of a TURN server, which whoever
+/// has no UDP reaches over TCP.
 ///
 /// The laboratory of real kernels asks this function too.
 pub fn must_be_direct(a: Place, b: Place) -> bool {

@@ -77,7 +77,7 @@ impl World {
     /// Tells a host of the server's TURN, if there is one.
     pub fn hand_out_relay(&mut self, host: HostId) {
         if let Some(relay) = &self.server.relay {
-            let servers = vec![relay.access(host)];
+            let servers = relay.access(host);
             self.tell(host, Command::SetTurnServers(servers));
         }
     }
@@ -163,6 +163,7 @@ impl World {
             from,
             to: self.hosts[to].address,
             ecn: Ecn::NotEct,
+            stream: None,
         };
         let now = self.now();
         let action = Action::Arrive {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::TurnServer;
+use mesh_core::{Transport, TurnServer};
 use mesh_wire::discovery::TurnPassword;
 use stun_types::{
     attribute::{
@@ -75,6 +75,8 @@ pub struct Relay {
     pub refused: usize,
     started: Instant,
     allocations: BTreeMap<SocketAddr, Allocation>,
+    /// Clients that have connections, and since when those stand.
+    connections: BTreeMap<SocketAddr, Instant>,
     next_port: u16,
 }
 
@@ -88,15 +90,23 @@ impl Relay {
             refused: 0,
             started: now,
             allocations: BTreeMap::new(),
+            connections: BTreeMap::new(),
             next_port: FIRST_PORT,
         }
     }
 
-    /// What a host is told of it.
-    pub fn access(&self, host: HostId) -> TurnServer {
+    /// What a host is told of it: it serves UDP and TCP on one port.
+    pub fn access(&self, host: HostId) -> Vec<TurnServer> {
+        let both = [Transport::Udp, Transport::Tcp].into_iter();
+        both.map(|transport| self.access_over(transport, host))
+            .collect()
+    }
+
+    fn access_over(&self, transport: Transport, host: HostId) -> TurnServer {
         let username = format!("host{host}");
         TurnServer {
             address: self.address,
+            transport,
             password: self.password(&username),
             username,
         }
@@ -105,6 +115,23 @@ impl Relay {
     /// It has been restarted, and remembers nothing.
     pub fn forget(&mut self) {
         self.allocations.clear();
+        self.connections.clear();
+    }
+
+    /// A client has a connection from then on.
+    pub fn connect(&mut self, client: SocketAddr, ready: Instant) {
+        self.connections.insert(client, ready);
+    }
+
+    /// Since when the connection of a client stands, if it has one.
+    pub fn ready(&self, client: SocketAddr) -> Option<Instant> {
+        self.connections.get(&client).copied()
+    }
+
+    /// The connection is over, and so is what was allocated through it.
+    pub fn hang_up(&mut self, client: SocketAddr) {
+        self.connections.remove(&client);
+        self.allocations.remove(&client);
     }
 
     /// How many relayed addresses there are.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mesh_core::queue::ecn::Ecn;
-use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
+use mesh_core::{Arrival, Command, Event, Node, PacketQueue, StreamId, TransmitQueue};
 use mesh_wire::{
     frame::{Frame, classify},
     letter::{Content, Letter},
@@ -51,6 +51,14 @@ pub(crate) enum Action {
         arrival: Arrival,
         bytes: Vec<u8>,
     },
+    /// A message on a connection has come to the server.
+    Say {
+        from: HostId,
+        stream: StreamId,
+        bytes: Vec<u8>,
+    },
+    /// A connection has ended at the server.
+    HangUp { to: HostId, stream: StreamId },
     /// A signal has come to the server.
     Post {
         from: HostId,
@@ -193,6 +201,10 @@ impl World {
         call(node, now, &mut at.transmit);
         at.messages
             .extend(std::iter::from_fn(|| node.poll_message()));
+        let requests: Vec<_> = std::iter::from_fn(|| node.poll_stream()).collect();
+        for request in requests {
+            self.carry_out(host, request);
+        }
         self.send_datagrams(host);
         self.take_events(host);
     }
@@ -254,6 +266,18 @@ impl World {
                 (age, "arrive", from, to, &bytes).hash(&mut self.trace);
                 self.receive(to, from, arrival, bytes);
             }
+            Action::Say {
+                from,
+                stream,
+                bytes,
+            } => {
+                (age, "say", from, &bytes).hash(&mut self.trace);
+                self.hear(from, stream, &bytes);
+            }
+            Action::HangUp { to, stream } => {
+                (age, "hang up", to).hash(&mut self.trace);
+                self.hung_up(to, stream);
+            }
             Action::Post { from, to, payload } => {
                 (age, "post", from, to, &payload).hash(&mut self.trace);
                 self.post(from, to, &payload);
@@ -282,12 +306,22 @@ impl World {
             Owner::Server => {
                 let way = (passage.source, passage.destination);
                 for sent in self.server.receive(way, &bytes, now) {
-                    let way = (sent.from, sent.to, HOP_LIMIT);
-                    if let Some(passage) = self.network.route(now, None, way, &mut self.rng) {
-                        self.descend(passage, Some(from), sent.bytes);
-                    }
+                    self.deliver_from_server(from, sent);
                 }
             }
+        }
+    }
+
+    /// A datagram of the server's, because of something that came from a host.
+    pub(crate) fn send_from_server(
+        &mut self,
+        cause: HostId,
+        way: (SocketAddr, SocketAddr, u8),
+        bytes: Vec<u8>,
+    ) {
+        let now = self.now();
+        if let Some(passage) = self.network.route(now, None, way, &mut self.rng) {
+            self.descend(passage, Some(cause), bytes);
         }
     }
 
@@ -303,6 +337,7 @@ impl World {
             from: passage.source,
             to: passage.destination,
             ecn: Ecn::NotEct,
+            stream: None,
         };
         let now = self.now();
         for at in self.hosts[to]
@@ -357,10 +392,14 @@ impl World {
             count <= MOST_DATAGRAMS,
             "host {host}: {count} datagrams at once"
         );
-        let mut actions = Vec::with_capacity(count);
+        let (mut actions, mut said) = (Vec::with_capacity(count), Vec::new());
         for train in trains {
             for bytes in train.datagrams() {
                 eavesdrop(host, bytes);
+                if let Some(stream) = train.route().stream {
+                    said.push((stream, bytes.to_vec()));
+                    continue;
+                }
                 for arrival in at.up.arrivals(now, bytes.len(), &mut self.rng) {
                     let action = Action::Transit {
                         from: host,
@@ -375,6 +414,9 @@ impl World {
         }
         at.transmit.clear();
         at.sent += count;
+        for (stream, bytes) in said {
+            self.say(host, stream, bytes);
+        }
         for (arrival, action) in actions {
             self.plan(arrival, action);
         }

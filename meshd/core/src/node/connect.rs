@@ -347,6 +347,10 @@ impl Node {
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
         self.gatherer.turn.want(now, &mut self.rng);
+        if peer.link.is_none() {
+            // An address that was not used for a while may be lost; a link is watched itself.
+            self.gatherer.turn.doubt(&mut self.rng, now);
+        }
         self.stun.remove_peer(index);
         self.stun.add_ufrag(agent.ufrag(), index);
         peer.agent = Some(agent);

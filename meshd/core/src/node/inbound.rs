@@ -21,7 +21,11 @@ use crate::{
         turn::is_data_indication,
     },
     peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
-    queue::{ecn::Ecn, packet::PacketQueue, transmit::TransmitQueue},
+    queue::{
+        ecn::Ecn,
+        packet::PacketQueue,
+        transmit::{StreamId, TransmitQueue},
+    },
 };
 
 /// Where a datagram came from, and which of our addresses it came to.
@@ -33,6 +37,8 @@ pub struct Arrival {
     pub to: SocketAddr,
     /// The congestion mark of the IP packet that carried it.
     pub ecn: Ecn,
+    /// The connection to a TURN server that it came through; none for what came by UDP.
+    pub stream: Option<StreamId>,
 }
 
 impl Node {
@@ -78,6 +84,10 @@ impl Node {
         transmit: &mut TransmitQueue,
     ) -> Option<(PeerIdx, Range<usize>)> {
         match classify(datagram) {
+            // A server has nothing to say on its connection but answers and what it relays.
+            Frame::WireGuard | Frame::Relay if arrival.stream.is_some() => {
+                self.counters.count(DropReason::UnknownDatagram, 1);
+            }
             Frame::WireGuard => return self.handle_message((arrival, datagram), now, transmit),
             Frame::Stun if !is_data_indication(datagram) => {
                 self.handle_stun(arrival, datagram, now, transmit);
@@ -112,15 +122,22 @@ impl Node {
         };
         let way = (arrival.from, arrival.to);
         let answer = (&id, datagram);
-        if self
-            .gatherer
-            .turn
-            .handle_answer(way, answer, &mut self.rng, now)
-        {
+        if self.gatherer.turn.handle_answer(
+            (arrival.contact(), arrival.to),
+            answer,
+            &mut self.rng,
+            now,
+        ) {
             self.keep_relayed(now, transmit);
             return true;
         }
+        if arrival.stream.is_some() {
+            return false;
+        }
         let news = self.gatherer.handle_response(way, datagram, now);
+        if news.is_some() {
+            self.gatherer.turn.datagrams_pass(now);
+        }
         if news == Some(true) {
             self.offer_new_candidates(now, transmit);
         }
@@ -137,7 +154,8 @@ impl Node {
         if self.answers_us(arrival, datagram, now, transmit) {
             return;
         }
-        let Ok(message) = StunMessage::parse(datagram) else {
+        let message = StunMessage::parse(datagram).ok();
+        let Some(message) = message.filter(|_| arrival.stream.is_none()) else {
             return self.counters.count(DropReason::RefusedStun, 1);
         };
         let peer = match message.split_username() {

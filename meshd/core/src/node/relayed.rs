@@ -7,13 +7,48 @@ use crate::{
     path::{
         agent::Agent,
         stun_index::is_check,
-        turn::{Relayed, TurnEvent, TurnServer, is_private},
+        turn::{
+            Contact, Relayed, StreamRequest, Transport, Trouble, TurnEvent, TurnServer, is_private,
+        },
     },
     peer::{state::State, table::PeerIdx},
-    queue::transmit::{Route, TransmitQueue},
+    queue::transmit::{Route, StreamId, TransmitQueue},
 };
 
+impl Arrival {
+    /// The TURN server that it came from, if it came from one.
+    pub(super) fn contact(&self) -> Contact {
+        Contact {
+            address: self.from,
+            stream: self.stream,
+        }
+    }
+}
+
 impl Node {
+    /// What is to be done about connections to TURN servers: to be asked whenever the queue is sent, and before it.
+    pub fn poll_stream(&mut self) -> Option<StreamRequest> {
+        self.gatherer.turn.poll_stream()
+    }
+
+    /// A connection to a TURN server could not be made, or has ended without our doing.
+    pub fn handle_stream_end(
+        &mut self,
+        stream: StreamId,
+        trouble: Trouble,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        let turn = &mut self.gatherer.turn;
+        turn.on_stream_end(stream, trouble, now, &mut self.rng);
+        self.keep_relayed(now, transmit);
+    }
+
+    /// Over what we reach the server that relays for us on this way.
+    pub(super) fn transport_of(&self, way: Route) -> Transport {
+        self.gatherer.turn.transport_of(way.stream)
+    }
+
     /// Gives the relayed address back, if there is one: the last thing that is done.
     pub fn close(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         self.gatherer.turn.close(now, &mut self.rng, transmit);
@@ -202,7 +237,7 @@ impl Node {
             .gatherer
             .turn
             .relayed()
-            .zip(self.gatherer.turn.unwrap(arrival.from, datagram))
+            .zip(self.gatherer.turn.unwrap(arrival.contact(), datagram))
             .filter(|_| outer);
         let Some((to, (from, place))) = inner else {
             self.counters.count(DropReason::UnknownDatagram, 1);
@@ -216,7 +251,8 @@ impl Node {
             Arrival {
                 from,
                 to,
-                ..arrival
+                ecn: arrival.ecn,
+                stream: None,
             },
             place,
         ))

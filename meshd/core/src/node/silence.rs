@@ -50,12 +50,10 @@ impl Node {
             }
             Finding::Lost => {
                 let (relayed, idle) = (peer.is_relayed(), peer.state == State::Connected);
-                if relayed {
-                    // Perhaps the server was restarted, and relays for us no more.
-                    self.gatherer.turn.doubt(&mut self.rng, now);
-                }
                 // Found again, and lost again though its pairs answer: something lets checks pass and nothing else.
                 let lies = !relayed && peer.traffic.watch.losses() > 1;
+                // Perhaps the server was restarted and relays for us no more, or nothing comes by UDP.
+                self.gatherer.turn.doubt(&mut self.rng, now);
                 match idle {
                     true if lies && self.gatherer.turn.is_used() => self.leave_direct(index, now),
                     true => self.dial(index, now),

@@ -8,7 +8,11 @@ use std::{
 use mesh_wire::NodeId;
 
 use super::{Node, event::Counters};
-use crate::path::{agent::Agent, gather::Reflexive, turn::TurnStatus};
+use crate::path::{
+    agent::Agent,
+    gather::Reflexive,
+    turn::{Transport, TurnStatus},
+};
 
 /// A snapshot for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct PeerStatus {
     pub relayed: bool,
     /// Whether direct paths are avoided, because they lose what they are given.
     pub avoids_direct: bool,
+    /// How we reach that server; UDP also if it is the peer's.
+    pub transport: Transport,
     /// Whether a connection is being made right now.
     pub connecting: bool,
     /// Round-trip time of the last connectivity check.
@@ -63,6 +69,9 @@ impl Node {
                 .map(|route| route.dst),
             relayed: peer.is_relayed(),
             avoids_direct: peer.detour.honesty.is_avoided(),
+            transport: peer
+                .link
+                .map_or(Transport::Udp, |way| self.transport_of(way)),
             connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,

@@ -112,6 +112,7 @@ impl Station {
             from: address(from),
             to: address(self.number),
             ecn,
+            stream: None,
         };
         let mut packets = PacketQueue::new();
         let mut train = bytes.to_vec();
@@ -435,6 +436,7 @@ fn a_message_that_comes_through_the_mesh_itself_moves_no_path() {
         from: SocketAddr::new(virtual_ip(2), 9999),
         to: SocketAddr::new(virtual_ip(1), 7081),
         ecn: Ecn::NotEct,
+        stream: None,
     };
     let (a, mut packets) = (&mut pair.a, PacketQueue::new());
     let whole = (&mut message[..], usize::MAX);

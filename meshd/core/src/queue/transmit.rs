@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroU32},
 };
 
 use super::ecn::Ecn;
@@ -19,8 +19,13 @@ const LOOK_BACK: usize = 4;
 /// Buffers kept for later trains: 2 MiB at most, of which only pages that were ever written are real.
 const MAX_SPARE: usize = 32;
 
-/// Bytes of a ChannelData header (RFC 8656 section 12.4). Over UDP no padding follows the data.
+/// Bytes of a ChannelData header (RFC 8656 section 12.4). Over UDP no padding follows the data; over a stream whoever
+/// writes it adds that.
 pub const CHANNEL_HEADER: usize = 4;
+
+/// Names a connection to a TURN server. A node gives each name once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub NonZeroU32);
 
 /// Where a datagram goes, and from which of our addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +36,8 @@ pub struct Route {
     pub src: Option<IpAddr>,
     /// The channel of the TURN server behind which the receiver is. Each datagram then goes behind a ChannelData header.
     pub channel: Option<NonZeroU16>,
+    /// The connection to that server which carries each datagram as a message of its own, in place of UDP.
+    pub stream: Option<StreamId>,
 }
 
 impl Route {
@@ -40,6 +47,7 @@ impl Route {
             dst,
             src: None,
             channel: None,
+            stream: None,
         }
     }
 
@@ -49,6 +57,7 @@ impl Route {
             dst,
             src: Some(src),
             channel: None,
+            stream: None,
         }
     }
 

@@ -6,16 +6,18 @@ use super::{
     super::{
         place::At,
         raw::RawTurnServer,
-        values::{self, StunServer},
+        values::{self, StunServer, TurnTransport},
     },
     Reader,
 };
 
-/// A TURN server of the configuration, reached over UDP.
+/// A TURN server of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnSettings {
     /// Where it is.
     pub server: StunServer,
+    /// How it is reached.
+    pub transport: TurnTransport,
     /// Our name there.
     pub username: String,
     /// What belongs to it.
@@ -36,8 +38,9 @@ impl Reader {
             let username = self.optional(&key("username"), username, values::turn_user);
             let password = password.as_ref().map(|password| &password.0.value);
             let password = TurnPassword::new(password.cloned().unwrap_or_default());
-            servers.extend(server.map(|server| TurnSettings {
+            servers.extend(server.map(|(server, transport)| TurnSettings {
                 server,
+                transport,
                 username: username.unwrap_or_default(),
                 password,
             }));

@@ -68,6 +68,8 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
                 node_id: NodeId::from_bytes([byte; 32]),
                 endpoint: None,
                 relayed: false,
+                avoids_direct: false,
+                transport: mesh_core::Transport::Udp,
                 connecting: false,
                 rtt: None,
                 tx_bytes: 0,

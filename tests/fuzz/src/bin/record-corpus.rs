@@ -294,6 +294,7 @@ fn conversation() -> (Vec<(u8, Bytes)>, Vec<Bytes>) {
                         from: address(SELF + PEER - to),
                         to: address(to),
                         ecn: Ecn::NotEct,
+                        stream: None,
                     };
                     let mut packets = PacketQueue::new();
                     datagrams.push((to, bytes.clone()));

@@ -87,6 +87,7 @@ fn a_train_of_frames_stays_a_train() {
         from: address(1),
         to: address(2),
         ecn: Ecn::Ect0,
+        stream: None,
     };
     let (b, mut packets) = (&mut line.b, PacketQueue::new());
     let train = (&mut bytes[..], stride);

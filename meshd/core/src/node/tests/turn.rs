@@ -1,5 +1,7 @@
 use super::*;
-use crate::{TurnServer, path::turn::tests as relay};
+use std::num::NonZeroU32;
+
+use crate::{StreamId, TurnServer, path::turn::tests as relay};
 
 const RELAY: u8 = 50;
 
@@ -10,10 +12,15 @@ fn server() -> SocketAddr {
 impl Station {
     /// What the server sends it.
     fn hear(&mut self, bytes: &[u8], now: Instant) {
+        self.hear_on(None, bytes, now);
+    }
+
+    fn hear_on(&mut self, stream: Option<StreamId>, bytes: &[u8], now: Instant) {
         let arrival = Arrival {
             from: server(),
             to: address(self.number),
             ecn: Ecn::NotEct,
+            stream,
         };
         let (mut packets, mut train) = (PacketQueue::new(), bytes.to_vec());
         let whole = (&mut train[..], bytes.len());
@@ -83,6 +90,24 @@ fn a_server_that_wraps_what_claims_to_come_from_inside_the_mesh_is_not_heard() {
     pair.a
         .hear(&relay::data_indication_of(inside, &[4; 32]), pair.now);
     assert_eq!(pair.a.drops(DropReason::InsideTunnel, pair.now), 1);
+}
+
+#[test]
+fn on_a_connection_a_server_can_only_answer_and_relay() {
+    let mut pair = connected();
+    let stream = Some(StreamId(NonZeroU32::MIN));
+    pair.b.tun(frame(2, 1), pair.now);
+    let (_, message) = pair.b.sent().remove(0);
+    pair.a.received.clear();
+    pair.a.hear_on(stream, &message, pair.now);
+    assert_eq!(pair.a.drops(DropReason::UnknownDatagram, pair.now), 1);
+    let mut check = [0; 20];
+    check[1] = 1;
+    check[4..8].copy_from_slice(&0x2112_A442_u32.to_be_bytes());
+    let before = pair.a.drops(DropReason::RefusedStun, pair.now);
+    pair.a.hear_on(stream, &check, pair.now);
+    assert_eq!(pair.a.drops(DropReason::RefusedStun, pair.now), before + 1);
+    assert!(pair.a.received.is_empty() && pair.a.sent().is_empty());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What keeps a relayed address ours, and what ends it? (RFC 8656 sections 7 and 8)
 
 use std::{
-    net::SocketAddr,
     num::NonZeroU16,
     time::{Duration, Instant},
 };
@@ -13,6 +12,7 @@ use super::{
     exchange::Exchange,
     message::{Answer, Proof, Request, read, request},
     rights::Rights,
+    streams::Contact,
 };
 use crate::{
     path::stun_index::TransactionId,
@@ -26,6 +26,8 @@ const REFRESH: Duration = Duration::from_secs(25);
 const SULK: Duration = Duration::from_secs(30);
 /// A refresh younger than this has shown enough.
 const CREDIBLE: Duration = Duration::from_secs(1);
+/// One that ends before this was hardly worth having.
+const YOUNG: Duration = Duration::from_secs(5);
 /// RFC 8656 section 7.2: the default lifetime.
 const LIFETIME: u32 = 600;
 /// No lifetime that a server names counts for more: an hour, as RFC 8656 section 7.2 recommends.
@@ -37,7 +39,7 @@ const MAX_CHALLENGES: u8 = 3;
 #[derive(Debug)]
 pub(super) struct Allocation {
     /// Where it is.
-    pub(super) server: SocketAddr,
+    pub(super) server: Contact,
     /// Itself, and from where we reach the server.
     pub(super) place: Relayed,
     /// Who is behind which channel.
@@ -49,6 +51,7 @@ pub(super) struct Allocation {
     next_refresh: Instant,
     expires: Instant,
     heard: Instant,
+    since: Instant,
     challenges: u8,
 }
 
@@ -68,7 +71,7 @@ pub(super) enum Outcome {
 impl Allocation {
     /// What a server has just granted.
     pub(super) fn new(
-        server: SocketAddr,
+        server: Contact,
         place: Relayed,
         (proof, lifetime): (Proof, Option<u32>),
         now: Instant,
@@ -83,6 +86,7 @@ impl Allocation {
             next_refresh: now,
             expires: now,
             heard: now,
+            since: now,
             challenges: 0,
         };
         allocation.refreshed(lifetime, now);
@@ -192,6 +196,16 @@ impl Allocation {
         }
     }
 
+    /// Whether the server should have answered by now, and has not.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.refresh.is_some_and(|asked| asked.is_doubtful())
+    }
+
+    /// Whether it was granted a moment ago.
+    pub(super) fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < YOUNG
+    }
+
     /// Tells the server, once, that it can forget us.
     pub(super) fn release(&self, rng: &mut impl Rng, now: Instant, transmit: &mut TransmitQueue) {
         let id = Exchange::begin(rng, now).id;
@@ -201,7 +215,10 @@ impl Allocation {
 
     /// The way to the server.
     pub(super) fn way(&self) -> Route {
-        Route::between(self.place.base.ip(), self.server)
+        Route {
+            src: Some(self.place.base.ip()),
+            ..self.server.route()
+        }
     }
 
     fn ask(&self, asked: Request, id: &TransactionId, transmit: &mut TransmitQueue) {

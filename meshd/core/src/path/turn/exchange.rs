@@ -13,6 +13,9 @@ const MAX_RTO: Duration = Duration::from_secs(2);
 /// Requests in all, as RFC 8489's Rc: a server that is silent is given up after 10 s.
 const MAX_REQUESTS: u32 = 7;
 
+/// So many copies without an answer say that something is wrong: the third follows 750 ms after the first.
+const DOUBTFUL: u32 = 3;
+
 /// One request on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exchange {
@@ -24,15 +27,15 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// A request that is due at once.
-    pub(super) fn begin(rng: &mut impl Rng, now: Instant) -> Self {
+    /// A request that is due then.
+    pub(super) fn begin(rng: &mut impl Rng, due: Instant) -> Self {
         let mut id = [0; 12];
         rng.fill_bytes(&mut id);
         Self {
             id,
             sent: 0,
-            last: now,
-            next: now,
+            last: due,
+            next: due,
         }
     }
 
@@ -51,6 +54,11 @@ impl Exchange {
         self.last = now;
         self.next = now + pause.min(MAX_RTO);
         true
+    }
+
+    /// Whether an answer should have come by now.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.sent >= DOUBTFUL
     }
 
     /// The round-trip time, if its answer comes now and belongs to the last copy.

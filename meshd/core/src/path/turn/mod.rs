@@ -9,6 +9,7 @@ mod message;
 mod rights;
 mod server;
 mod stages;
+mod streams;
 mod through;
 
 use std::{
@@ -25,16 +26,18 @@ use self::{
     message::read,
     server::Server,
     stages::Stage,
+    streams::Streams,
 };
 pub use self::{
     message::is_data_indication,
     server::{Trouble, TurnServer},
+    streams::{Contact, StreamRequest, Transport},
     through::is_private,
 };
 use crate::{path::stun_index::TransactionId, queue::transmit::TransmitQueue};
 
-/// The most servers that are known at once, as for STUN.
-const MAX_SERVERS: usize = 8;
+/// The most servers that are known at once: eight as for STUN, each over UDP and over TCP.
+const MAX_SERVERS: usize = 16;
 /// A relayed address that nobody has asked for for so long is given back: people come back to a peer within minutes.
 const KEEP: Duration = Duration::from_secs(600);
 
@@ -61,6 +64,8 @@ pub enum TurnEvent {
 pub struct TurnStatus {
     /// Where it is.
     pub server: SocketAddr,
+    /// How it is reached.
+    pub transport: Transport,
     /// How far it was when it was last asked.
     pub rtt: Option<Duration>,
     /// Our address there, while it relays for us.
@@ -76,11 +81,12 @@ pub struct Turn {
     /// Until when somebody needs a relayed address.
     wanted: Option<Instant>,
     stage: Stage,
+    streams: Streams,
     events: VecDeque<TurnEvent>,
 }
 
 impl Turn {
-    /// Uses these servers from now on, at most 8 of them. Of one that is known already the credentials may be other ones.
+    /// Uses these servers from now on, at most 16 of them. Of one that is known already the credentials may be other ones.
     pub fn set_servers(
         &mut self,
         wanted: &[TurnServer],
@@ -90,7 +96,9 @@ impl Turn {
     ) {
         let mut old = std::mem::take(&mut self.servers);
         for known in wanted.iter().take(MAX_SERVERS) {
-            let same = |server: &Server| server.known.address == known.address;
+            let same = |server: &Server| {
+                (server.known.address, &server.known.transport) == (known.address, &known.transport)
+            };
             if self.servers.iter().any(same) {
                 continue;
             }
@@ -101,11 +109,14 @@ impl Turn {
             if server.known != *known {
                 server.known.clone_from(known);
                 server.forgive();
-                self.adopt(known, now, rng);
+                self.adopt((server.contact(), known), now, rng);
             }
             self.servers.push(server);
         }
-        let gone = |address| old.iter().any(|server| server.known.address == address);
+        old.iter()
+            .filter_map(|server| server.stream)
+            .for_each(|stream| self.streams.close(stream));
+        let gone = |contact| old.iter().any(|server| server.contact() == Some(contact));
         match &self.stage {
             Stage::Standing(allocation) if gone(allocation.server) => {
                 allocation.release(rng, now, transmit);
@@ -145,21 +156,25 @@ impl Turn {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.stage {
+        let probes = self.servers.iter().filter_map(|server| server.probe);
+        let probe = probes.map(|probe| probe.due()).min();
+        let stage = match &self.stage {
             Stage::Idle => {
                 let rests = self.servers.iter().filter_map(Server::rests_until).min();
                 rests.filter(|at| self.wanted.is_some_and(|until| *at < until))
             }
-            Stage::Asking => {
-                let probes = self.servers.iter().filter_map(|server| server.probe);
-                probes.map(|probe| probe.due()).min()
-            }
+            Stage::Asking => None,
             Stage::Allocating(attempt) => Some(attempt.exchange.due()),
             Stage::Standing(allocation) => {
-                let due = allocation.poll_timeout();
-                Some(self.wanted.map_or(due, |until| due.min(until)))
+                let datagrams = self.servers.iter().filter(|server| {
+                    self.is_on_stream() && !server.is_stream() && server.probe.is_none()
+                });
+                let rests = datagrams.filter_map(Server::rests_until).min();
+                let due = [Some(allocation.poll_timeout()), self.wanted, rests];
+                due.into_iter().flatten().min()
             }
-        }
+        };
+        [probe, stage].into_iter().flatten().min()
     }
 
     /// Sends what is due. `in_use` tells whether packets go through a channel.
@@ -182,10 +197,10 @@ impl Turn {
         self.send_attempt(now, rng, transmit);
     }
 
-    /// Takes a STUN message that came from `from` to our address `to`; whether it was an answer to a request of ours.
+    /// Takes a STUN message that came from a server to our address `to`; whether it was an answer to a request of ours.
     pub fn handle_answer(
         &mut self,
-        (from, to): (SocketAddr, SocketAddr),
+        (from, to): (Contact, SocketAddr),
         (id, bytes): (&TransactionId, &[u8]),
         rng: &mut impl Rng,
         now: Instant,
@@ -211,7 +226,12 @@ impl Turn {
             Stage::Standing(allocation) if allocation.server == from => {
                 match allocation.handle_answer((id, bytes), rng, now) {
                     Outcome::Foreign => return false,
-                    Outcome::Fine => self.servers[at].worked(),
+                    Outcome::Fine => {
+                        self.servers[at].worked();
+                        if from.stream.is_none() {
+                            self.spare_streams();
+                        }
+                    }
                     Outcome::Refused(code) => {
                         self.servers[at].trouble = Some(Trouble::Refused(code));
                     }
@@ -238,9 +258,20 @@ impl Turn {
         let base = self.allocation().map(|allocation| allocation.place.base);
         if base.is_some_and(|base| !hosts.contains(&base)) {
             self.lose();
+            // Connections begin at an address, too.
+            let streams = self
+                .servers
+                .iter_mut()
+                .filter_map(|server| server.stream.take());
+            streams.for_each(|stream| self.streams.close(stream));
         }
         // Who was silent may be reached from here.
-        let silent = |server: &&mut Server| server.trouble == Some(Trouble::Silent);
+        let silent = |server: &&mut Server| {
+            matches!(
+                server.trouble,
+                Some(Trouble::Silent | Trouble::Unreachable | Trouble::Closed)
+            )
+        };
         self.servers
             .iter_mut()
             .filter(silent)
@@ -260,10 +291,11 @@ impl Turn {
     /// What is known of the servers.
     pub fn status(&self) -> Vec<TurnStatus> {
         let servers = self.servers.iter().map(|server| {
-            let address = server.known.address;
-            let allocation = self.allocation().filter(|ours| ours.server == address);
+            let is_there = |ours: &&Allocation| Some(ours.server) == server.contact();
+            let allocation = self.allocation().filter(is_there);
             TurnStatus {
-                server: address,
+                server: server.known.address,
+                transport: server.known.transport.clone(),
                 rtt: server.rtt,
                 relayed: allocation.map(|ours| ours.place.address),
                 trouble: server.trouble,
@@ -279,9 +311,9 @@ impl Turn {
         }
     }
 
-    fn position(&self, server: SocketAddr) -> Option<usize> {
+    fn position(&self, server: Contact) -> Option<usize> {
         let mut servers = self.servers.iter();
-        servers.position(|known| known.known.address == server)
+        servers.position(|known| known.contact() == Some(server))
     }
 }
 

@@ -7,18 +7,25 @@ use std::{
 };
 
 use mesh_wire::discovery::TurnPassword;
+use rand::Rng;
 
-use super::exchange::Exchange;
+use super::{
+    exchange::Exchange,
+    streams::{Contact, Transport},
+};
+use crate::queue::transmit::StreamId;
 
 /// After a server was silent, or refused: the first pause, and the longest. They double.
 const SILENT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
-/// A TURN server, and what is proven to it. It is reached over UDP.
+/// A TURN server, and what is proven to it. One that is reached over several transports is several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnServer {
     /// Where it is.
     pub address: SocketAddr,
+    /// How it is reached.
+    pub transport: Transport,
     /// Our name there.
     pub username: String,
     /// What belongs to it.
@@ -34,6 +41,12 @@ pub enum Trouble {
     Refused(u16),
     /// It answers what makes no sense.
     Nonsense,
+    /// There is no connection to it.
+    Unreachable,
+    /// It has closed the connection.
+    Closed,
+    /// Its certificate does not prove that it is the one that is meant.
+    Untrusted,
 }
 
 impl fmt::Display for Trouble {
@@ -49,6 +62,9 @@ impl fmt::Display for Trouble {
             Self::Refused(508) => f.write_str("it has no room at the moment (508)"),
             Self::Refused(code) => write!(f, "it refuses with error {code}"),
             Self::Nonsense => f.write_str("it answers what makes no sense"),
+            Self::Unreachable => f.write_str("there is no connection to it"),
+            Self::Closed => f.write_str("it closes the connection"),
+            Self::Untrusted => f.write_str("its certificate is not valid for its name here"),
         }
     }
 }
@@ -58,6 +74,8 @@ impl fmt::Display for Trouble {
 pub(super) struct Server {
     /// The server.
     pub(super) known: TurnServer,
+    /// The connection to it, if it is not reached over UDP and there is one.
+    pub(super) stream: Option<StreamId>,
     /// A question without proof, whose answer tells how far the server is.
     pub(super) probe: Option<Exchange>,
     /// How far it was when it last answered.
@@ -73,11 +91,39 @@ impl Server {
     pub(super) fn new(known: TurnServer) -> Self {
         Self {
             known,
+            stream: None,
             probe: None,
             rtt: None,
             trouble: None,
             failures: 0,
             rests_until: None,
+        }
+    }
+
+    /// Whether it is reached over a connection.
+    pub(super) fn is_stream(&self) -> bool {
+        self.known.transport != Transport::Udp
+    }
+
+    /// How it is spoken to now; `None` while there is no connection.
+    pub(super) fn contact(&self) -> Option<Contact> {
+        (self.stream.is_some() == self.is_stream()).then_some(Contact {
+            address: self.known.address,
+            stream: self.stream,
+        })
+    }
+
+    /// Begins to ask it at `due`, unless it is asked already or left alone.
+    pub(super) fn plan(&mut self, due: Instant, rng: &mut impl Rng, now: Instant) {
+        if self.probe.is_none() && self.is_ready(now) {
+            self.probe = Some(Exchange::begin(rng, due));
+        }
+    }
+
+    /// It was silent, and may not be any more: it is asked soon.
+    pub(super) fn wake(&mut self, now: Instant) {
+        if self.trouble == Some(Trouble::Silent) {
+            self.rests_until = Some(now);
         }
     }
 
@@ -101,8 +147,8 @@ impl Server {
     /// It does not, and is left alone for a while.
     pub(super) fn failed(&mut self, trouble: Trouble, now: Instant) {
         let (first, longest) = match trouble {
-            Trouble::Silent => SILENT,
-            Trouble::Refused(_) | Trouble::Nonsense => REFUSED,
+            Trouble::Silent | Trouble::Unreachable | Trouble::Closed => SILENT,
+            Trouble::Refused(_) | Trouble::Nonsense | Trouble::Untrusted => REFUSED,
         };
         let pause = first * (1 << self.failures.min(8));
         self.probe = None;
@@ -128,6 +174,7 @@ mod tests {
         let start = Instant::now();
         let mut server = Server::new(TurnServer {
             address: ([198, 51, 100, 2], 3478).into(),
+            transport: Transport::Udp,
             username: "ann".to_owned(),
             password: TurnPassword::new("x".to_owned()),
         });

@@ -1,6 +1,10 @@
 //! From "somebody needs a relayed address" to having one, and back. (RFC 8656 sections 7 and 8)
 
-use std::{net::SocketAddr, num::NonZeroU16, time::Instant};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU16,
+    time::{Duration, Instant},
+};
 
 use rand::Rng;
 
@@ -9,12 +13,17 @@ use super::{
     allocation::Allocation,
     exchange::Exchange,
     message::{Answer, Challenge, Proof, Request, request},
-    server::{Trouble, TurnServer},
+    server::{Server, Trouble, TurnServer},
+    streams::Contact,
 };
-use crate::queue::transmit::{Route, TransmitQueue};
+use crate::queue::transmit::TransmitQueue;
 
 /// Nonces that a server may call stale before it has given us an address.
 pub(super) const MAX_CHALLENGES: u8 = 3;
+
+/// What servers have to answer over UDP before those that are reached over connections are asked too. An answer from
+/// the other side of the world takes a third of it, and two blocked peers still meet within 5 s.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) enum Stage {
@@ -29,7 +38,7 @@ pub(super) enum Stage {
 /// Asking one server for an address.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) server: SocketAddr,
+    pub(super) server: Contact,
     pub(super) proof: Proof,
     pub(super) exchange: Exchange,
     /// What stands in the way is an address that we had before we were restarted; its release was asked for.
@@ -44,24 +53,44 @@ impl Turn {
         if !matches!(self.stage, Stage::Idle) || self.wanted.is_none_or(|until| until <= now) {
             return;
         }
-        for server in self
-            .servers
-            .iter_mut()
-            .filter(|server| server.is_ready(now))
-        {
-            server.probe = Some(Exchange::begin(rng, now));
+        self.plan_probes(None, now, rng);
+        if self.servers.iter().any(|server| server.probe.is_some()) {
             self.stage = Stage::Asking;
         }
     }
 
+    /// Asks all servers but one that may be asked and are not yet: over UDP now, over connections once that has had its
+    /// time.
+    fn plan_probes(&mut self, but: Option<Contact>, now: Instant, rng: &mut impl Rng) {
+        let may =
+            |server: &Server| server.is_ready(now) && (but.is_none() || server.contact() != but);
+        let datagrams = self
+            .servers
+            .iter()
+            .any(|server| !server.is_stream() && may(server));
+        for server in self.servers.iter_mut().filter(|server| may(server)) {
+            let later = server.is_stream() && datagrams;
+            let due = if later { now + HEAD_START } else { now };
+            server.plan(due, rng, now);
+        }
+    }
+
+    /// A server answers over UDP, so the others need no connections.
+    pub(super) fn spare_streams(&mut self) {
+        for server in self.servers.iter_mut().filter(|server| server.is_stream()) {
+            server.probe = None;
+        }
+    }
+
     pub(super) fn send_probes(&mut self, now: Instant, transmit: &mut TransmitQueue) {
-        for server in &mut self.servers {
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
             let Some(probe) = server.probe.as_mut().filter(|probe| probe.due() <= now) else {
                 continue;
             };
             if probe.send(now) {
                 let question = request(Request::Allocate, &probe.id, None);
-                transmit.push(Route::to(server.known.address), &question);
+                transmit.push(self.reach(at).route(), &question);
             } else {
                 server.failed(Trouble::Silent, now);
             }
@@ -97,7 +126,7 @@ impl Turn {
             false => Request::Allocate,
         };
         let message = request(asked, &attempt.exchange.id, Some(&attempt.proof));
-        transmit.push(Route::to(server), &message);
+        transmit.push(server.route(), &message);
     }
 
     /// The answer to a question without proof, which is a refusal that says what is to be proven.
@@ -120,22 +149,41 @@ impl Turn {
                 return self.end_asking();
             }
         };
-        let (address, Some(proof)) = (known.address, proof) else {
+        let (Some(contact), Some(proof)) = (server.contact(), proof) else {
             server.failed(Trouble::Nonsense, now);
             return self.end_asking();
         };
-        // A server that answers later is farther; all the same it is known how far.
-        if !matches!(self.stage, Stage::Asking) {
+        if !self.is_wanted(contact, now) {
             return;
         }
+        if contact.stream.is_none() {
+            self.spare_streams();
+        }
+        self.lose();
         self.stage = Stage::Allocating(Attempt {
-            server: address,
+            server: contact,
             proof,
             exchange: Exchange::begin(rng, now),
             releases: false,
             released: false,
             challenges: 0,
         });
+    }
+
+    /// Whether a server that has just answered is to relay for us. One that answers later is farther; all the same it is
+    /// known how far. But UDP is better than a connection, and any server is better than one that is silent.
+    fn is_wanted(&mut self, answers: Contact, now: Instant) -> bool {
+        match &self.stage {
+            Stage::Asking => true,
+            Stage::Standing(ours) if ours.is_doubtful() => {
+                if let Some(at) = self.position(ours.server) {
+                    self.servers[at].failed(Trouble::Silent, now);
+                }
+                true
+            }
+            Stage::Standing(ours) => ours.server.stream.is_some() && answers.stream.is_none(),
+            Stage::Idle | Stage::Allocating(_) => false,
+        }
     }
 
     /// The answer to a question with proof.
@@ -187,13 +235,18 @@ impl Turn {
 
     pub(super) fn fail(
         &mut self,
-        server: SocketAddr,
+        server: Contact,
         trouble: Trouble,
         now: Instant,
         rng: &mut impl Rng,
     ) {
-        if let Some(at) = self.position(server) {
-            self.servers[at].failed(trouble, now);
+        // What it refuses to a user over UDP it refuses over TCP.
+        let refuses = matches!(trouble, Trouble::Refused(_));
+        for other in &mut self.servers {
+            let same = refuses && other.known.address == server.address;
+            if same || other.contact() == Some(server) {
+                other.failed(trouble, now);
+            }
         }
         self.stage = Stage::Idle;
         self.ask(now, rng);
@@ -225,22 +278,34 @@ impl Turn {
             self.wanted = Some(now + KEEP);
         }
         let used = |channel| in_use(Some(channel));
+        let server = allocation.server;
         if !allocation.handle_timeout(now, rng, used, transmit) {
-            let server = allocation.server;
             self.lose();
             self.fail(server, Trouble::Silent, now, rng);
+        } else if allocation.is_doubtful() {
+            self.plan_probes(Some(server), now, rng);
+        } else if server.stream.is_some() {
+            let others = self.servers.iter_mut();
+            others
+                .filter(|other| !other.is_stream())
+                .for_each(|other| other.plan(now, rng, now));
         }
     }
 
-    pub(super) fn adopt(&mut self, known: &TurnServer, now: Instant, rng: &mut impl Rng) {
+    pub(super) fn adopt(
+        &mut self,
+        (contact, known): (Option<Contact>, &TurnServer),
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
         match &mut self.stage {
-            Stage::Standing(allocation) if allocation.server == known.address => {
+            Stage::Standing(allocation) if Some(allocation.server) == contact => {
                 let challenge: Challenge = allocation.proof().challenge();
                 if let Some(proof) = Proof::new((&known.username, &known.password), challenge) {
                     allocation.adopt(proof, rng, now);
                 }
             }
-            Stage::Allocating(attempt) if attempt.server == known.address => {
+            Stage::Allocating(attempt) if Some(attempt.server) == contact => {
                 self.stage = Stage::Idle;
             }
             Stage::Idle | Stage::Asking | Stage::Allocating(_) | Stage::Standing(_) => {}

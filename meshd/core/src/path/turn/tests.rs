@@ -1,3 +1,5 @@
+mod streams;
+
 use std::net::IpAddr;
 
 use mesh_wire::discovery::TurnPassword;
@@ -18,6 +20,7 @@ use super::{
     stages::MAX_CHALLENGES,
     *,
 };
+use crate::queue::transmit::StreamId;
 
 const HOST: ([u8; 4], u16) = ([192, 168, 1, 10], 7081);
 const PEER: ([u8; 4], u16) = ([203, 0, 113, 9], 40_000);
@@ -37,6 +40,7 @@ pub(crate) fn relayed(number: u8) -> SocketAddr {
 pub(crate) fn access(number: u8, password: &str) -> TurnServer {
     TurnServer {
         address: server(number),
+        transport: Transport::Udp,
         username: "ann".to_owned(),
         password: TurnPassword::new(password.to_owned()),
     }
@@ -119,8 +123,18 @@ impl Client {
     }
 
     fn hear(&mut self, from: SocketAddr, bytes: &[u8]) -> bool {
+        self.hear_on(None, from, bytes)
+    }
+
+    fn hear_on(&mut self, stream: Option<StreamId>, from: SocketAddr, bytes: &[u8]) -> bool {
         let id = bytes[8..20].try_into().unwrap();
-        let way = (from, HOST.into());
+        let way = (
+            Contact {
+                address: from,
+                stream,
+            },
+            HOST.into(),
+        );
         self.turn
             .handle_answer(way, (&id, bytes), &mut self.rng, self.now)
     }
@@ -146,6 +160,13 @@ impl Client {
 
     fn trouble(&self) -> Option<Trouble> {
         self.turn.status()[0].trouble
+    }
+}
+
+fn at(number: u8) -> Contact {
+    Contact {
+        address: server(number),
+        stream: None,
     }
 }
 
@@ -369,14 +390,11 @@ fn only_the_server_that_relays_for_us_wraps() {
     let route = client.turn.bind(peer, &mut client.rng, client.now).unwrap();
     let [high, low] = route.channel.unwrap().get().to_be_bytes();
     let message = [high, low, 0, 3, 1, 2, 3, 9];
-    assert_eq!(client.turn.unwrap(server(2), &message), Some((peer, 4..7)));
-    assert_eq!(client.turn.unwrap(server(3), &message), None);
+    assert_eq!(client.turn.unwrap(at(2), &message), Some((peer, 4..7)));
+    assert_eq!(client.turn.unwrap(at(3), &message), None);
     let other = [high, low ^ 1, 0, 3, 1, 2, 3];
-    assert_eq!(client.turn.unwrap(server(2), &other), None);
-    assert_eq!(
-        client.turn.unwrap(server(2), &[high, low, 0, 4, 1, 2, 3]),
-        None
-    );
+    assert_eq!(client.turn.unwrap(at(2), &other), None);
+    assert_eq!(client.turn.unwrap(at(2), &[high, low, 0, 4, 1, 2, 3]), None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use rand::Rng;
 
 use super::{
-    Turn,
+    Contact, Turn,
     exchange::Exchange,
     message::{data_indication, is_data_indication, send_indication},
     stages::Stage,
@@ -20,7 +20,7 @@ use crate::queue::transmit::{CHANNEL_HEADER, Route, TransmitQueue};
 impl Turn {
     /// What a server relays: ChannelData, or a Data indication. From whom it is, and where it is in the datagram. `None`
     /// unless it comes from the server at which we have an address.
-    pub fn unwrap(&self, from: SocketAddr, datagram: &[u8]) -> Option<(SocketAddr, Range<usize>)> {
+    pub fn unwrap(&self, from: Contact, datagram: &[u8]) -> Option<(SocketAddr, Range<usize>)> {
         let allocation = self.allocation().filter(|ours| ours.server == from)?;
         if is_data_indication(datagram) {
             return data_indication(datagram);

@@ -9,6 +9,7 @@ fn route(port: u16) -> Route {
         channel: None,
         dst: SocketAddr::from(([198, 51, 100, 1], port)),
         src: None,
+        stream: None,
     }
 }
 

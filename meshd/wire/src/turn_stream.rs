@@ -1,11 +1,12 @@
 //! Where does a message end in a TCP stream? (RFC 8489 section 6.2.2, RFC 8656 section 12.5)
 //!
-//! Pure. STUN messages and ChannelData say their length; ChannelData is padded to four bytes on TCP.
+//! STUN messages and ChannelData say their length; ChannelData is padded to four bytes on TCP. The TURN server and its
+//! clients read and write such streams.
 
-use super::MAX_DATA;
-
-/// The longest message that is taken: data, and a Send indication around it with more than it needs.
-pub const MAX_FRAME: usize = MAX_DATA + 512;
+/// The longest message that there can be, with its padding: no length field says more.
+pub const LONGEST: usize = 4 + 65_536;
+/// Bytes that may follow a message.
+const PADDING: [u8; 3] = [0; 3];
 
 /// What a stream begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub enum Framed {
     Garbage,
 }
 
-/// Looks at the beginning of what arrived.
-pub fn next(stream: &[u8]) -> Framed {
+/// Looks at the beginning of what arrived. No message may take up more than `longest` bytes.
+pub fn next(stream: &[u8], longest: usize) -> Framed {
     let Some((&[a, _, c, d], _)) = stream.split_first_chunk::<4>() else {
         return match stream.first() {
             Some(first) if *first >= 0x80 => Framed::Garbage,
@@ -39,14 +40,21 @@ pub fn next(stream: &[u8]) -> Framed {
     };
     let stun = a < 0x40;
     let cookie = [0x21, 0x12, 0xA4, 0x42];
-    let seen = &stream[4..stream.len().min(8)];
-    if total > MAX_FRAME || (stun && (said % 4 != 0 || *seen != cookie[..seen.len()])) {
+    let mut seen = stream.iter().skip(4).zip(cookie);
+    if total > longest || (stun && (said % 4 != 0 || seen.any(|(seen, cookie)| *seen != cookie))) {
         return Framed::Garbage;
     }
     if stream.len() < total {
         return Framed::Incomplete;
     }
     Framed::Message { length, total }
+}
+
+/// Appends a message with its padding.
+pub fn push(stream: &mut Vec<u8>, message: &[u8]) {
+    stream.extend_from_slice(message);
+    let padding = message.len().next_multiple_of(4) - message.len();
+    stream.extend(PADDING.iter().take(padding));
 }
 
 #[cfg(test)]
@@ -61,22 +69,22 @@ mod tests {
     fn messages_are_found_however_the_stream_is_cut() {
         let channel = [0x40, 1, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0];
         for cut in 0..BINDING.len() {
-            assert_eq!(next(&BINDING[..cut]), Framed::Incomplete, "{cut}");
+            assert_eq!(next(&BINDING[..cut], LONGEST), Framed::Incomplete, "{cut}");
         }
         for cut in 0..channel.len() {
-            assert_eq!(next(&channel[..cut]), Framed::Incomplete, "{cut}");
+            assert_eq!(next(&channel[..cut], LONGEST), Framed::Incomplete, "{cut}");
         }
         let stream = [&channel[..], &BINDING].concat();
         let found = Framed::Message {
             length: 9,
             total: 12,
         };
-        assert_eq!(next(&stream), found);
+        assert_eq!(next(&stream, LONGEST), found);
         let found = Framed::Message {
             length: 20,
             total: 20,
         };
-        assert_eq!(next(&stream[12..]), found);
+        assert_eq!(next(&stream[12..], LONGEST), found);
     }
 
     #[test]
@@ -92,7 +100,27 @@ mod tests {
             &[0, 1, 0, 1, 0x21, 0x12],
             &[0, 1, 0xFF, 0xFC, 0x21, 0x12, 0xA4, 0x42],
         ] {
-            assert_eq!(next(garbage), Framed::Garbage, "{garbage:?}");
+            assert_eq!(next(garbage, 9_512), Framed::Garbage, "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut stream = Vec::new();
+        for length in 0..9_u8 {
+            push(
+                &mut stream,
+                &[&[0x40, 1, 0, length], &[7; 9][..length.into()]].concat(),
+            );
+        }
+        push(&mut stream, &BINDING);
+        let (mut rest, mut lengths) = (&stream[..], Vec::new());
+        while let Framed::Message { length, total } = next(rest, LONGEST) {
+            lengths.push(length);
+            rest = &rest[total..];
+        }
+        assert_eq!(lengths, [4, 5, 6, 7, 8, 9, 10, 11, 12, 20]);
+        assert!(rest.is_empty());
+        assert_eq!(next(&[0x40, 0, 0xFF, 0xFF], LONGEST), Framed::Incomplete);
     }
 }
