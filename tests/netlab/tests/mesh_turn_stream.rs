@@ -10,7 +10,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -241,7 +241,7 @@ impl Coturn {
 }
 
 /// `meshd` on a host whose system trusts this authority alone.
-fn trusting(host: &Host, authority: &PathBuf) -> PathBuf {
+fn trusting(host: &Host, authority: &Path) -> PathBuf {
     let file = host.dir().join("meshd");
     let program = binary("meshd").unwrap();
     let script = format!(

@@ -2,6 +2,10 @@
 //! taken again when it is good?
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::print_stdout,
+    reason = "figures for the reader of the test's output"
+)]
 
 use std::time::Duration;
 
