@@ -165,8 +165,11 @@ impl Node {
             self.reconnect(index, now);
         } else if came_back {
             self.try_again(index, now);
-        } else if went_away && let Some(agent) = peer.agent.as_mut() {
-            agent.farewell(now);
+        } else if went_away {
+            peer.state.farewell(now);
+            if let Some(agent) = peer.agent.as_mut() {
+                agent.farewell(now);
+            }
             self.schedule(index);
         }
     }

@@ -289,12 +289,16 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let State::Connecting { deadline, resend } = peer.state else {
+        let State::Connecting {
+            began,
+            deadline,
+            resend,
+        } = peer.state
+        else {
             return;
         };
         if deadline <= now {
-            let began = deadline.checked_sub(self.local.connect_timeout);
-            if peer.link.is_some() && peer.traffic.last_rx > began {
+            if peer.link.is_some() && peer.traffic.last_rx > Some(began) {
                 // What was to be replaced works after all.
                 peer.state = State::Connected;
                 peer.agent = None;

@@ -14,7 +14,7 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(35);
 /// Whoever goes away in good order answers for a moment longer: its interface is taken down after it has said so. What is
 /// heard within this time is no proof that it stays.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Whether the pairs of one agent are being checked.
 #[derive(Debug, Clone, Copy)]

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use crate::path::vigil::FAREWELL;
+
 /// Signals are repeated this often until the peer answers: the discovery server keeps none for an absent peer.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 /// A failed peer is not dialled again before this, however many packets ask for it.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A person who pinged an absent peer waits about this long before the keyboard.
 const STILL_WANTED: Duration = Duration::from_secs(60);
+/// How long an attempt goes on to reach a peer that has said that it goes away.
+const LAST_ATTEMPT: Duration = Duration::from_secs(10);
 
 /// The connection to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub enum State {
     Idle,
     /// Signals and connectivity checks are under way.
     Connecting {
+        /// Only what is heard later says that the peer is there.
+        began: Instant,
         /// When we give up.
         deadline: Instant,
         /// When our signal is sent again, unless the peer has answered.
@@ -34,6 +40,7 @@ impl State {
     /// A first or new attempt that lasts at most `timeout`.
     pub fn connecting(now: Instant, timeout: Duration) -> Self {
         Self::Connecting {
+            began: now,
             deadline: now + timeout,
             resend: now + SIGNAL_INTERVAL,
         }
@@ -43,6 +50,17 @@ impl State {
     pub fn failed(now: Instant) -> Self {
         Self::Failed {
             retry: now + RETRY_AFTER,
+        }
+    }
+
+    /// The peer has said that it goes away: an attempt ends soon, unless the peer is heard later all the same.
+    pub fn farewell(&mut self, now: Instant) {
+        if let Self::Connecting {
+            began, deadline, ..
+        } = self
+        {
+            *began = now + FAREWELL;
+            *deadline = (*deadline).min(now + LAST_ATTEMPT);
         }
     }
 
@@ -73,7 +91,9 @@ impl State {
     /// When something is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Connecting { deadline, resend } => Some(*deadline.min(resend)),
+            Self::Connecting {
+                deadline, resend, ..
+            } => Some(*deadline.min(resend)),
             Self::Idle | Self::Connected | Self::Failed { .. } => None,
         }
     }
@@ -100,5 +120,20 @@ mod tests {
         assert_eq!(state.deadline(), Some(now + SIGNAL_INTERVAL));
         state.resent(now + Duration::from_secs(29) + SIGNAL_INTERVAL);
         assert_eq!(state.deadline(), Some(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn an_attempt_to_reach_who_goes_away_is_short_and_needs_a_later_sign_of_life() {
+        let now = Instant::now();
+        let mut state = State::connecting(now, Duration::from_secs(30));
+        state.farewell(now + Duration::from_secs(1));
+        let State::Connecting {
+            began, deadline, ..
+        } = state
+        else {
+            panic!("{state:?}");
+        };
+        assert_eq!(began, now + Duration::from_secs(3));
+        assert_eq!(deadline, now + Duration::from_secs(11));
     }
 }
