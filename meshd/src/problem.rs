@@ -93,6 +93,10 @@ pub const CODES: &[(&str, &str)] = &[
         "the discovery server's certificate does not prove its name",
     ),
     ("turn-silent", "a TURN server does not answer"),
+    (
+        "turn-untrusted",
+        "the certificate of a TURN server does not prove its name",
+    ),
     ("turn-refused", "a TURN server does not relay for this node"),
     (
         NETWORK_EXISTS,

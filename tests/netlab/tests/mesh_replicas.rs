@@ -39,6 +39,11 @@ enum Lost {
 }
 
 impl Scene {
+    /// How many members are connected, by the database.
+    fn present(&self) -> String {
+        self.sql("SELECT count(DISTINCT node_id) FROM presence")
+    }
+
     fn new(name: &str) -> Self {
         Self::with_database(name, str::to_owned)
     }
@@ -297,28 +302,9 @@ fn a_lease_that_was_renewed_after_a_wait_holds_as_long_as_any() {
     assert!(left > 13.5, "{left} s of 15");
 }
 
-/// The second of two servers is cut off from their database. `ann` is at the first one, `bob` at both, `eve` at the second.
-fn a_server_that_is_cut_off(name: &str, lost: Lost) {
-    let scene = Scene::with_way(name);
-    let [first, second] = scene.replicas.each_ref().map(Discovery::url);
-    let ann = scene.daemon("ann", ["--server", &first]);
-    let link = ann.join_link().unwrap();
-    let bob = scene.daemon("bob", ["--join", &scene.other_way(&link)]);
-    bob.ask(&["servers", "set", &second, &first]).unwrap();
-    let eve = scene.daemon("eve", ["--join", &scene.other_way(&link)]);
-    for other in [&bob, &eve] {
-        ann.first_echo(other, SOON).unwrap();
-        sees(&ann, &other.name, true);
-    }
-    wait_until("bob is at both", SOON, || {
-        Ok(bob.ask(&["servers"])?.matches("not connected").count() == 0)
-    })
-    .unwrap();
-
-    scene.cut(lost);
+/// The second server is cut off: it says nothing wrong, and soon what is wrong. The other one is not held up.
+fn says_that_it_is_cut_off(scene: &Scene, bob_is_there: impl Fn()) {
     let begin = Instant::now();
-    let bob_is_there = || assert_ne!(ann.peer("bob").unwrap()["online"], false);
-    // It says nothing wrong, and soon what is wrong. The other one is not held up.
     let mut slowest = Duration::ZERO;
     for number in 0.. {
         let asked = Instant::now();
@@ -347,6 +333,42 @@ fn a_server_that_is_cut_off(name: &str, lost: Lost) {
     assert!(!metrics.contains("discovery_peers "), "{metrics}");
     let (status, refusal) = scene.create(1, "refused");
     assert_eq!(status, 503, "{refusal}");
+}
+
+/// The second server serves again, and has all four members.
+fn is_back(scene: &Scene) {
+    wait_until("it is back", SOON, || {
+        Ok(scene.ask(1, "/healthz", "").0 == 200)
+    })
+    .unwrap();
+    // By herself, when her pause is over.
+    wait_until("eve is back", Duration::from_secs(90), || {
+        Ok(scene.present() == "4")
+    })
+    .unwrap();
+}
+
+/// The second of two servers is cut off from their database. `ann` is at the first one, `bob` at both, `eve` at the second.
+fn a_server_that_is_cut_off(name: &str, lost: Lost) {
+    let scene = Scene::with_way(name);
+    let [first, second] = scene.replicas.each_ref().map(Discovery::url);
+    let ann = scene.daemon("ann", ["--server", &first]);
+    let link = ann.join_link().unwrap();
+    let bob = scene.daemon("bob", ["--join", &scene.other_way(&link)]);
+    bob.ask(&["servers", "set", &second, &first]).unwrap();
+    let eve = scene.daemon("eve", ["--join", &scene.other_way(&link)]);
+    for other in [&bob, &eve] {
+        ann.first_echo(other, SOON).unwrap();
+        sees(&ann, &other.name, true);
+    }
+    wait_until("bob is at both", SOON, || {
+        Ok(bob.ask(&["servers"])?.matches("not connected").count() == 0)
+    })
+    .unwrap();
+
+    scene.cut(lost);
+    let bob_is_there = || assert_ne!(ann.peer("bob").unwrap()["online"], false);
+    says_that_it_is_cut_off(&scene, bob_is_there);
     // Members use the other one, and whoever has none keeps whom it knows.
     wait_until("bob is told", AWAY, || {
         Ok(bob.ask(&["servers"])?.contains("cut off from its database"))
@@ -355,8 +377,7 @@ fn a_server_that_is_cut_off(name: &str, lost: Lost) {
     bob_is_there();
     let dora = scene.daemon("dora", ["--join", &link]);
     dora.first_echo(&bob, SOON).unwrap();
-    let present = || scene.sql("SELECT count(DISTINCT node_id) FROM presence");
-    wait_until("eve is given up", LEASE, || Ok(present() == "3")).unwrap();
+    wait_until("eve is given up", LEASE, || Ok(scene.present() == "3")).unwrap();
     bob_is_there();
     assert_eq!(
         eve.host()
@@ -367,15 +388,7 @@ fn a_server_that_is_cut_off(name: &str, lost: Lost) {
     );
 
     scene.heal();
-    wait_until("it is back", SOON, || {
-        Ok(scene.ask(1, "/healthz", "").0 == 200)
-    })
-    .unwrap();
-    // By herself, when her pause is over.
-    wait_until("eve is back", Duration::from_secs(90), || {
-        Ok(present() == "4")
-    })
-    .unwrap();
+    is_back(&scene);
     sees(&eve, "dora", true);
     bob_is_there();
     assert_eq!((scene.members(0), scene.members(1)), (4, 4));

@@ -180,7 +180,8 @@ fn over_bad_links_relayed_pairs_end_connected() {
         }
         // Whoever took UDP for blocked has come back from TCP by then, which may cost an echo.
         world.run_for(60 * SECOND);
-        assert_eq!(lost(&mut world, 20), 0, "seed {}", 1000 + seed);
+        let lost = lost(&mut world, 20);
+        assert!(lost <= 1, "seed {}: {lost} of 20", 1000 + seed);
     }
 }
 

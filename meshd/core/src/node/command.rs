@@ -10,7 +10,7 @@ use mesh_wire::{NodeId, WireGuardKey, carrier::Carrier, signal::Signal};
 
 use super::{Node, event::DropReason};
 use crate::{
-    path::{agent::is_never_a_peer, gather::Reflexive, mtu::PathMtu, turn::TurnServer},
+    path::{gather::Reflexive, mtu::PathMtu, place::is_never_a_peer, turn::TurnServer},
     peer::{Peer, session::Session, state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
 };

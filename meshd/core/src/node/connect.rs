@@ -9,7 +9,10 @@ use super::{
     event::{DropReason, Event},
 };
 use crate::{
-    path::agent::{Agent, AgentEvent, Scope, is_never_a_peer},
+    path::{
+        agent::{Agent, AgentEvent, Scope},
+        place::is_never_a_peer,
+    },
     peer::{
         Peer,
         session::{Session, SessionDue},

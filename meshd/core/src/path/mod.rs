@@ -6,6 +6,7 @@ pub mod knocks;
 pub mod loss;
 pub mod mtu;
 pub mod opening;
+pub mod place;
 pub mod stun_index;
 pub mod stun_question;
 pub mod turn;

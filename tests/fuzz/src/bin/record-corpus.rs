@@ -57,6 +57,20 @@ fn main() -> io::Result<()> {
     for (number, letter) in letters.iter().enumerate().take(4) {
         write("letter", &format!("recorded-{number}"), letter)?;
     }
+    carriers()?;
+    relay_frames()?;
+    statements()?;
+    let psk = NetworkPsk::from_bytes([42; 32]);
+    write("network_psk", "plain", psk.to_text().as_bytes())?;
+    write(
+        "join_link",
+        "without-key",
+        format!("http://198.51.100.2:7080/join/my-network#{}", psk.to_text()).as_bytes(),
+    )
+}
+
+/// What daemons say to each other.
+fn carriers() -> io::Result<()> {
     for (name, message) in [
         (
             "ping",
@@ -89,15 +103,7 @@ fn main() -> io::Result<()> {
         write("carrier", name, &message.encode())?;
         write("ip_header", name, &message.encode())?;
     }
-    relay_frames()?;
-    statements()?;
-    let psk = NetworkPsk::from_bytes([42; 32]);
-    write("network_psk", "plain", psk.to_text().as_bytes())?;
-    write(
-        "join_link",
-        "without-key",
-        format!("http://198.51.100.2:7080/join/my-network#{}", psk.to_text()).as_bytes(),
-    )
+    Ok(())
 }
 
 /// Frames for a relay, with and without an explicit path.
