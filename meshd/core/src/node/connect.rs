@@ -221,6 +221,9 @@ impl Node {
             false => peer.traffic.watch.begin(peer.traffic.volume()),
         }
         peer.detour.moved(route, now);
+        if !peer.detour.is_on(route) {
+            peer.detour.honesty.lift(now);
+        }
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.
         self.drive_session(index, now, transmit);
@@ -234,26 +237,6 @@ impl Node {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
             // for a path when it is nominated there.
             self.handshake(index, now, transmit);
-        }
-    }
-
-    /// No pair of the agent answers. If the link is another one, which works, that is of no account.
-    fn on_pairs_lost(&mut self, index: PeerIdx, now: Instant) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        match peer.is_relayed() && peer.detour.honesty.trial.is_some() {
-            true => self.drop_agent(index),
-            false => self.on_disconnected(index, now),
-        }
-    }
-
-    /// Goes on without an agent.
-    pub(super) fn drop_agent(&mut self, index: PeerIdx) {
-        if let Some(peer) = self.peers.get_mut(index) {
-            peer.agent = None;
-            peer.detour.honesty.trial = None;
-            self.stun.remove_peer(index);
         }
     }
 
@@ -303,6 +286,9 @@ impl Node {
         if deadline <= now {
             if peer.link.is_some() && peer.traffic.last_rx > Some(began) {
                 // What was to be replaced works after all.
+                if !peer.is_relayed() {
+                    peer.detour.honesty.lift(now);
+                }
                 peer.state = State::Connected;
                 peer.agent = None;
                 return self.stun.remove_peer(index);

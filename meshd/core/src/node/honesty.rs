@@ -13,7 +13,8 @@ use super::{Node, inbound::Arrival, outbound::Seal};
 use crate::{
     path::{
         agent::{Agent, Scope},
-        loss::{Purpose, Trial, Verdict},
+        loss::{Purpose, Trial, Verdict, is_of_a_trial},
+        vigil::PATIENCE,
     },
     peer::{state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
@@ -35,6 +36,8 @@ impl Node {
         if let Some(link) = peer.link.filter(|_| follow && has_choice) {
             let trial = Trial::new(link, Purpose::Doubt, self.rng.random(), now);
             honesty.trial = Some(trial);
+            // By the verdict there is somewhere to go.
+            self.gatherer.turn.want(now, &mut self.rng);
         }
     }
 
@@ -106,6 +109,10 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
+        if self.gatherer.turn.relayed().is_none() {
+            // Nowhere to go.
+            return peer.detour.honesty.innocent(now);
+        }
         peer.detour.honesty.avoid(now);
         self.new_agent((index, Scope::Relayed), now);
         self.send_signal(index);
@@ -159,8 +166,8 @@ impl Node {
             return false;
         };
         let by_relay = peer.detour.is_on(found);
-        let works = peer.traffic.watch.losses() == 0;
-        if !peer.detour.keeps(peer.link) || (by_relay && !works) {
+        let works = peer.traffic.watch.losses() == 0 && peer.session.is_established(now);
+        if !peer.detour.keeps(peer.link) || !works {
             return false;
         }
         if !by_relay {
@@ -169,6 +176,34 @@ impl Node {
         }
         peer.state = State::Connected;
         true
+    }
+
+    /// No pair of the agent answers. If the link is another one, which works, that is of no account.
+    pub(super) fn on_pairs_lost(&mut self, index: PeerIdx, now: Instant) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let trying = peer.is_relayed() && peer.detour.honesty.trial.is_some();
+        let heard = peer.traffic.last_here.is_some_and(|at| now < at + PATIENCE);
+        // There is no detour: a path that loses much is better than none.
+        let is_last = peer.detour.honesty.is_avoided() && !peer.is_relayed() && heard;
+        if is_last {
+            peer.detour.honesty.resign(now);
+            peer.state = State::Connected;
+        }
+        match trying || is_last {
+            true => self.drop_agent(index),
+            false => self.on_disconnected(index, now),
+        }
+    }
+
+    /// Goes on without an agent.
+    pub(super) fn drop_agent(&mut self, index: PeerIdx) {
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.agent = None;
+            peer.detour.honesty.trial = None;
+            self.stun.remove_peer(index);
+        }
     }
 
     /// Takes the answer to a ping of a trial; false if it is none.
@@ -180,12 +215,12 @@ impl Node {
     ) -> bool {
         let peer = self.peers.get_mut(index);
         let trial = peer.and_then(|peer| peer.detour.honesty.trial.as_mut());
-        let answered = trial.is_some_and(|trial| trial.answered(id, rtt));
-        if answered {
+        if trial.is_some_and(|trial| trial.answered(id, rtt)) {
             self.judge_trial(index, now);
             self.schedule(index);
         }
-        answered
+        // Nobody else waits for a late one.
+        is_of_a_trial(id)
     }
 
     /// Answers a ping the way that it came, which need not be the one in use.

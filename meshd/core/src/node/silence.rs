@@ -55,7 +55,9 @@ impl Node {
                 // Perhaps the server was restarted and relays for us no more, or nothing comes by UDP.
                 self.gatherer.turn.doubt(&mut self.rng, now);
                 match idle {
-                    true if lies && self.gatherer.turn.is_used() => self.leave_direct(index, now),
+                    true if lies && self.gatherer.turn.relayed().is_some() => {
+                        self.leave_direct(index, now);
+                    }
                     true => self.dial(index, now),
                     false => {}
                 }

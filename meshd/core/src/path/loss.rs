@@ -21,6 +21,12 @@ const PATIENCE: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs
 /// In the identity of every ping of a trial, and of none that people ask for.
 const MARK: u64 = 1 << 62;
 
+/// Whether a ping with this identity is one of a trial.
+pub fn is_of_a_trial(id: u64) -> bool {
+    // Those with the highest bit are of `path::mtu`.
+    id >> 62 == 1
+}
+
 /// Watches the gaps in what comes from one peer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauge {

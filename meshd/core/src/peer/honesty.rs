@@ -71,6 +71,7 @@ impl Honesty {
         }
         self.avoided = true;
         self.trial = None;
+        self.untold = None;
     }
 
     /// They are as good as any.

@@ -48,6 +48,8 @@ pub(super) struct Allocation {
     /// Of whoever made it, until the server has taken the present one.
     former: Option<Proof>,
     refresh: Option<Exchange>,
+    /// Peers were not heard either.
+    doubted: bool,
     next_refresh: Instant,
     expires: Instant,
     heard: Instant,
@@ -83,6 +85,7 @@ impl Allocation {
             proof,
             former: None,
             refresh: None,
+            doubted: false,
             next_refresh: now,
             expires: now,
             heard: now,
@@ -191,14 +194,18 @@ impl Allocation {
 
     /// Peers are not heard: find out now whether the server still knows us.
     pub(super) fn doubt(&mut self, rng: &mut impl Rng, now: Instant) {
-        if self.refresh.is_none() && now.saturating_duration_since(self.heard) > CREDIBLE {
-            self.refresh = Some(Exchange::begin(rng, now));
+        if now.saturating_duration_since(self.heard) > CREDIBLE {
+            self.doubted = true;
+            if self.refresh.is_none() {
+                self.refresh = Some(Exchange::begin(rng, now));
+            }
         }
     }
 
     /// Whether the server should have answered by now, and has not.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.refresh.is_some_and(|asked| asked.is_doubtful())
+        self.refresh
+            .is_some_and(|asked| asked.is_doubtful(self.doubted))
     }
 
     /// Whether it was granted a moment ago.
@@ -230,6 +237,7 @@ impl Allocation {
         let lifetime = Duration::from_secs(lifetime.into());
         self.challenges = 0;
         self.refresh = None;
+        self.doubted = false;
         self.expires = now + lifetime;
         self.next_refresh = now + REFRESH.min(lifetime / 2);
     }
