@@ -36,7 +36,8 @@ impl Proxies {
         let mut client = neighbour.to_canonical();
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         let mut names = lines
-            .flat_map(|line| line.to_str().unwrap_or_default().rsplit(','))
+            // The client's own part of a line may be of any bytes.
+            .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
             .map(parsed)
             .take(MAX_PROXIES);
         while self.trust(client) {
@@ -50,8 +51,8 @@ impl Proxies {
 }
 
 /// Some proxies name a port too.
-fn parsed(name: &str) -> Option<IpAddr> {
-    let name = name.trim();
+fn parsed(name: &[u8]) -> Option<IpAddr> {
+    let name = str::from_utf8(name).ok()?.trim();
     let with_port = || Some(name.parse::<SocketAddr>().ok()?.ip());
     let address = name.parse().ok().or_else(with_port);
     address.map(|address: IpAddr| address.to_canonical())
@@ -59,6 +60,8 @@ fn parsed(name: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn client(neighbour: &str, lines: &[&str]) -> String {
@@ -103,6 +106,15 @@ mod tests {
             proxies.client(neighbour, &headers.into_iter().collect()),
             neighbour
         );
+    }
+
+    #[test]
+    fn what_a_client_writes_in_front_hides_nothing() {
+        let proxies = Proxies::new(vec!["192.0.2.0/24".parse().unwrap()]);
+        let line = HeaderValue::from_bytes(b"\xff\xfe, 198.51.100.7").unwrap();
+        let headers = [(FORWARDED_FOR, line)].into_iter().collect();
+        let client = proxies.client("192.0.2.1".parse().unwrap(), &headers);
+        assert_eq!(client.to_string(), "198.51.100.7");
     }
 
     #[test]
