@@ -173,7 +173,7 @@ pub fn network_replaced(network: &NetworkId, server: &str) -> Problem {
     )
     .detail("it has another key, range or secret than ours, so it was made by somebody else, before ours or while the server had lost ours; nobody of it is a member here, and sessions that stand go on")
     .fix(format!(
-        "use another server (meshd servers add URL); or let its administrator delete that network (DELETE {server}api/v1/mesh/networks/{network} \
+        "use another server (meshd servers add URL); or let its administrator delete that network without remembering it (DELETE {server}api/v1/mesh/networks/{network}?remember=false \
          with the admin token): the members make theirs again within ten minutes or at a restart"
     ))
 }
