@@ -178,10 +178,8 @@ fn over_bad_links_relayed_pairs_end_connected() {
         for host in 0..2 {
             world.hosts[host].reshape(Shape::clean(10 * MS));
         }
-        // Whoever took UDP for blocked has come back from TCP by then, which may cost an echo.
-        world.run_for(60 * SECOND);
-        let lost = lost(&mut world, 20);
-        assert!(lost <= 1, "seed {}: {lost} of 20", 1000 + seed);
+        world.run_for(15 * SECOND);
+        assert_eq!(lost(&mut world, 20), 0, "seed {}", 1000 + seed);
     }
 }
 

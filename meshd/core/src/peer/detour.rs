@@ -58,14 +58,14 @@ impl Detour {
     }
 
     /// Whether an authentic message that came another way than by `link` moves the link there. What came by way of a TURN
-    /// server does not while the direct path stands: it was on its way when the link became direct. What came directly
-    /// does not while direct paths are avoided.
+    /// server does not while the link stands: it was on its way when the link became direct, or both sides have an address
+    /// there, and would follow each other from one to the other. What came directly does not while direct paths are avoided.
     pub fn may_replace(&self, link: Route, by_relay: bool, now: Instant) -> bool {
         let proven = self.proven.is_some_and(|at| now < at + PATIENCE);
         match (self.is_on(link), by_relay) {
-            (false, true) => !proven,
+            (_, true) => !proven,
             (true, false) => !self.honesty.is_avoided(),
-            (true, true) | (false, false) => true,
+            (false, false) => true,
         }
     }
 
