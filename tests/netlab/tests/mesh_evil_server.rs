@@ -179,11 +179,9 @@ fn an_altered_letter_makes_nobody_send_anything_anywhere() {
         is_connected(&alice) && is_connected(&bob)
     });
     // Everything but what is said to the server, the router and the neighbours on the LAN.
-    let routers = "(host 192.168.1.1 or host 192.168.2.1)";
+    let portmap = "(((host 192.168.1.1 or host 192.168.2.1) and (port 5351 or port 1900)) or (host 239.255.255.250 and port 1900))";
     let server_at = server.address();
-    let filter = format!(
-        "udp and not port 5353 and not port 1900 and not {routers} and not host {server_at}"
-    );
+    let filter = format!("udp and not port 5353 and not {portmap} and not host {server_at}");
     let captures = hosts
         .each_ref()
         .map(|host| Capture::start(host, "eth0", "out", &filter).unwrap());
