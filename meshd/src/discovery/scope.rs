@@ -148,13 +148,18 @@ pub(crate) mod tests {
         let mut binding = anchor::binding(number, Roles::default());
         change(&mut binding);
         let certificate = Certificate::sign(&root(), &key, &Issuer::Network, &binding).unwrap();
-        let signer = SigningKey::from_bytes(&[number; 32]);
+        member(number, &certificate, 1)
+    }
+
+    /// A member with this certificate.
+    pub(crate) fn member(number: u8, certificate: &Certificate, seq: u64) -> PeerInfo {
+        let binding = certificate.binding.clone();
         let record = PeerRecord::sign_with(
-            &signer,
+            &SigningKey::from_bytes(&[number; 32]),
             &scope().network,
             binding.wireguard_key,
-            ("host", Some(&certificate)),
-            (1, 1),
+            ("host", Some(certificate)),
+            (seq, 1),
         );
         PeerInfo {
             name: binding.name,

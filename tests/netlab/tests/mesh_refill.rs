@@ -2,62 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "mesh_servers/scene.rs"]
+mod scene;
+
 use std::{fs, thread, time::Duration};
 
 use netlab::{Daemon, Discovery, Host, Lab, Nat};
 use serde_json::{Value, json};
 
-/// What an echo between two who never spoke may take.
-const ECHO: Duration = Duration::from_secs(10);
-/// What a daemon may take until it asks a server again that was away for a short while.
-const BACK: Duration = Duration::from_secs(60);
-
-fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
-    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
-}
+use crate::scene::{
+    BACK, ECHO, is_connected, machine, up, url, wait_connected, wait_lost, wait_until,
+};
 
 fn server_host(lab: &Lab, name: &str) -> Host {
     lab.internet().public_host(name).unwrap()
-}
-
-/// A machine behind a router of its own.
-fn machine(lab: &Lab, name: &str) -> Host {
-    let home = lab
-        .internet()
-        .home(&format!("h{name}"), Nat::PortRestricted);
-    home.unwrap().host(name).unwrap()
-}
-
-fn up(host: &Host, how: &[&str], name: &str) -> Daemon {
-    Daemon::up(host, &[how, &["--name", name]].concat()).unwrap()
-}
-
-fn url(host: &Host) -> String {
-    format!("http://{}:7080/", host.address())
-}
-
-fn is_connected(daemon: &Daemon, to: &Host) -> bool {
-    let to = url(to);
-    let status = daemon.status().unwrap();
-    let servers = status["servers"].as_array().unwrap();
-    servers
-        .iter()
-        .any(|server| server["url"] == to.as_str() && server["connected"] == true)
-}
-
-fn wait_connected(daemons: &[&Daemon], to: &[&Host]) {
-    wait_until("all are connected", BACK, || {
-        let mut pairs = daemons
-            .iter()
-            .flat_map(|daemon| to.iter().map(move |to| (daemon, to)));
-        pairs.all(|(daemon, to)| is_connected(daemon, to))
-    });
-}
-
-fn wait_lost(daemons: &[&Daemon], to: &Host) {
-    wait_until("all notice", Duration::from_secs(10), || {
-        daemons.iter().all(|daemon| !is_connected(daemon, to))
-    });
 }
 
 /// It loses all that it had, and is away until it is started again.

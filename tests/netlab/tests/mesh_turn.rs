@@ -13,7 +13,7 @@ use std::{
 };
 
 use netlab::{
-    COTURN_PASSWORD, Daemon, Discovery, Host, Lab, LinkShape, Nat, Pair, Process, coturn,
+    COTURN_PASSWORD, Daemon, Discovery, Host, Lab, LinkShape, Nat, Pair, Pings, Process, coturn,
     wait_until,
 };
 
@@ -32,27 +32,6 @@ fn wait_for_path(pair: [&Daemon; 2], wanted: &str, limit: Duration) -> Duration 
         Ok(path(alice, "bob") == wanted && path(bob, "alice") == wanted)
     })
     .unwrap()
-}
-
-/// Pings `to` five times a second in the background until told to end; what was lost is in its last lines.
-fn ping_on(from: &Daemon, to: &Daemon) -> Process {
-    let arguments = ["-n", "-i", "0.2", "-W", "2", to.virtual_ip.as_str()];
-    from.host().spawn("ping", arguments).unwrap()
-}
-
-fn lost(ping: &Process) -> (u32, u32) {
-    ping.signal(nix::sys::signal::Signal::SIGINT).unwrap();
-    ping.wait(5 * SECOND).unwrap();
-    let log = ping.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("packets transmitted"));
-    let numbers: Vec<u32> = line
-        .unwrap_or_else(|| panic!("{log}"))
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|number| number.parse().ok())
-        .collect();
-    (numbers[0], numbers[0] - numbers[1])
 }
 
 #[test]
@@ -147,8 +126,8 @@ fn a_relayed_pair_becomes_direct_when_it_can_and_no_ping_is_lost() {
     pair.alice.first_echo(&pair.bob, 5 * SECOND).unwrap();
     wait_for_path([&pair.alice, &pair.bob], "turn", 5 * SECOND);
     let pings = [
-        ping_on(&pair.alice, &pair.bob),
-        ping_on(&pair.bob, &pair.alice),
+        Pings::start(&pair.alice, &pair.bob).unwrap(),
+        Pings::start(&pair.bob, &pair.alice).unwrap(),
     ];
     sleep(15 * SECOND);
     assert_eq!(path(&pair.alice, "bob"), "turn", "the rule holds");
@@ -157,7 +136,7 @@ fn a_relayed_pair_becomes_direct_when_it_can_and_no_ping_is_lost() {
     println!("direct after {} s", took.as_secs());
     sleep(5 * SECOND);
     for ping in &pings {
-        let (sent, lost) = lost(ping);
+        let (sent, lost) = ping.end().unwrap();
         assert!(sent > 90 && lost == 0, "{lost} of {sent}: {}", ping.log());
     }
     assert_eq!(path(&pair.alice, "bob"), "direct");
@@ -234,9 +213,9 @@ fn coturn_relays_for_a_user_of_the_configuration_through_stale_nonces_and_a_rest
     let relay = scene.host.address().to_string();
     assert!(endpoint.as_str().unwrap().starts_with(&relay), "{endpoint}");
     // Its nonces are stale after 20 s.
-    let ping = ping_on(&scene.alice, &scene.bob);
+    let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     sleep(60 * SECOND);
-    let (sent, lost) = lost(&ping);
+    let (sent, lost) = ping.end().unwrap();
     assert!(sent > 200 && lost == 0, "{lost} of {sent}");
     assert!(!scene.health().contains("turn-"), "{}", scene.health());
     let report = scene.alice.ask(&["netcheck", "--json"]).unwrap();
@@ -260,7 +239,7 @@ fn wrong_credentials_are_told_of_and_not_tried_over_and_over() {
     let count = "nft 'table ip asked { chain input { type filter hook input priority 0; \
                  udp dport 3478 ip saddr != 198.51.100.1 counter; }; }'";
     scene.host.sh(count).unwrap();
-    let ping = ping_on(&scene.alice, &scene.bob);
+    let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     wait_until("the health says it", 10 * SECOND, || {
         Ok(scene.health().contains("turn-refused"))
     })

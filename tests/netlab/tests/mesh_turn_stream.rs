@@ -16,8 +16,8 @@ use std::{
 };
 
 use netlab::{
-    COTURN_PASSWORD, Certificate, Daemon, Discovery, Host, Lab, Nat, Pair, Process, binary, coturn,
-    wait_until,
+    COTURN_PASSWORD, Certificate, Daemon, Discovery, Host, Lab, Nat, Pair, Pings, Process, binary,
+    coturn, wait_until,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,28 +41,6 @@ fn wait_for_way(of: &Daemon, peer: &str, wanted: &str, limit: Duration) -> Durat
 
 fn health(of: &Daemon) -> String {
     of.status().unwrap()["health"].to_string()
-}
-
-/// Pings five times a second until told to end.
-fn ping_on(from: &Daemon, to: &Daemon) -> Process {
-    let arguments = ["-n", "-O", "-i", "0.2", "-W", "2", to.virtual_ip.as_str()];
-    from.host().spawn("ping", arguments).unwrap()
-}
-
-/// How many were sent and lost.
-fn lost(ping: &Process) -> (u32, u32) {
-    ping.signal(nix::sys::signal::Signal::SIGINT).unwrap();
-    ping.wait(5 * SECOND).unwrap();
-    let log = ping.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("packets transmitted"));
-    let numbers: Vec<u32> = line
-        .unwrap_or_else(|| panic!("{log}"))
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|number| number.parse().ok())
-        .collect();
-    (numbers[0], numbers[0] - numbers[1])
 }
 
 /// A file of `bytes` comes over whole.
@@ -134,8 +112,8 @@ fn check_blocked_meanwhile(name: &str, nats: [Nat; 2], path: &str) {
     assert!(took < SOON, "{took:?}");
     wait_for_way(&pair.alice, "bob", "turn tcp", SOON);
     let pings = [
-        ping_on(&pair.alice, &pair.bob),
-        ping_on(&pair.bob, &pair.alice),
+        Pings::start(&pair.alice, &pair.bob).unwrap(),
+        Pings::start(&pair.bob, &pair.alice).unwrap(),
     ];
     sleep(10 * SECOND);
     router.sh(UNBLOCK).unwrap();
@@ -143,7 +121,7 @@ fn check_blocked_meanwhile(name: &str, nats: [Nat; 2], path: &str) {
     println!("{name}: {path} {} s after UDP passes", took.as_secs());
     sleep(20 * SECOND);
     for ping in &pings {
-        let (sent, lost) = lost(ping);
+        let (sent, lost) = ping.end().unwrap();
         println!("{name}: {lost} of {sent} lost");
         assert!(sent > 100 && lost <= 5, "{lost} of {sent}: {}", ping.log());
     }
@@ -260,9 +238,9 @@ fn check_coturn(scene: &Coturn, wanted: &str) {
     println!("first echo: {} ms", took.as_millis());
     wait_for_way(&scene.alice, "bob", wanted, SOON);
     // Its nonces are stale after 20 s.
-    let ping = ping_on(&scene.alice, &scene.bob);
+    let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     sleep(45 * SECOND);
-    let (sent, lost) = lost(&ping);
+    let (sent, lost) = ping.end().unwrap();
     assert!(sent > 150 && lost == 0, "{lost} of {sent}");
     assert_eq!(way(&scene.alice, "bob"), wanted);
     assert!(
@@ -300,7 +278,7 @@ fn coturn_relays_over_tls_on_the_port_of_https() {
 /// Whoever cannot prove to be the server gets no credentials, and the health says what is wrong.
 fn check_untrusted(name: &str, trust: Trust) {
     let scene = Coturn::new(name, ("turns", ":443"), trust);
-    let ping = ping_on(&scene.alice, &scene.bob);
+    let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     wait_until("the health says it", 2 * SOON, || {
         Ok(health(&scene.alice).contains("turn-untrusted"))
     })

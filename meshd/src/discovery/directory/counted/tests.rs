@@ -1,13 +1,13 @@
 use ed25519_dalek::SigningKey;
 use mesh_wire::{
     discovery::ServerMessage,
-    peer_info::{Directory, PeerRecord},
-    trust::{Capability, Certificate, Issuer},
+    peer_info::Directory,
+    trust::{Capability, Issuer},
 };
 
 use super::*;
 use crate::{
-    discovery::scope::tests::{keyed, root, scope},
+    discovery::scope::tests::{keyed, member, root},
     trust::{
         anchor::tests::binding,
         authority::{Authority, Offer},
@@ -29,24 +29,6 @@ fn link_for(uses: u32) -> Capability {
         ..Offer::default()
     };
     network().invite(&offer).unwrap()
-}
-
-fn member(number: u8, certificate: &Certificate, seq: u64) -> PeerInfo {
-    let binding = certificate.binding.clone();
-    let record = PeerRecord::sign_with(
-        &SigningKey::from_bytes(&[number; 32]),
-        &scope().network,
-        binding.wireguard_key,
-        ("host", Some(certificate)),
-        (seq, 1),
-    );
-    PeerInfo {
-        name: binding.name,
-        virtual_ips: binding.virtual_ips,
-        online: true,
-        last_seen: 0,
-        record: record.unwrap(),
-    }
 }
 
 fn by_link(number: u8, link: &Capability) -> PeerInfo {

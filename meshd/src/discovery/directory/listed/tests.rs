@@ -2,14 +2,14 @@ use ed25519_dalek::SigningKey;
 use mesh_wire::{
     NodeId,
     discovery::ServerMessage,
-    peer_info::{Directory, PeerInfo, PeerRecord},
+    peer_info::{Directory, PeerInfo},
     trust::{Binding, Certificate, Invite, InviteTerms, Issuer, Revocation, Roles, Span},
 };
 
 use super::*;
 use crate::discovery::{
     directory::{Objection, tests::snapshot},
-    scope::tests::{certified, keyed, root, scope},
+    scope::tests::{certified, keyed, member as certified_as, root},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -33,20 +33,7 @@ fn member((number, place): (u8, u8), signer: &SigningKey, issuer: &Issuer, seq: 
         ..own.unwrap().binding
     };
     let certificate = Certificate::sign(&root(), signer, issuer, &binding).unwrap();
-    let record = PeerRecord::sign_with(
-        &SigningKey::from_bytes(&[number; 32]),
-        &scope().network,
-        binding.wireguard_key,
-        ("host", Some(&certificate)),
-        (seq, 1),
-    );
-    PeerInfo {
-        name: binding.name,
-        virtual_ips: binding.virtual_ips,
-        online: true,
-        last_seen: 0,
-        record: record.unwrap(),
-    }
+    certified_as(number, &certificate, seq)
 }
 
 fn by_network(who: (u8, u8), seq: u64) -> PeerInfo {
