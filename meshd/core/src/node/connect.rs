@@ -349,6 +349,10 @@ impl Node {
         peer.agent = Some(agent);
         peer.detour.honesty.trial = None;
         peer.state = State::connecting(now, self.local.connect_timeout);
+        if peer.link.is_some() && !peer.entry.online {
+            // Whoever said goodbye and is silent then has most likely gone.
+            peer.state.farewell(now);
+        }
     }
 
     pub(super) fn send_signal(&mut self, index: PeerIdx) {

@@ -197,6 +197,7 @@ impl Agent {
                 left_out += 1;
                 continue;
             };
+            self.unmask(&candidate);
             if self.knows(candidate.addr()) {
                 continue;
             }
@@ -354,6 +355,17 @@ impl Agent {
         held || self.ice.remote_candidates().any(|c| c.addr() == address)
     }
 
+    /// A check from a relayed address may overtake the signal that names it. Then it was taken for an address that the
+    /// peer was seen at, which is no relay and comes before server-reflexive ones; now its own priority counts.
+    fn unmask(&mut self, named: &Candidate) {
+        let is_seen =
+            |c: &Candidate| c.addr() == named.addr() && c.kind() == CandidateKind::PeerReflexive;
+        let seen = self.ice.remote_candidates().find(is_seen);
+        if let Some(seen) = seen.filter(|_| named.kind() == CandidateKind::Relayed) {
+            self.ice.invalidate_candidate(&seen);
+        }
+    }
+
     /// Lets candidates be checked that were kept back.
     fn release(&mut self, which: impl FnOnce(&mut Opening) -> Vec<Candidate>) {
         for candidate in self.opening.as_mut().map(which).unwrap_or_default() {
@@ -386,3 +398,6 @@ fn ice_text(rng: &mut impl Rng, len: usize) -> String {
         .map(|byte| char::from(ICE_CHARS[usize::from(byte % 64)]))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
