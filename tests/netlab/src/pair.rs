@@ -125,6 +125,17 @@ impl Daemon {
                 Ok(self.host().run_command(ping, limit)?.status.success())
             },
         )
+        .with_context(|| format!("{}\n{}", self.view(), to.view()))
+    }
+
+    /// What it says of itself and the others, for the reader of a failure.
+    fn view(&self) -> String {
+        let peers = self.ask(&["status"]);
+        format!(
+            "{} says: {}",
+            self.name,
+            peers.unwrap_or_else(|error| format!("{error:#}"))
+        )
     }
 }
 

@@ -1,6 +1,9 @@
 //! Does an echo get through while something else happens?
 
-use std::time::Duration;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -19,7 +22,15 @@ impl Pings {
     }
 
     /// Ends it; how many were sent, and how many of them were lost.
+    ///
+    /// It is interrupted just after an answer, so that the last question is not still under way: that would be called lost.
+    /// Without an answer for a second it has lost some anyway.
     pub fn end(&self) -> Result<(usize, usize)> {
+        let answers = || self.log().matches(" bytes from ").count();
+        let (before, start) = (answers(), Instant::now());
+        while answers() == before && start.elapsed() < Duration::from_secs(1) {
+            sleep(Duration::from_millis(5));
+        }
         self.0.signal(Signal::SIGINT)?;
         self.0.wait(Duration::from_secs(5))?;
         let report = PingReport::parse(&self.0.log())?;

@@ -50,6 +50,9 @@ fn a_path_that_loses_a_fifth_is_left_for_the_relay_and_taken_again_when_it_is_go
     assert!(later <= 10, "{later} of 200 lost: it was not left");
     let paths = [path(&pair.alice, "bob"), path(&pair.bob, "alice")];
     assert_eq!(paths, [r#""turn""#, r#""turn""#]);
+    assert_eq!(pair.alice.peer("bob").unwrap()["direct_avoided"], true);
+    let words = pair.alice.ask(&["peers"]).unwrap();
+    assert!(words.contains("turn (direct loses)"), "{words}");
     // It is tried again, and found no better.
     let meanwhile = lost(&pair, 500);
     assert!(meanwhile <= 10, "{meanwhile} of 500 lost");
