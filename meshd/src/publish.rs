@@ -261,6 +261,7 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
                 .filter(|state| alive && state.relayed)
                 .map(|state| RelayTransport::from(&state.transport)),
             via: Vec::new(),
+            direct_avoided: state.is_some_and(|state| alive && state.avoids_direct),
         },
         endpoint,
         rtt_ms: state

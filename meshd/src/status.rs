@@ -278,6 +278,9 @@ pub struct Relays {
     pub transport: Option<RelayTransport>,
     /// The members that relay, nearest first; empty on a direct path.
     pub via: Vec<String>,
+    /// Whether there is a direct path that is not taken because it loses too much; it is tried again from time to time.
+    #[serde(default)]
+    pub direct_avoided: bool,
 }
 
 /// How packets travel to a peer.

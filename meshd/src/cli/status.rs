@@ -218,7 +218,11 @@ fn mtu(peer: &PeerStatus) -> String {
 fn path(peer: &PeerStatus) -> String {
     match peer.path {
         PathKind::Direct | PathKind::Turn | PathKind::Relay => {
-            path_in_words(peer.path, peer.relays.transport)
+            let mut words = path_in_words(peer.path, peer.relays.transport);
+            if peer.relays.direct_avoided {
+                words.push_str(" (direct loses)");
+            }
+            words
         }
         PathKind::None if peer.online => "idle".to_owned(),
         PathKind::None => "offline".to_owned(),
@@ -244,6 +248,7 @@ mod tests {
             relays: Relays {
                 transport: None,
                 via: via.iter().map(|&hop| hop.to_owned()).collect(),
+                direct_avoided: false,
             },
             endpoint: Some("198.51.100.7:7081".parse().unwrap()),
             rtt_ms: Some(12.34),

@@ -332,6 +332,7 @@ pub(crate) fn example_status() -> Status {
         relays: Relays {
             transport: None,
             via: via.iter().map(|&hop| hop.to_owned()).collect(),
+            direct_avoided: false,
         },
         endpoint: Some("198.51.100.7:7081".parse().unwrap()),
         rtt_ms: Some(12.5),
