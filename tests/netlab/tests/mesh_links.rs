@@ -12,6 +12,8 @@ use serde_json::Value;
 const ECHO: Duration = Duration::from_secs(10);
 /// After which a daemon that judged by what it hears of first would have.
 const QUIET: Duration = Duration::from_secs(10);
+/// A server that refused is asked again after some time.
+const BACK: Duration = Duration::from_secs(90);
 /// What the link's maker may take until it has spoken, and all have heard it.
 const JUDGED: Duration = Duration::from_secs(30);
 
@@ -257,4 +259,49 @@ fn who_was_put_out_with_its_link_comes_back_by_a_new_one_with_its_state() {
     alice.first_echo(&late, ECHO).unwrap();
     late.first_echo(&bob, ECHO).unwrap();
     assert!(!says(&late, "put-out", &[]));
+}
+
+#[test]
+fn a_thief_at_an_emptied_server_uses_up_the_link_there_only_until_it_is_put_out() {
+    let lab = Lab::new("emptiedlink").unwrap();
+    let one = lab.internet().public_host("one").unwrap();
+    let server = Discovery::start(&one).unwrap();
+    let create = ["--server", &server.url(), "--name", "alice"];
+    let alice = Daemon::up(&machine(&lab, "a"), &create).unwrap();
+    let link = alice.ask(&["invite", "--uses", "1"]).unwrap();
+    // Bob rests on the link: alice was never on with him.
+    alice.kill().unwrap();
+    let join = ["--join", link.trim(), "--name"];
+    let bob = Daemon::up(&machine(&lab, "b"), &[&join[..], &["bob"]].concat()).unwrap();
+    bob.kill().unwrap();
+    let alice = Daemon::up(alice.host(), &[]).unwrap();
+    wait_until("alice has heard of bob", ECHO, || names(&alice) == ["bob"]);
+    let is_connected = || alice.status().unwrap()["server"]["connected"] == true;
+    server.process.kill().unwrap();
+    wait_until("alice has lost it", JUDGED, || !is_connected());
+    std::fs::remove_dir_all(server.data_dir()).unwrap();
+    let _server = Discovery::start(&one).unwrap();
+    wait_until("alice has filled it", JUDGED, is_connected);
+    let join = [&join[..], &["mallory"]].concat();
+    let mallory = Daemon::up(&machine(&lab, "m"), &join).unwrap();
+    wait_until("alice names her, and the command", JUDGED, || {
+        let command = format!("meshd revoke {}", id(&mallory));
+        says(&alice, "link-overused", &["mallory", "bob", &command])
+    });
+    let mut bob = Daemon::launch(bob.host(), &[]).unwrap();
+    wait_until("bob finds the link used up", JUDGED, || {
+        bob.cli(&["status"])
+            .is_ok_and(|output| output.stdout.contains("as many machines as it may"))
+    });
+    alice.ask(&["revoke", &id(&mallory)]).unwrap();
+    knows_that_it_is_out(&mallory);
+    wait_until("alice vouches for bob", BACK, || {
+        is_vouched_for(&alice, "bob")
+    });
+    bob.wait_ready().unwrap();
+    alice.first_echo(&bob, ECHO).unwrap();
+    assert_eq!(names(&alice), ["bob"]);
+    wait_until("alice has ended the link", JUDGED, || {
+        says(&alice, "link-overused", &["put out"])
+    });
 }
