@@ -41,8 +41,8 @@ pub use self::{
         state_unreadable, state_unwritable,
     },
     trust::{
-        LINK_OVERUSED, PUT_OUT, cannot_certify, link_overused, network_without_key,
-        no_address_left, not_admin, put_out, role_not_held,
+        LINK_CONTESTED, LINK_OVERUSED, PUT_OUT, cannot_certify, link_contested, link_overused,
+        network_without_key, no_address_left, not_admin, put_out, role_not_held,
     },
 };
 
@@ -150,6 +150,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         LINK_OVERUSED,
         "more machines came by a join link of this node than it is for",
+    ),
+    (
+        LINK_CONTESTED,
+        "more machines came by a join link of this node than it is for, and which came first is not known",
     ),
     (PUT_OUT, "this node was revoked"),
     ("not-admin", "only the creator and admins vouch for others"),

@@ -2,7 +2,7 @@
 
 use mesh_wire::{
     NetworkId, NodeId,
-    trust::{Certificate, Issuer, Revocation},
+    trust::{Certificate, Invite, Issuer, Revocation},
 };
 use sqlx::AnyConnection;
 
@@ -60,7 +60,10 @@ pub(super) async fn admit(
     }
     let most = terms.uses.map_or(MAX_USES, u64::from).min(MAX_USES);
     if unsigned(used) >= most {
-        return Ok(Some(Rejection::InviteUsedUp));
+        let freed = taken_back(tx, network, invite).await?;
+        if unsigned(used).saturating_sub(freed) >= most {
+            return Ok(Some(Rejection::InviteUsedUp));
+        }
     }
     sqlx::query("INSERT INTO invite_uses (network, invite_key, node_id) VALUES ($1, $2, $3)")
         .bind(network.as_str())
@@ -69,6 +72,32 @@ pub(super) async fn admit(
         .execute(tx)
         .await?;
     Ok(None)
+}
+
+/// How many of those that an invite let in were put out by whoever made it. It did not mean them: where two came by a link for
+/// one machine at servers that know nothing of each other, it knows which one to keep, and that one may not have been here yet.
+/// A revocation by others takes no use back, and the maker that puts out a machine that it had let in ends the invite.
+async fn taken_back(
+    tx: &mut AnyConnection,
+    network: &NetworkId,
+    invite: &Invite,
+) -> Result<u64, sqlx::Error> {
+    let query = "SELECT revocations.revocation FROM revocations JOIN invite_uses \
+         ON invite_uses.network = revocations.network AND invite_uses.node_id = revocations.key \
+         WHERE invite_uses.network = $1 AND invite_uses.invite_key = $2";
+    let revoked: Vec<String> = sqlx::query_scalar(query)
+        .bind(network.as_str())
+        .bind(invite.terms.key.to_string())
+        .fetch_all(tx)
+        .await?;
+    let maker = invite.admin.as_ref().map(|admin| admin.binding.node_id);
+    let by_its_maker = |text: &&String| {
+        Revocation::from_text(text).is_ok_and(|revocation| {
+            let signer = revocation.admin.as_ref();
+            signer.map(|admin| admin.binding.node_id) == maker
+        })
+    };
+    Ok(revoked.iter().filter(by_its_maker).count() as u64)
 }
 
 async fn is_revoked(

@@ -12,7 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
 
 use self::faults::{Calls, Disk, Fault};
@@ -65,8 +65,8 @@ struct Case {
     authority: Authority,
     node: Node,
     certificate: Certificate,
-    /// Another one, with the same link.
-    second: (Node, Certificate),
+    /// Two others, with the same link.
+    others: [(Node, Certificate); 2],
 }
 
 impl Case {
@@ -77,10 +77,15 @@ impl Case {
             let certificate = link.certify(&authority.root(), &binding(node, address));
             certificate.unwrap()
         };
-        let (node, second) = (Node::new(1, "first"), Node::new(2, "second"));
+        let node = Node::new(1, "first");
+        let other = |number: u8, name| {
+            let node = Node::new(number.into(), name);
+            let certificate = enters(&node, number);
+            (node, certificate)
+        };
         Self {
             certificate: enters(&node, 1),
-            second: (Node::new(2, "second"), enters(&second, 2)),
+            others: [other(2, "second"), other(3, "third")],
             write,
             authority,
             node,
@@ -253,22 +258,35 @@ impl Scene {
     async fn note(&mut self, case: &Case) {
         let id = case.authority.net.id.to_string();
         let members = match case.write {
-            Write::Create | Write::Leave | Write::Revoke => Some(0),
-            Write::Join | Write::Renew => Some(1),
+            Write::Create | Write::Leave => Some(0),
+            Write::Join | Write::Renew | Write::Revoke => Some(1),
             Write::Delete => None,
         };
-        if case.write != Write::Create && members.is_some() {
-            let (node, certificate) = &case.second;
-            let register = case.authority.register(node, 1, Some(certificate));
-            let server = self.server();
-            let request = server.request(Method::POST, &case.authority.net.path("/peers"));
-            let request = request.bearer_auth(server.admin_token()).json(&register);
-            let refused = problem(request.send().await.unwrap()).await.code;
+        let [second, third] = &case.others;
+        if case.write == Write::Revoke {
+            // The link's maker has taken one place back, for one other.
+            let entered = self.enter(case, second).await;
+            assert_eq!(entered.status(), StatusCode::CREATED);
+            let refused = problem(self.enter(case, third).await).await.code;
+            assert_eq!(refused, "invite-used-up");
+        } else if case.write != Write::Create && members.is_some() {
+            let refused = problem(self.enter(case, second).await).await.code;
             assert_eq!(refused, "invite-used-up");
         }
         self.networks.remove(&id);
         self.networks.extend(members.map(|members| (id, members)));
         assert_eq!(self.listed().await, self.networks);
+    }
+}
+
+impl Scene {
+    /// Whether somebody else comes by the link.
+    async fn enter(&self, case: &Case, (node, certificate): &(Node, Certificate)) -> Response {
+        let register = case.authority.register(node, 1, Some(certificate));
+        let server = self.server();
+        let request = server.request(Method::POST, &case.authority.net.path("/peers"));
+        let request = request.bearer_auth(server.admin_token()).json(&register);
+        request.send().await.unwrap()
     }
 }
 

@@ -171,6 +171,46 @@ async fn a_link_for_one_admits_exactly_one_of_fifty_that_use_it_at_once() {
 }
 
 #[tokio::test]
+async fn a_place_of_whom_the_links_maker_puts_out_is_free_once_and_of_whom_others_put_out_is_not() {
+    let realm = Realm::new().await;
+    let invite = realm.week([50; 32], Some(1));
+    let nodes: Vec<Node> = (1..=5).map(|n| Node::new(n, &format!("n{n}"))).collect();
+    let by_link = |number: usize, address| {
+        let binding = binding(&nodes[number], address);
+        invite.certify(&realm.root(), &binding).unwrap()
+    };
+    let (thief, rightful, third) = (by_link(0, 2), by_link(1, 3), by_link(2, 4));
+    assert_eq!(realm.post(&nodes[0], 1, Some(&thief)).await.status(), 201);
+    let used_up = realm.refused(&nodes[1], 1, &rightful).await;
+    assert_eq!(used_up, "invite-used-up");
+    // Of a machine that never came by the link.
+    let other = realm.out(&nodes[4].id());
+    assert_eq!(realm.revoke(&other).await.status(), 204);
+    assert_eq!(realm.refused(&nodes[1], 1, &rightful).await, used_up);
+    let revocation = realm.out(&nodes[0].id());
+    assert_eq!(realm.revoke(&revocation).await.status(), 204);
+    assert_eq!(realm.refused(&nodes[0], 2, &thief).await, "revoked");
+    assert_eq!(
+        realm.post(&nodes[1], 1, Some(&rightful)).await.status(),
+        201
+    );
+    assert_eq!(realm.refused(&nodes[2], 1, &third).await, used_up);
+
+    // Whom an admin puts out who has not made the link keeps the place.
+    let mut rights = binding(&nodes[3], 9);
+    rights.roles = Roles::all();
+    let rights = realm.by_network(&rights);
+    let by_admin = Revocation::sign(
+        &realm.root(),
+        &nodes[3].key,
+        Some(&rights),
+        (&nodes[1].id(), now()),
+    );
+    assert_eq!(realm.revoke(&by_admin.unwrap()).await.status(), 204);
+    assert_eq!(realm.refused(&nodes[2], 1, &third).await, used_up);
+}
+
+#[tokio::test]
 async fn an_expired_link_lets_nobody_new_in() {
     let realm = Realm::new().await;
     let span = Span {

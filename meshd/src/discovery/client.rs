@@ -132,6 +132,7 @@ impl DiscoveryClient {
         for server in self.servers.follow(&wanted, shutdown) {
             is_news |= self.believed.forget(server, unix_time());
         }
+        self.believed.expect(self.servers.ids());
         self.describe();
         self.outlets.relays.send_replace(self.servers.relays());
         match is_news {
@@ -194,6 +195,8 @@ impl DiscoveryClient {
                 false => self.roster.changes(&message, directory),
             };
             self.show_directory(command).await?;
+        }
+        if changed || self.believed.links().is_changed() {
             self.renew();
         }
         self.spread_news(Some(server));

@@ -100,6 +100,12 @@ impl Believed {
     /// Takes a message of a server; returns whether it changed anything.
     pub fn apply(&mut self, server: ServerId, message: &ServerMessage, now: u64) -> bool {
         self.evicted = false;
+        let changed = self.take(server, message, now);
+        self.settle();
+        changed
+    }
+
+    fn take(&mut self, server: ServerId, message: &ServerMessage, now: u64) -> bool {
         match message {
             ServerMessage::Snapshot {
                 revision,
@@ -248,7 +254,7 @@ impl Believed {
             self.refuse(peer, claim, &why);
             return false;
         }
-        self.count(&peer);
+        self.count(&peer, now);
         let node = peer.record.node_id;
         self.refused.remove(&node);
         let known = self.directory.by_node(&node);

@@ -1,21 +1,26 @@
-//! Which machines do we put out, because a link of ours had let in as many as it may?
+//! Which links of ours, or machines, do we put out, because a link had let in as many as it may? And what do we ask our user?
 
 use mesh_wire::NodeId;
 
 use super::{client::DiscoveryClient, hearsay::Hearsay};
 use crate::{
     dataplane::Ended,
-    problem::{self, LINK_OVERUSED, PUT_OUT, Problem, STATE_UNWRITABLE},
-    trust::{authority::Authority, unix_time},
+    problem::{self, LINK_CONTESTED, LINK_OVERUSED, PUT_OUT, Problem, STATE_UNWRITABLE},
+    trust::{
+        authority::Authority,
+        links::{Counted, Order},
+        unix_time,
+    },
 };
 
 /// For how long the user is shown that a machine was put out, in seconds.
 const SHOWN: u64 = 24 * 3600;
 
 impl DiscoveryClient {
-    /// Puts out whoever came by a link of ours that was used up. What we know of links is on disk before that.
+    /// Puts out whoever came by a link of ours that was used up, and asks where it is not known who came first. What we know of
+    /// links is on disk before that.
     pub(super) async fn judge(&mut self) -> Result<(), Ended> {
-        if !self.keep_links() || self.believed.links().overused(|_| true).next().is_none() {
+        if !self.keep_links() || self.believed.links().made_by(|_| true).next().is_none() {
             return Ok(());
         }
         let Some(authority) = self.membership.authority() else {
@@ -23,16 +28,23 @@ impl DiscoveryClient {
         };
         for key in self.condemned(&authority) {
             match authority.revoke(&key) {
-                Ok(revocation) => self.hear(Hearsay::Signed(revocation)).await?,
+                Ok(revocation) => {
+                    tracing::warn!(key = %key.short(), "a join link was used too often: who came by it too late was put out");
+                    self.hear(Hearsay::Signed(revocation)).await?;
+                }
                 Err(problem) => {
                     tracing::error!(%problem, "a machine that came by a used link stays")
                 }
             }
         }
-        let problems = self.overuse(&authority);
-        if self.outlets.health.set(LINK_OVERUSED, problems.clone()) {
-            for problem in &problems {
-                tracing::warn!(%problem, "a join link was used too often");
+        for (code, problems) in [
+            (LINK_OVERUSED, self.overuse(&authority)),
+            (LINK_CONTESTED, self.contests(&authority)),
+        ] {
+            if self.outlets.health.set(code, problems.clone()) {
+                for problem in &problems {
+                    tracing::warn!(%problem, "a join link was used too often");
+                }
             }
         }
         Ok(())
@@ -40,35 +52,54 @@ impl DiscoveryClient {
 
     /// Whose keys are to be revoked and are not yet.
     fn condemned(&self, authority: &Authority) -> Vec<NodeId> {
-        let revoked = self.believed.revocations();
-        let ours = self
-            .believed
-            .links()
-            .overused(|maker| authority.has_made(maker));
-        let ours = ours.filter(|link| !revoked.covers(&[link.key]));
+        let is_revoked = self.believed.is_revoked();
+        let ours = self.ours(authority).filter(|link| !is_revoked(&link.key));
         let keys = ours.flat_map(|link| {
             let rests_on = |node: &NodeId| self.believed.may_rest_on(&link.key, node);
-            link.sentence(rests_on)
+            link.sentence(rests_on, &is_revoked)
         });
-        keys.filter(|key| !revoked.covers(&[*key])).collect()
+        keys.filter(|key| !is_revoked(key)).collect()
+    }
+
+    /// The links of ours that somebody came by.
+    fn ours(&self, authority: &Authority) -> impl Iterator<Item = Counted<'_>> {
+        let links = self.believed.links();
+        links.made_by(|maker| authority.has_made(maker))
+    }
+
+    /// The links of ours of which the user must say who shall stay.
+    fn contests(&self, authority: &Authority) -> Vec<Problem> {
+        let is_revoked = self.believed.is_revoked();
+        let ours = self.ours(authority).filter(|link| !is_revoked(&link.key));
+        let contests = ours.filter_map(|link| {
+            let named = |node| {
+                let surplus = link.surplus().iter().find(|surplus| surplus.node == node);
+                let name = surplus.map(|surplus| surplus.name.clone());
+                (name.unwrap_or_else(|| self.believed.name_of(&node)), node)
+            };
+            let rivals: Vec<_> = link.contest(&is_revoked).into_iter().map(named).collect();
+            (!rivals.is_empty()).then(|| problem::link_contested(&link.key, link.uses(), &rivals))
+        });
+        contests.collect()
     }
 
     /// The links of ours that too many came by lately.
     fn overuse(&self, authority: &Authority) -> Vec<Problem> {
         let now = unix_time();
-        let ours = self
-            .believed
-            .links()
-            .overused(|maker| authority.has_made(maker));
-        let lately = ours.filter_map(|link| {
-            let surplus = link.surplus.iter();
+        let is_revoked = self.believed.is_revoked();
+        let lately = self.ours(authority).filter_map(|link| {
+            let is_asked = !link.contest(&is_revoked).is_empty() && !is_revoked(&link.key);
+            let surplus = link.surplus().iter();
+            let surplus = surplus.filter(|other| !is_asked || other.order != Order::Unknown);
             let lately = surplus.filter(|surplus| now < surplus.at.saturating_add(SHOWN));
-            let out: Vec<String> = lately
-                .map(|surplus| format!("{} ({})", surplus.name, surplus.node.short()))
+            let out: Vec<_> = lately
+                .map(|surplus| (surplus.name.clone(), surplus.node))
                 .collect();
-            let in_by = link.let_in.iter().map(|node| self.believed.name_of(node));
+            let in_by = link.let_in().map(|node| self.believed.name_of(node));
             let in_by: Vec<String> = in_by.collect();
-            (!out.is_empty()).then(|| problem::link_overused(&link.key, (link.uses, &in_by), &out))
+            let is_ended = is_revoked(&link.key);
+            let counted = (link.uses(), in_by.as_slice());
+            (!out.is_empty()).then(|| problem::link_overused((&link.key, is_ended), counted, &out))
         });
         lately.collect()
     }
@@ -103,7 +134,7 @@ impl DiscoveryClient {
                     let others = others.iter().map(|node| self.believed.name_of(node));
                     (uses, others.collect::<Vec<_>>())
                 });
-                problem::put_out(named)
+                problem::put_out(named, is_out(&[certificate.binding.node_id]))
             });
         if self.outlets.health.set(PUT_OUT, problem) {
             tracing::error!("this node was put out of its network");

@@ -32,6 +32,8 @@ struct List {
 #[derive(Debug, Default)]
 pub struct Presence {
     lists: BTreeMap<ServerId, List>,
+    /// The servers that are used, also those that have given no list.
+    expected: BTreeSet<ServerId>,
 }
 
 impl Presence {
@@ -90,6 +92,21 @@ impl Presence {
     /// The server's list counts no more.
     pub fn forget(&mut self, server: ServerId) {
         self.lists.remove(&server);
+        self.expected.remove(&server);
+    }
+
+    /// These servers are used.
+    pub fn expect(&mut self, servers: impl Iterator<Item = ServerId>) {
+        self.expected = servers.collect();
+    }
+
+    /// Whether each server that is used has said whom it lists, and would tell us who comes.
+    pub fn hears_all(&self) -> bool {
+        let mut lists = self.lists.values();
+        let mut expected = self.expected.iter();
+        !self.lists.is_empty()
+            && lists.all(|list| list.live && !list.partial)
+            && expected.all(|server| self.lists.contains_key(server))
     }
 
     /// Whether there is no list.

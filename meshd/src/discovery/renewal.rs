@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{client::DiscoveryClient, post::Posted};
 use crate::trust::{
     authority::Authority,
-    links::{counted, maker},
+    links::{Standing, counted, maker},
     random_u64, unix_time,
 };
 
@@ -47,7 +47,7 @@ impl DiscoveryClient {
             .collect();
         let letters = due
             .iter()
-            .filter_map(|peer| Some((peer, better(&authority, peer)?)));
+            .filter_map(|peer| Some((peer, self.better_for(&authority, peer)?)));
         for (peer, better) in letters.take(AT_ONCE).collect::<Vec<_>>() {
             tracing::debug!(peer = %peer.name, "sends a new certificate");
             let content = Content::Certificate(better.to_text());
@@ -74,13 +74,22 @@ impl DiscoveryClient {
     fn is_own(&self, node: NodeId) -> bool {
         self.roster.node_id == node
     }
+
+    fn better_for(&self, authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
+        let now = unix_time();
+        let standing = |current: &Certificate| self.believed.standing(current, now);
+        better(authority, peer, (standing, now))
+    }
 }
 
 /// A certificate for the member that holds for longer, or rests on less.
-fn better(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
+fn better(
+    authority: &Authority,
+    peer: &PeerInfo,
+    (standing, now): (impl FnOnce(&Certificate) -> Option<Standing>, u64),
+) -> Option<Certificate> {
     let current = peer.record.stated_certificate()?;
     let Span { from, until } = current.binding.span;
-    let now = unix_time();
     let is_half_over = now > from + until.saturating_sub(from) / 2;
     // Whom an expired link let in is not vouched for by chance: a server might have helped.
     let rests_on_others = match &current.issuer {
@@ -89,8 +98,16 @@ fn better(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
         Issuer::Invite(invite) => now <= invite.terms.span.until,
     };
     let is_due = match counted(&current) {
-        // Whom it let in before others its maker alone says.
-        Some((invite, _)) => authority.has_made(maker(invite)) && (is_half_over || rests_on_others),
+        // Whom it let in before others its maker says; or, if that one is gone, time.
+        Some((invite, _)) => {
+            let standing = standing(&current)?;
+            match authority.has_made(maker(invite)) {
+                true => {
+                    standing.is_first && (is_half_over || rests_on_others || standing.came_in_time)
+                }
+                false => standing.is_long_known && is_half_over,
+            }
+        }
         None => is_half_over || rests_on_others && authority.is_network(),
     };
     if !is_due {
@@ -121,11 +138,29 @@ mod tests {
         trust::{anchor::tests::binding, authority::Offer},
     };
 
+    const FIRST: Standing = Standing {
+        is_first: true,
+        is_long_known: false,
+        came_in_time: false,
+    };
+
+    fn renewed(authority: &Authority, peer: &PeerInfo) -> Option<Certificate> {
+        renewed_as(FIRST, authority, (peer, unix_time()))
+    }
+
+    fn renewed_as(
+        standing: Standing,
+        authority: &Authority,
+        (peer, now): (&PeerInfo, u64),
+    ) -> Option<Certificate> {
+        better(authority, peer, (|_: &Certificate| Some(standing), now))
+    }
+
     #[test]
     fn what_rests_on_others_or_is_half_over_is_made_anew() {
         let network = Authority::of_network(root(), SigningKey::from_bytes(&[1; 32]));
         assert_eq!(
-            better(&network, &certified(2, |_| {})),
+            renewed(&network, &certified(2, |_| {})),
             None,
             "good as it is"
         );
@@ -133,7 +168,7 @@ mod tests {
             binding.span.from -= MAX_LIFE / 2 + 60;
             binding.span.until = binding.span.from + MAX_LIFE;
         });
-        let made = better(&network, &old).unwrap();
+        let made = renewed(&network, &old).unwrap();
         assert_eq!(made.verify(&root()), Ok(()));
         assert_eq!(made.binding.virtual_ips, old.virtual_ips);
 
@@ -143,10 +178,10 @@ mod tests {
         let by_admin = admin.certify(&binding(3, Roles::default())).unwrap();
         let mut member = certified(3, |_| {});
         member.record.certificate = Some(by_admin.to_text());
-        let made = better(&network, &member).unwrap();
+        let made = renewed(&network, &member).unwrap();
         assert_eq!(made.issuer, Issuer::Network);
-        assert_eq!(better(&admin, &member), None);
-        assert!(better(&admin, &old).is_some());
+        assert_eq!(renewed(&admin, &member), None);
+        assert!(renewed(&admin, &old).is_some());
     }
 
     #[test]
@@ -168,15 +203,60 @@ mod tests {
             member
         };
         let by_admin = joined(&admin, Some(1));
-        assert_eq!(better(&network, &by_admin), None);
-        let made = better(&admin, &by_admin).unwrap();
+        assert_eq!(renewed(&network, &by_admin), None);
+        let made = renewed(&admin, &by_admin).unwrap();
         assert!(matches!(made.issuer, Issuer::Admin(_)));
         let by_network = joined(&network, Some(1));
-        assert_eq!(better(&admin, &by_network), None);
-        let made = better(&network, &by_network).unwrap();
+        assert_eq!(renewed(&admin, &by_network), None);
+        let made = renewed(&network, &by_network).unwrap();
         assert_eq!(made.issuer, Issuer::Network);
         let uncounted = joined(&admin, None);
-        assert_eq!(better(&admin, &uncounted), None);
-        assert!(better(&network, &uncounted).is_some());
+        assert_eq!(renewed(&admin, &uncounted), None);
+        assert!(renewed(&network, &uncounted).is_some());
+    }
+
+    #[test]
+    fn who_may_have_come_too_late_is_vouched_for_by_nobody_and_who_came_in_time_also_later() {
+        let network = Authority::of_network(root(), SigningKey::from_bytes(&[1; 32]));
+        let own = network.certify(&binding(9, Roles::all())).unwrap();
+        let key = SigningKey::from_bytes(&[9; 32]);
+        let admin = Authority::of_admin(root(), key, own).unwrap();
+        let offer = Offer {
+            uses: Some(1),
+            ..Offer::default()
+        };
+        let link = network.invite(&offer).unwrap();
+        let roles = link.invite.terms.roles;
+        let by_link = link.certify(&root(), &binding(3, roles)).unwrap();
+        let mut bob = certified(3, |_| {});
+        bob.record.certificate = Some(by_link.to_text());
+        let now = unix_time();
+        let (holds, over) = ((&bob, now), (&bob, link.invite.terms.span.until + 1));
+        let half_over = (&bob, now + MAX_LIFE / 2 + 60);
+        let contested = Standing {
+            is_first: false,
+            ..FIRST
+        };
+        let in_time = Standing {
+            came_in_time: true,
+            ..FIRST
+        };
+        let long_known = Standing {
+            is_long_known: true,
+            ..FIRST
+        };
+        for (standing, at, by_its_maker, by_another) in [
+            (FIRST, holds, true, false),
+            (contested, holds, false, false),
+            (contested, half_over, false, false),
+            (FIRST, over, false, false),
+            (in_time, over, true, false),
+            (FIRST, half_over, true, false),
+            (long_known, holds, true, false),
+            (long_known, half_over, true, true),
+        ] {
+            let made = [&network, &admin].map(|by| renewed_as(standing, by, at).is_some());
+            assert_eq!(made, [by_its_maker, by_another], "{standing:?} at {}", at.1);
+        }
     }
 }

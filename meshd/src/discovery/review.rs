@@ -21,6 +21,10 @@ impl DiscoveryClient {
         // Without a server nobody says who is gone.
         let changed = self.servers.any_connected() && self.believed.review(unix_time());
         self.show_refused();
+        let links = self.believed.links();
+        if changed || links.is_changed() || links.awaits_servers() {
+            self.renew();
+        }
         match changed {
             true => self.show_all().await,
             false => Ok(()),

@@ -169,6 +169,11 @@ impl Servers {
         self.list.iter().any(|server| server.connected.is_none())
     }
 
+    /// All of them.
+    pub fn ids(&self) -> impl Iterator<Item = ServerId> {
+        self.list.iter().map(|server| server.id)
+    }
+
     /// The URL of a server.
     pub fn url(&self, id: ServerId) -> Option<&Url> {
         let server = self.list.iter().find(|server| server.id == id)?;

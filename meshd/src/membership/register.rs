@@ -125,8 +125,9 @@ impl Membership {
         let code = refusal.code.as_str();
         let has_place = !network.virtual_ips.is_empty();
         let is_taken = code == "name-taken" && !stored || code == "address-taken" && !has_place;
-        let holds_no_more =
-            ["certificate-expired", "invite-expired", "invite-used-up"].contains(&code);
+        let holds_no_more = ["certificate-expired", "invite-expired", "invite-used-up"].contains(&code)
+                // The link that it rests on may be ended, and this is another one.
+                || code == "revoked" && anchor.has_another_link();
         anchor.can_certify() && (is_taken || stored && holds_no_more)
     }
 

@@ -324,7 +324,7 @@ pub fn member_too_many(name: &str, (uses, by): (u32, &[String])) -> Problem {
     let (machines, by) = (trust::machines(uses), trust::some(by));
     Problem::new(0, MEMBER_REFUSED, what)
         .detail(format!("it came by a join link for {machines}, which {by} used before, as far as this machine has heard"))
-        .fix("the machine that made the link decides, within seconds of being online (meshd up); if it is the other one that should not be here: meshd revoke it there, and make a new link")
+        .fix("the machine that made the link decides, within seconds of being online (meshd up), or asks there (link-contested); if it is the other one that should not be here: meshd revoke it there, and make a new link")
 }
 
 /// A server lists records under these names that nobody has signed who may.

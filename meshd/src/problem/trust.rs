@@ -58,26 +58,76 @@ pub fn role_not_held(roles: &[&str]) -> Problem {
 /// The code of [`link_overused`].
 pub const LINK_OVERUSED: &str = "link-overused";
 
-/// More machines came by a link of ours than it is for.
-pub fn link_overused(key: &NodeId, (uses, let_in): (u32, &[String]), out: &[String]) -> Problem {
-    let (machines, out) = (machines(uses), some(out));
+/// More machines came by a link of ours than it is for; whether the link is ended by now. Who came later, each with its name, is
+/// put out with it, or refused until those that were let in rest on it no more.
+pub fn link_overused(
+    (key, is_ended): (&NodeId, bool),
+    (uses, let_in): (u32, &[String]),
+    out: &[(String, NodeId)],
+) -> Problem {
+    let (machines, let_in) = (machines(uses), some(let_in));
+    let (became, fix) = match is_ended {
+        true => (
+            "was put out",
+            "the link is ended, so nobody else comes by it".to_owned(),
+        ),
+        false => (
+            "is no member to this machine",
+            format!(
+                "the link is ended once {let_in} was online together with this machine; sooner: {}",
+                commands(out)
+            ),
+        ),
+    };
+    let out = named(out);
     let what =
-        format!("{out} came by a join link for {machines} that was used before, and was put out");
+        format!("{out} came by a join link for {machines} that was used before, and {became}");
     Problem::new(0, LINK_OVERUSED, what)
         .detail(format!(
-            "the link {} had let in {}; discovery servers that know nothing of each other count for themselves, or one lied, \
+            "the link {} had let in {let_in}; discovery servers that know nothing of each other count for themselves, or one lied, \
              so this machine, which made the link, has counted",
             key.short(),
-            some(let_in)
         ))
-        .fix("if the link has come into other hands, end it (meshd revoke 'LINK'); if it is the other machine that should not be here, meshd revoke it; a machine that was put out comes back with a new link (meshd invite) and another --state-dir")
+        .fix(format!("{fix}; if it is {let_in} that should not be here: meshd revoke it; a machine that was put out comes back with a new link (meshd invite, there meshd up --join 'LINK')"))
+}
+
+/// The code of [`link_contested`].
+pub const LINK_CONTESTED: &str = "link-contested";
+
+/// More machines came by a link of ours than it is for, and which was first is not known; each with its name.
+pub fn link_contested(key: &NodeId, uses: u32, rivals: &[(String, NodeId)]) -> Problem {
+    let (named, commands, machines) = (named(rivals), commands(rivals), machines(uses));
+    let what = format!(
+        "{named} came by a join link for {machines}, and this machine cannot know who was first"
+    );
+    Problem::new(0, LINK_CONTESTED, what)
+        .detail("it was off, or one of its discovery servers was away, when they came, so it vouches for none of them; each member keeps whom it heard of first")
+        .fix(format!("put out whichever should not be here, and the other stays (meshd status on a machine shows its node id): {commands}; or end the link, with all who came by it and were not vouched for, and make a new one: meshd revoke {key}"))
+}
+
+/// The machines, with the short forms of their ids.
+fn named(machines: &[(String, NodeId)]) -> String {
+    let named = machines
+        .iter()
+        .map(|(name, node)| format!("{name} ({})", node.short()));
+    some(&named.collect::<Vec<_>>())
+}
+
+/// The commands that put out one of these; of the first ones. Names are nothing to go by: two may have the same.
+fn commands(machines: &[(String, NodeId)]) -> String {
+    const SHOWN: usize = 4;
+    let commands = machines
+        .iter()
+        .map(|(name, node)| format!("meshd revoke {node} ({name})"));
+    commands.take(SHOWN).collect::<Vec<_>>().join(", ")
 }
 
 /// The code of [`put_out`].
 pub const PUT_OUT: &str = "put-out";
 
-/// This node is no member any more. If it came by a link for some machines: for how many, and which others came by it.
-pub fn put_out(link: Option<(u32, Vec<String>)>) -> Problem {
+/// This node is no member any more, by its own key or by what it rests on. If it came by a link for some machines: for how many,
+/// and which others came by it.
+pub fn put_out(link: Option<(u32, Vec<String>)>, by_own_key: bool) -> Problem {
     let detail = match link {
         Some((uses, others)) => format!(
             "it came by a join link for {}, and so did {}: the machine that made the link has counted the other first, or an admin has revoked this one or the link",
@@ -86,13 +136,19 @@ pub fn put_out(link: Option<(u32, Vec<String>)>) -> Problem {
         ),
         None => "an admin has revoked it, or the join link or the admin that let it in".to_owned(),
     };
+    let back = match by_own_key {
+        true => "with a new link and another --state-dir",
+        false => "with a new link (meshd up --join 'LINK')",
+    };
     Problem::new(
         403,
         PUT_OUT,
         "this node was revoked: it is no member of its network any more",
     )
     .detail(detail)
-    .fix("ask an admin of the network; to come back, join with a new link and another --state-dir")
+    .fix(format!(
+        "ask an admin of the network; to come back, join {back}"
+    ))
 }
 
 /// `1 machine`, `2 machines`.

@@ -98,6 +98,16 @@ impl Anchor {
         self.creator_key.is_some() || self.capability.as_ref().is_some_and(holds)
     }
 
+    /// Whether our certificate rests on another link than the one that we have now.
+    pub fn has_another_link(&self) -> bool {
+        let certificate = self.certificate.as_ref();
+        let issuer = certificate.map(|certificate| &certificate.issuer);
+        match (issuer, &self.capability) {
+            (Some(Issuer::Invite(old)), Some(new)) => old.terms.key != new.invite.terms.key,
+            _ => false,
+        }
+    }
+
     /// Signs what we are.
     ///
     /// # Errors
@@ -248,6 +258,21 @@ pub(crate) mod tests {
             !anchor.is_better(&network(), &longer),
             "it is not half over"
         );
+    }
+
+    #[test]
+    fn who_was_given_another_link_knows_it() {
+        let mut anchor = joined();
+        assert!(!anchor.has_another_link(), "no certificate");
+        anchor.certificate = Some(anchor.certify(&network(), keys(2), &place()).unwrap());
+        assert!(!anchor.has_another_link());
+        anchor.capability = joined().capability;
+        assert!(anchor.has_another_link());
+        anchor.certificate = creator()
+            .certify(&network(), keys(2), &place())
+            .ok()
+            .filter(|made| made.issuer == Issuer::Network);
+        assert!(anchor.certificate.is_some() && !anchor.has_another_link());
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! Each discovery server counts for itself, and several know nothing of each other. So each member counts as well: whom it
 //! hears of first is let in, up to the link's number, and nobody else by that link. Who made the link is its judge: those that
-//! it has counted get a certificate of its own, which does not rest on the link, and it puts the others out.
+//! it has counted get a certificate of its own, which does not rest on the link, and then it ends the link. Where it cannot
+//! know who was first, it does neither and asks its user.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod heard;
+
+use std::collections::BTreeMap;
 
 use mesh_wire::{
     NodeId,
@@ -12,15 +15,36 @@ use mesh_wire::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use heard::{Counted, LetIn, Order, Surplus};
+
+/// How a machine that was let in by a link for some machines stands, as to who may vouch for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// No other may have been there before: the link's maker vouches for it.
+    pub is_first: bool,
+    /// It was let in long ago, and nobody else is known by that link who is not revoked: any admin may renew it.
+    pub is_long_known: bool,
+    /// It was heard of while the link held, by our own clock.
+    pub came_in_time: bool,
+}
+
 /// Links that are kept in mind; then the one that ended first is forgotten.
 const MAX_LINKS: usize = 1_000;
 
 /// Machines that one link lets in, whatever it says: as many as a discovery server takes by it.
 const MAX_USES: u32 = 10_000;
 
-/// Machines beyond a link's number that its judge puts out one by one. A server in league with the link's holder can make up
-/// any number, and a network keeps 1,000 revocations: after so many the link itself is ended.
-const MAX_SURPLUS: usize = 4;
+/// Machines beyond a link's number that are kept in mind, and named. A server in league with the link's holder can make up
+/// any number.
+const MAX_SURPLUS: usize = 16;
+
+/// After how long a machine is vouched for though not all servers were heard since it was heard of, in seconds: one that may
+/// have let in others before it may be away for good.
+const MISSING: u64 = 3_600;
+
+/// How long an admin who did not make a link has known a machine that it vouches for, in seconds: its maker had as long to
+/// judge.
+const LONG: u64 = 30 * 24 * 3_600;
 
 /// The links for some machines of which somebody was heard.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,33 +62,9 @@ struct Link {
     until: u64,
     /// The admin who made it; absent where the network key did.
     maker: Option<NodeId>,
-    let_in: BTreeSet<NodeId>,
+    #[serde(deserialize_with = "heard::read_let_in")]
+    let_in: BTreeMap<NodeId, LetIn>,
     surplus: Vec<Surplus>,
-}
-
-/// A machine that came by a link which had let in as many as it may.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Surplus {
-    /// The machine.
-    pub node: NodeId,
-    /// Its name.
-    pub name: String,
-    /// When it was first heard, in seconds since the Unix epoch.
-    pub at: u64,
-}
-
-/// A link that more machines than it is for have come by.
-#[derive(Debug, Clone, Copy)]
-pub struct Overused<'a> {
-    /// Its key.
-    pub key: NodeId,
-    /// For how many machines it is.
-    pub uses: u32,
-    /// Those that it let in.
-    pub let_in: &'a BTreeSet<NodeId>,
-    /// The others; no more than some.
-    pub surplus: &'a [Surplus],
 }
 
 /// A certificate's link, if it is one for some machines.
@@ -83,23 +83,46 @@ pub fn maker(invite: &Invite) -> Option<NodeId> {
 
 impl Links {
     /// Who has used up the link of this certificate, and how many machines it is for, if it lets its node in no more.
-    pub fn used_up(&self, certificate: &Certificate) -> Option<(u32, &BTreeSet<NodeId>)> {
+    ///
+    /// A machine that is revoked keeps its place, so that its user does not come again by the same link. But who may have
+    /// been there before it, and was heard of before the revocation, takes that place.
+    pub fn used_up(
+        &self,
+        certificate: &Certificate,
+        is_revoked: impl Fn(&NodeId) -> bool,
+    ) -> Option<(u32, Vec<NodeId>)> {
         let (invite, uses) = counted(certificate)?;
-        let let_in = &self.known.get(&invite.terms.key)?.let_in;
-        let is_full = let_in.len() >= uses as usize;
-        (is_full && !let_in.contains(&certificate.binding.node_id)).then_some((uses, let_in))
+        let link = self.known.get(&invite.terms.key)?;
+        let node = &certificate.binding.node_id;
+        let most = uses as usize;
+        let has_place = link.let_in.len() < most
+            || link.let_in.contains_key(node)
+            || link.is_disputed(node) && link.held(is_revoked) < most;
+        (!has_place).then(|| (uses, link.let_in.keys().copied().collect()))
     }
 
     /// The link of this certificate, which was verified, has let its node in.
-    pub fn note(&mut self, certificate: &Certificate) {
+    pub fn note(
+        &mut self,
+        certificate: &Certificate,
+        is_revoked: impl Fn(&NodeId) -> bool,
+        now: u64,
+    ) {
         let node = certificate.binding.node_id;
-        if let Some(link) = self.link(certificate) {
-            self.changed |= link.let_in.insert(node);
-        }
+        let Some(link) = self.link(certificate) else {
+            return;
+        };
+        let changed = link.let_in(node, is_revoked, now);
+        self.changed |= changed;
     }
 
     /// The node of this certificate, which was verified, came when its link was used up.
-    pub fn note_surplus(&mut self, certificate: &Certificate, now: u64) {
+    pub fn note_surplus(
+        &mut self,
+        certificate: &Certificate,
+        is_revoked: impl Fn(&NodeId) -> bool,
+        now: u64,
+    ) {
         let node = certificate.binding.node_id;
         let Some(link) = self.link(certificate) else {
             return;
@@ -108,12 +131,57 @@ impl Links {
         if is_known || link.surplus.len() >= MAX_SURPLUS {
             return;
         }
+        let order = link.order(certificate.binding.span.from, is_revoked, now);
         link.surplus.push(Surplus {
             node,
             name: certificate.binding.name.clone(),
             at: now,
+            order,
         });
         self.changed = true;
+    }
+
+    /// All servers have said whom they list, and would say who comes: whoever is heard of from now on came later than those
+    /// that are let in, unless it may have been before one of them.
+    pub fn settle(&mut self, is_revoked: impl Fn(&NodeId) -> bool) {
+        for link in self.known.values_mut() {
+            if link.is_contested(&is_revoked) {
+                continue;
+            }
+            // Whoever was revoked before that leaves its place to who may have been first.
+            let entries = link.let_in.iter_mut();
+            for (_, entry) in entries.filter(|(node, entry)| !entry.settled && !is_revoked(node)) {
+                entry.settled = true;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Whether somebody may soon be vouched for though no server says anything new.
+    pub fn awaits_servers(&self) -> bool {
+        let mut entries = self.known.values().flat_map(|link| link.let_in.values());
+        entries.any(|entry| !entry.settled)
+    }
+
+    /// How the node of this certificate stands; `None` if its link has not let it in. Dates in the certificate count for
+    /// nothing: the link's holder signs them.
+    pub fn standing(
+        &self,
+        certificate: &Certificate,
+        is_revoked: impl Fn(&NodeId) -> bool,
+        now: u64,
+    ) -> Option<Standing> {
+        let (invite, _) = counted(certificate)?;
+        let link = self.known.get(&invite.terms.key)?;
+        let entry = link.let_in.get(&certificate.binding.node_id)?;
+        let is_dated = entry.at > 0;
+        let is_past = |pause| now >= entry.at.saturating_add(pause);
+        let has_rival = link.surplus.iter().any(|other| !is_revoked(&other.node));
+        Some(Standing {
+            is_first: entry.settled || is_past(MISSING) && !link.is_contested(is_revoked),
+            is_long_known: entry.settled && is_dated && is_past(LONG) && !has_rival,
+            came_in_time: is_dated && entry.at <= link.until,
+        })
     }
 
     /// The others that came by the link of this certificate, and for how many machines it is.
@@ -121,25 +189,19 @@ impl Links {
         let (invite, uses) = counted(certificate)?;
         let link = self.known.get(&invite.terms.key)?;
         let surplus = link.surplus.iter().map(|surplus| surplus.node);
-        let all = link.let_in.iter().copied().chain(surplus);
+        let all = link.let_in.keys().copied().chain(surplus);
         let others = all.filter(|node| *node != certificate.binding.node_id);
         Some((uses, others.collect()))
     }
 
-    /// The links by which too many came, of those that `is_maker` has made.
-    pub fn overused(
+    /// The links that `is_maker` has made, as far as somebody came by them.
+    pub fn made_by(
         &self,
         is_maker: impl Fn(Option<NodeId>) -> bool,
-    ) -> impl Iterator<Item = Overused<'_>> {
-        let overused = self.known.iter();
-        let overused =
-            overused.filter(move |(_, link)| !link.surplus.is_empty() && is_maker(link.maker));
-        overused.map(|(key, link)| Overused {
-            key: *key,
-            uses: link.uses,
-            let_in: &link.let_in,
-            surplus: &link.surplus,
-        })
+    ) -> impl Iterator<Item = Counted<'_>> {
+        let made = self.known.iter();
+        let made = made.filter(move |(_, link)| is_maker(link.maker));
+        made.map(|(key, link)| Counted { key: *key, link })
     }
 
     /// Whether there is something that is not written down.
@@ -166,116 +228,11 @@ impl Links {
             uses,
             until: invite.terms.span.until,
             maker: maker(invite),
-            let_in: BTreeSet::new(),
+            let_in: BTreeMap::new(),
             surplus: Vec::new(),
         }))
     }
 }
 
-impl Overused<'_> {
-    /// Which keys its judge revokes: the machines beyond its number; once these are too many to be all that there are, the link
-    /// too, if no machine that it let in `rests_on` it any more.
-    pub fn sentence(&self, rests_on: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
-        let mut out: Vec<NodeId> = self.surplus.iter().map(|surplus| surplus.node).collect();
-        if out.len() >= MAX_SURPLUS && !self.let_in.iter().any(rests_on) {
-            out.push(self.key);
-        }
-        out
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use ed25519_dalek::SigningKey;
-    use mesh_wire::trust::Capability;
-
-    use super::*;
-    use crate::{
-        discovery::scope::tests::root,
-        trust::{
-            anchor::tests::binding,
-            authority::{Authority, Offer},
-        },
-    };
-
-    fn link(uses: Option<u32>) -> Capability {
-        let network = Authority::of_network(root(), SigningKey::from_bytes(&[1; 32]));
-        let offer = Offer {
-            uses,
-            ..Offer::default()
-        };
-        network.invite(&offer).unwrap()
-    }
-
-    fn joined(link: &Capability, node: u8) -> Certificate {
-        let roles = link.invite.terms.roles;
-        link.certify(&root(), &binding(node, roles)).unwrap()
-    }
-
-    #[test]
-    fn whom_a_link_let_in_first_is_in_and_the_others_are_not_also_after_a_restart() {
-        let (two, any) = (link(Some(2)), link(None));
-        let mut links = Links::default();
-        for node in [2, 3, 2] {
-            assert_eq!(links.used_up(&joined(&two, node)), None);
-            links.note(&joined(&two, node));
-        }
-        let text = serde_json::to_string(&links).unwrap();
-        let links: Links = serde_json::from_str(&text).unwrap();
-        assert!(!links.is_changed());
-        let third = joined(&two, 4);
-        let (uses, by) = links.used_up(&third).unwrap();
-        assert_eq!((uses, by.len()), (2, 2));
-        assert_eq!(links.used_up(&joined(&two, 3)), None, "known");
-        let mut links = links;
-        for node in 2..20 {
-            assert_eq!(links.used_up(&joined(&any, node)), None);
-            links.note(&joined(&any, node));
-        }
-        assert!(!links.is_changed(), "what has no number is not counted");
-    }
-
-    #[test]
-    fn the_maker_puts_out_whoever_is_too_many_and_at_last_the_link() {
-        let one = link(Some(1));
-        let mut links = Links::default();
-        let bob = joined(&one, 2);
-        links.note(&bob);
-        let nobody = |_: &NodeId| false;
-        assert_eq!(links.overused(|_| true).count(), 0);
-        for node in 3..100 {
-            let surplus = joined(&one, node);
-            assert!(links.used_up(&surplus).is_some());
-            links.note_surplus(&surplus, 5);
-            links.note_surplus(&surplus, 6);
-            let overused = links.overused(|maker| maker.is_none()).next().unwrap();
-            let count = usize::from(node) - 2;
-            let out = overused.sentence(|node| *node == bob.binding.node_id);
-            assert_eq!(out.len(), count.min(MAX_SURPLUS), "bob rests on the link");
-            let out = overused.sentence(nobody);
-            assert_eq!(out.contains(&one.invite.terms.key), count >= MAX_SURPLUS);
-            assert!(!out.contains(&bob.binding.node_id));
-        }
-        assert_eq!(links.overused(|maker| maker.is_some()).count(), 0);
-    }
-
-    #[test]
-    fn no_more_links_are_kept_than_some() {
-        let mut links = Links::default();
-        let made = joined(&link(Some(1)), 2);
-        let (invite, _) = counted(&made).unwrap();
-        for number in 0..MAX_LINKS {
-            let mut bytes = [7; 32];
-            bytes[..8].copy_from_slice(&number.to_be_bytes());
-            links.note(&made);
-            let known = links.known.remove(&invite.terms.key).unwrap();
-            let until = 10 + number as u64;
-            links
-                .known
-                .insert(NodeId::from_bytes(bytes), Link { until, ..known });
-        }
-        links.note(&made);
-        assert_eq!(links.known.len(), MAX_LINKS);
-        assert!(links.known.values().all(|link| link.until > 10));
-    }
-}
+mod tests;

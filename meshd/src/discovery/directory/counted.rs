@@ -1,10 +1,17 @@
 //! Whom do links for some machines let in? Whoever is heard of first, and nobody beyond a link's number until its maker has
 //! vouched for them: each discovery server counts for itself alone.
 
-use mesh_wire::{NodeId, peer_info::PeerInfo, trust::Issuer};
+use mesh_wire::{
+    NodeId,
+    peer_info::PeerInfo,
+    trust::{Certificate, Issuer},
+};
 
 use super::{Believed, Objection};
-use crate::trust::links::Links;
+use crate::{
+    discovery::connection::ServerId,
+    trust::links::{Links, Standing},
+};
 
 impl Believed {
     /// What is known of links.
@@ -23,15 +30,17 @@ impl Believed {
             return None;
         }
         let certificate = peer.record.stated_certificate()?;
-        let (uses, by) = self.links.used_up(&certificate)?;
+        let (uses, by) = self.links.used_up(&certificate, self.is_revoked())?;
         let by = by.iter().map(|node| self.name_of(node)).collect();
         Some(Objection::LinkUsedUp { uses, by })
     }
 
     /// Counts a member that is let in.
-    pub(super) fn count(&mut self, peer: &PeerInfo) {
+    pub(super) fn count(&mut self, peer: &PeerInfo, now: u64) {
         if let Some(certificate) = peer.record.stated_certificate() {
-            self.links.note(&certificate);
+            let revoked = &self.revoked;
+            let is_revoked = |node: &NodeId| revoked.covers(&[*node]);
+            self.links.note(&certificate, is_revoked, now);
         }
     }
 
@@ -40,8 +49,33 @@ impl Believed {
         if let Objection::LinkUsedUp { .. } = why
             && let Some(certificate) = peer.record.stated_certificate()
         {
-            self.links.note_surplus(&certificate, now);
+            let revoked = &self.revoked;
+            let is_revoked = |node: &NodeId| revoked.covers(&[*node]);
+            self.links.note_surplus(&certificate, is_revoked, now);
         }
+    }
+
+    /// These servers are used from now on.
+    pub fn expect(&mut self, servers: impl Iterator<Item = ServerId>) {
+        self.presence.expect(servers);
+    }
+
+    /// Where all servers are heard, whoever links have let in was there before all that come from now on.
+    pub(super) fn settle(&mut self) {
+        if self.presence.hears_all() {
+            let revoked = &self.revoked;
+            self.links.settle(|node| revoked.covers(&[*node]));
+        }
+    }
+
+    /// Whether a node's own key is revoked.
+    pub fn is_revoked(&self) -> impl Fn(&NodeId) -> bool {
+        |node| self.revoked.covers(&[*node])
+    }
+
+    /// How a member stands that rests on a link for some machines.
+    pub fn standing(&self, certificate: &Certificate, now: u64) -> Option<Standing> {
+        self.links.standing(certificate, self.is_revoked(), now)
     }
 
     /// Whether this node, once let in by the link with this key, may still rest on it. Who is not known any more may.

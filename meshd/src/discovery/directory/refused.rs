@@ -104,6 +104,7 @@ impl Believed {
             }
         }
         self.rejected = rejected;
+        self.settle();
         changed
     }
 }

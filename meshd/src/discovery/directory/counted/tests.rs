@@ -72,9 +72,9 @@ fn a_link_for_one_that_is_used_at_two_servers_lets_in_whom_one_heard_first() {
         by: vec!["node-2".to_owned()],
     };
     assert_eq!(refused, [("node-3".to_owned(), why)]);
-    let surplus = believed.links().overused(|maker| maker.is_none());
-    let surplus: Vec<&str> = surplus
-        .flat_map(|link| link.surplus)
+    let made = believed.links().made_by(|maker| maker.is_none());
+    let surplus: Vec<&str> = made
+        .flat_map(|link| link.surplus())
         .map(|surplus| surplus.name.as_str())
         .collect();
     assert_eq!(surplus, ["node-3"]);
@@ -125,4 +125,130 @@ fn who_was_let_in_rests_on_the_link_until_it_shows_another_certificate() {
     assert!(believed.may_rest_on(&key, &node));
     believed.apply(A, &listed(vec![vouched_for(2, &link)]), now);
     assert!(!believed.may_rest_on(&key, &node));
+}
+
+/// Whether the maker of the link vouches for the member as it stands.
+fn is_vouched_for(believed: &Believed, member: &PeerInfo, now: u64) -> bool {
+    let certificate = member.record.stated_certificate().unwrap();
+    let standing = believed.standing(&certificate, now);
+    standing.is_some_and(|standing| standing.is_first)
+}
+
+fn contest(believed: &Believed) -> Vec<NodeId> {
+    let made = believed.links().made_by(|maker| maker.is_none());
+    let contests = made.flat_map(|link| link.contest(believed.is_revoked()));
+    contests.collect()
+}
+
+fn joins(peer: PeerInfo) -> ServerMessage {
+    ServerMessage::PeerJoined {
+        revision: 2,
+        peer: Box::new(peer),
+    }
+}
+
+#[test]
+fn of_two_in_the_first_lists_after_an_absence_neither_is_first_in_whichever_order_they_stand() {
+    let (link, now) = (link_for(1), unix_time());
+    let key = link.invite.terms.key;
+    let (bob, mallory) = (by_link(2, &link), by_link(3, &link));
+    for (first, second) in [(&bob, &mallory), (&mallory, &bob)] {
+        for servers in [[A, A], [A, B]] {
+            let mut believed = Believed::new(keyed(), Directory::default(), now);
+            believed.expect(servers.into_iter());
+            match servers[0] == servers[1] {
+                true => {
+                    let list = listed(vec![first.clone(), second.clone()]);
+                    believed.apply(A, &list, now);
+                }
+                false => {
+                    believed.apply(A, &listed(vec![first.clone()]), now);
+                    // The other server has said nothing yet.
+                    assert!(!is_vouched_for(&believed, first, now));
+                    believed.apply(B, &listed(vec![second.clone()]), now);
+                }
+            }
+            believed.review(now + 5);
+            assert_eq!(names(&believed), [first.name.as_str()]);
+            assert!(!is_vouched_for(&believed, first, now));
+            let nodes = [first.record.node_id, second.record.node_id];
+            assert_eq!(contest(&believed), nodes);
+            // Its user puts out the one that it had let in: the other one has its place.
+            believed.revoke(&network().revoke(&nodes[0]).unwrap());
+            let rests_on = |node: &NodeId| believed.may_rest_on(&key, node);
+            let made = believed.links().made_by(|_| true).next().unwrap();
+            assert!(made.sentence(rests_on, believed.is_revoked()).is_empty());
+            believed.review(now + 10);
+            assert_eq!(names(&believed), [second.name.as_str()]);
+            assert!(is_vouched_for(&believed, second, now));
+            assert!(contest(&believed).is_empty());
+        }
+    }
+}
+
+#[test]
+fn who_is_heard_of_alone_is_first_and_whoever_comes_then_is_later_also_over_a_restart() {
+    let (link, now) = (link_for(1), unix_time());
+    let (bob, mallory) = (by_link(2, &link), by_link(3, &link));
+    for restarts in [false, true] {
+        let mut believed = Believed::new(keyed(), Directory::default(), now);
+        believed.expect([A, B].into_iter());
+        for server in [A, B] {
+            believed.apply(server, &listed(Vec::new()), now);
+        }
+        believed.apply(A, &joins(bob.clone()), now);
+        assert!(is_vouched_for(&believed, &bob, now));
+        if restarts {
+            let (cached, links) = (believed.directory().clone(), believed.links().clone());
+            believed = Believed::counting(keyed(), cached, links, now);
+            believed.apply(B, &listed(vec![mallory.clone()]), now);
+        } else {
+            believed.apply(B, &joins(mallory.clone()), now);
+        }
+        assert!(contest(&believed).is_empty());
+        assert!(is_vouched_for(&believed, &bob, now));
+        assert_eq!(names(&believed), ["node-2"]);
+    }
+}
+
+#[test]
+fn while_a_server_is_away_nobody_is_heard_of_alone() {
+    let (link, now) = (link_for(1), unix_time());
+    let (bob, mallory) = (by_link(2, &link), by_link(3, &link));
+    let mut believed = Believed::new(keyed(), Directory::default(), now);
+    believed.expect([A, B].into_iter());
+    for server in [A, B] {
+        believed.apply(server, &listed(Vec::new()), now);
+    }
+    believed.lost(B);
+    believed.apply(A, &joins(mallory.clone()), now);
+    assert!(!is_vouched_for(&believed, &mallory, now));
+    believed.apply(B, &listed(vec![bob.clone()]), now + 60);
+    let nodes = [mallory.record.node_id, bob.record.node_id];
+    assert_eq!(contest(&believed), nodes);
+    // A server that is used no more is not waited for.
+    let mut believed = Believed::new(keyed(), Directory::default(), now);
+    believed.expect([A, B].into_iter());
+    believed.apply(A, &listed(vec![bob.clone()]), now);
+    assert!(!is_vouched_for(&believed, &bob, now));
+    believed.expect([A].into_iter());
+    believed.review(now);
+    assert!(is_vouched_for(&believed, &bob, now));
+}
+
+#[test]
+fn a_server_that_lists_only_some_members_does_not_say_who_came_first() {
+    let (link, now) = (link_for(1), unix_time());
+    let mut believed = Believed::new(keyed(), Directory::default(), now);
+    let partial = ServerMessage::Snapshot {
+        revision: 1,
+        complete: false,
+        peers: Vec::new(),
+        revocations: Vec::new(),
+    };
+    believed.apply(A, &partial, now);
+    for number in [3, 2] {
+        believed.apply(A, &joins(by_link(number, &link)), now);
+    }
+    assert_eq!(contest(&believed).len(), 2);
 }
