@@ -171,12 +171,8 @@ fn who_does_not_prove_to_be_the_server_is_told_nothing_and_named() {
         let nginx = scene.nginx(Does::Pass).unwrap();
         let heard = Bytes::start(&scene.front, "tcp port 443").unwrap();
         let passed_on = Bytes::start(&scene.server, "tcp port 7080").unwrap();
-        let said = refusal(&launch(
-            &scene,
-            &format!("b{number}"),
-            "known.pem",
-            ["--join", &link],
-        ));
+        let guest = format!("b{number}");
+        let said = refusal(&launch(&scene, &guest, "known.pem", ["--join", &link]));
         println!("{said}");
         for part in [
             "error: the discovery server https://mesh.example/ does not prove",
@@ -191,12 +187,8 @@ fn who_does_not_prove_to_be_the_server_is_told_nothing_and_named() {
             let health = health(&alice);
             health.contains("server-untrusted") && health.contains(why)
         });
-        assert_eq!(
-            heard
-                .finish(["Bearer ", "/api/v1/mesh", "my-network"])
-                .unwrap(),
-            [0; 3]
-        );
+        let secrets = ["Bearer ", "/api/v1/mesh", "my-network"];
+        assert_eq!(heard.finish(secrets).unwrap(), [0; 3]);
         assert_eq!(passed_on.finish(["Bearer ", "HTTP/1.1"]).unwrap(), [0; 2]);
         nginx.kill().unwrap();
     }
