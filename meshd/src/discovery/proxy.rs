@@ -196,7 +196,10 @@ mod tests {
             let found = all.find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Proxy::in_front_of(&server.parse().unwrap(), &lookup)
+        let server = server
+            .parse()
+            .map_err(|error: url::ParseError| error.to_string())?;
+        Proxy::in_front_of(&server, &lookup)
     }
 
     const SERVER: &str = "https://mesh.example/";

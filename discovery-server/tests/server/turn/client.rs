@@ -50,7 +50,7 @@ enum Wire {
     Udp(UdpSocket),
     Tcp(TcpStream),
     /// With messages that came in one piece with others.
-    WebSocket(RefCell<(WebSocket<TcpStream>, Vec<u8>)>),
+    WebSocket(Box<RefCell<(WebSocket<TcpStream>, Vec<u8>)>>),
 }
 
 /// What the server said.
@@ -108,7 +108,10 @@ impl Client {
             request.headers_mut().insert(name, value);
         }
         let (socket, _) = tungstenite::client(request, stream).unwrap();
-        Self::new(Wire::WebSocket(RefCell::new((socket, Vec::new()))), access)
+        Self::new(
+            Wire::WebSocket(Box::new(RefCell::new((socket, Vec::new())))),
+            access,
+        )
     }
 
     fn new(wire: Wire, access: Option<TurnAccess>) -> Self {
@@ -255,7 +258,10 @@ impl Client {
                     match socket.read().ok()? {
                         tungstenite::Message::Binary(piece) => rest.extend_from_slice(&piece),
                         tungstenite::Message::Ping(_) => {}
-                        other => panic!("{other:?}"),
+                        other @ (tungstenite::Message::Text(_)
+                        | tungstenite::Message::Pong(_)
+                        | tungstenite::Message::Close(_)
+                        | tungstenite::Message::Frame(_)) => panic!("{other:?}"),
                     }
                 }
                 Some(rest.drain(..total(rest)).collect())
