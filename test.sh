@@ -16,7 +16,7 @@ TOOLS=(
   cc:build-essential ip:iproute2 nft:nftables ping:iputils-ping iperf3:iperf3 turnserver:coturn
   conntrack:conntrack tcpdump:tcpdump ethtool:ethtool strace:strace curl:curl nc:netcat-openbsd sqlite3:sqlite3 chromium:chromium
   avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus-daemon python3:python3 faketime:faketime miniupnpd:miniupnpd-nftables
-  nginx:nginx-light openssl:openssl
+  nginx:nginx-light openssl:openssl tinyproxy:tinyproxy
 )
 FAILED=()
 
@@ -93,7 +93,7 @@ install_tools() {
   fi
   # On a booted system these packages would start servers open to the network; the tests run their own.
   local service
-  for service in coturn avahi-daemon postgresql miniupnpd nginx; do
+  for service in coturn avahi-daemon postgresql miniupnpd nginx tinyproxy; do
     if [[ " ${packages[*]} " == *" $service"* && -d /run/systemd/system ]]; then
       echo "masking $service.service, undo with: systemctl unmask $service"
       as_root systemctl mask --quiet "$service.service" || return 1

@@ -10,6 +10,7 @@ mod peers;
 mod refusal;
 mod revocations;
 mod schema;
+mod turn;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,6 +40,7 @@ fn described_routes() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(peers::deregister))
         .routes(routes!(revocations::revoke))
         .routes(routes!(events::events))
+        .routes(routes!(turn::turn))
         .routes(routes!(join_page::join_page))
         .routes(routes!(health::healthz))
         .routes(routes!(health::metrics))
@@ -136,6 +138,7 @@ mod tests {
             "get /api/v1/mesh/networks/{id}/events",
             "get /api/v1/mesh/networks/{id}/peers",
             "get /api/v1/openapi.json",
+            "get /api/v1/turn",
             "get /healthz",
             "get /join/{network}",
             "get /metrics",

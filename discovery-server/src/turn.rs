@@ -1,4 +1,5 @@
-//! The relay for members without a direct path (TURN, RFC 8656), beside STUN on the same port, over UDP and TCP.
+//! The relay for members without a direct path (TURN, RFC 8656), beside STUN on the same port, over UDP and TCP, and in
+//! WebSockets at the HTTP port.
 //!
 //! What is decided is in files without sockets: `policy` (which peers), `credential` and `nonce` (which clients),
 //! `quota` (how much), `machine` (what a message brings about). The others carry it out.
@@ -14,9 +15,11 @@ mod policy;
 mod quota;
 mod relayed;
 mod requests;
+mod served;
 mod service;
 pub(crate) mod tcp;
 pub(crate) mod udp;
+pub(crate) mod websocket;
 
 use std::{fmt, net::SocketAddr, time::Instant};
 
@@ -39,6 +42,8 @@ pub const MAX_FRAME: usize = MAX_DATA + 512;
 pub(crate) enum Transport {
     Udp,
     Tcp,
+    /// A WebSocket with this number. Behind proxies several may come from one address and port.
+    WebSocket(u64),
 }
 
 /// One client: RFC 8656's 5-tuple, whose other half is the same for all.
@@ -61,6 +66,7 @@ impl fmt::Display for Client {
         let transport = match self.transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::WebSocket(_) => "websocket",
         };
         write!(f, "{transport}:{}", self.address)
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mesh_core::{
-    DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer, Trouble, TurnStatus,
+    DropReason, NodeStatus as CoreStatus, PeerStatus as CorePeer, Transport, Trouble, TurnStatus,
 };
 use mesh_wire::{
     NetworkId, NodeId,
@@ -183,16 +183,28 @@ impl Sources {
     }
 }
 
-/// What is wrong with TURN servers. One that relays over TCP because UDP does not pass is as good as it can be.
+/// What is wrong with TURN servers. One that relays over TCP because UDP does not pass is as good as it can be, and where
+/// one relays in a WebSocket it is the network that lets nothing else through.
 fn no_relays(servers: &[TurnStatus]) -> Vec<Problem> {
-    let mut relays = servers.iter().filter(|turn| turn.relayed.is_some());
-    let relay = relays.next().map(|turn| turn.server.ip());
+    let relay = servers.iter().find(|turn| turn.relayed.is_some());
+    let is_of_network = |turn: &TurnStatus, trouble| {
+        let away = matches!(
+            trouble,
+            Trouble::Silent | Trouble::Unreachable | Trouble::Closed
+        );
+        relay.is_some_and(|relay| {
+            let same = relay.server.ip() == turn.server.ip() && trouble == Trouble::Silent;
+            let websocket = [&relay.transport, &turn.transport]
+                .iter()
+                .any(|transport| matches!(transport, Transport::WebSocket(_)));
+            same || (websocket && away)
+        })
+    };
     let troubles = servers
         .iter()
         .filter_map(|turn| Some((turn, turn.trouble?)));
-    let troubles = troubles
-        .filter(|(turn, trouble)| (Some(turn.server.ip()), *trouble) != (relay, Trouble::Silent));
     troubles
+        .filter(|(turn, trouble)| !is_of_network(turn, *trouble))
         .map(|(turn, trouble)| problem::no_relay(turn.server, &turn.transport, trouble))
         .collect()
 }

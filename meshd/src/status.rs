@@ -307,6 +307,9 @@ pub enum RelayTransport {
     Tcp,
     /// The same under TLS.
     Tls,
+    /// In a WebSocket at the discovery server, because nothing but HTTP passes.
+    #[serde(rename = "websocket")]
+    WebSocket,
 }
 
 impl From<&Transport> for RelayTransport {
@@ -315,6 +318,7 @@ impl From<&Transport> for RelayTransport {
             Transport::Udp => Self::Udp,
             Transport::Tcp => Self::Tcp,
             Transport::Tls(_) => Self::Tls,
+            Transport::WebSocket(_) => Self::WebSocket,
         }
     }
 }
@@ -324,6 +328,7 @@ pub fn path_in_words(path: PathKind, transport: Option<RelayTransport>) -> Strin
     match transport {
         Some(RelayTransport::Tcp) => format!("{path} over tcp"),
         Some(RelayTransport::Tls) => format!("{path} over tls"),
+        Some(RelayTransport::WebSocket) => format!("{path} over websocket"),
         Some(RelayTransport::Udp) | None => path.to_string(),
     }
 }

@@ -53,15 +53,7 @@ pub(super) async fn events(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let (network, role) = admit(&app, &headers, &id).await?;
-    let upgrade = upgrade.map_err(|rejection| {
-        Refusal::new(
-            rejection.status().as_u16(),
-            "websocket-only",
-            "this address speaks WebSocket only",
-        )
-        .detail(rejection.body_text())
-        .fix("connect with a WebSocket client")
-    })?;
+    let upgrade = upgrade.map_err(websocket_only)?;
     let (attachment, list) = match app.networks.attach(&network).await? {
         Attached::Yes(attachment, list, complete) => (attachment, (list, complete)),
         Attached::TooMany => {
@@ -96,6 +88,17 @@ pub(super) async fn events(
         };
         tasks.track_future(run)
     }))
+}
+
+/// What whoever asks for a page here is told.
+pub(super) fn websocket_only(rejection: WebSocketUpgradeRejection) -> Refusal {
+    Refusal::new(
+        rejection.status().as_u16(),
+        "websocket-only",
+        "this address speaks WebSocket only",
+    )
+    .detail(rejection.body_text())
+    .fix("connect with a WebSocket client")
 }
 
 /// Detaches the connection whatever becomes of it, also when the upgrade fails and nothing runs at all.

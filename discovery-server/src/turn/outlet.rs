@@ -11,7 +11,7 @@ use tokio::{net::UdpSocket, sync::Notify};
 
 use crate::metrics::turn::Dropped;
 
-/// Relayed data that waits for one TCP client: a fifth of a second at 5 Mbit/s. More would only be late.
+/// Relayed data that waits for one client with a connection: a fifth of a second at 5 Mbit/s. More would only be late.
 const MAX_DATA_WAITING: usize = 128 * 1024;
 
 /// With the answers that wait behind it. A client that does not even take those is gone.
@@ -22,7 +22,8 @@ const MAX_WAITING: usize = MAX_DATA_WAITING + 16 * 1024;
 pub(crate) enum Outlet {
     /// The server's socket, and where the client is.
     Udp(Arc<UdpSocket>, SocketAddr),
-    Tcp(Arc<Outbox>),
+    /// A connection.
+    Stream(Arc<Outbox>),
 }
 
 impl Outlet {
@@ -30,8 +31,8 @@ impl Outlet {
     pub(super) fn send_data(&self, bytes: &[u8]) -> Result<(), Dropped> {
         match self {
             Self::Udp(socket, to) => send(socket, bytes, *to),
-            Self::Tcp(outbox) if outbox.push(bytes, MAX_DATA_WAITING) => Ok(()),
-            Self::Tcp(_) => Err(Dropped::Congested),
+            Self::Stream(outbox) if outbox.push(bytes, MAX_DATA_WAITING) => Ok(()),
+            Self::Stream(_) => Err(Dropped::Congested),
         }
     }
 
@@ -44,7 +45,7 @@ impl Outlet {
                 }
                 true
             }
-            Self::Tcp(outbox) => outbox.push(bytes, MAX_WAITING),
+            Self::Stream(outbox) => outbox.push(bytes, MAX_WAITING),
         }
     }
 
@@ -52,7 +53,7 @@ impl Outlet {
     pub(super) fn pads(&self) -> bool {
         match self {
             Self::Udp(..) => false,
-            Self::Tcp(_) => true,
+            Self::Stream(_) => true,
         }
     }
 }
@@ -66,7 +67,7 @@ pub(super) fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> Result<(
     }
 }
 
-/// What waits to be written to one TCP client.
+/// What waits to be written to one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<Vec<u8>>,
@@ -106,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_client_is_bounded_and_answers_have_room_behind_data() {
         let outbox = Arc::new(Outbox::default());
-        let outlet = Outlet::Tcp(Arc::clone(&outbox));
+        let outlet = Outlet::Stream(Arc::clone(&outbox));
         let mut sent = 0;
         while outlet.send_data(&[1; 1_000]).is_ok() {
             sent += 1_000;

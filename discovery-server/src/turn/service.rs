@@ -12,7 +12,7 @@ use platform::net::addresses;
 use stun_types::message::TransactionId;
 
 use super::{
-    Client, Moment, REALM,
+    Client, Moment, REALM, Transport,
     credential::Issuer,
     limits::Limits,
     machine::{Envelope, Machine, Step},
@@ -102,6 +102,7 @@ impl Turn {
             expires_at: credential.expires_at,
             udp_port: Some(self.listen.port()),
             tcp_port: Some(self.listen.port()),
+            websocket: true,
         }
     }
 
@@ -226,8 +227,7 @@ impl Turn {
         machine: &Machine<Arc<Relayed>>,
         grant: &Grant,
     ) -> Result<(tokio::net::UdpSocket, SocketAddr), u16> {
-        let client = grant.client.address.ip().to_canonical();
-        let ip = self.relayed_ip(grant.ipv6, client).ok_or(440_u16)?;
+        let ip = self.relayed_ip(grant.ipv6, grant.client).ok_or(440_u16)?;
         let told = self
             .public_ip
             .filter(|public| public.is_ipv6() == grant.ipv6)
@@ -245,21 +245,28 @@ impl Turn {
     }
 
     /// The address of ours to relay from: where we listen, or the one that the client itself, else the Internet, is
-    /// reached from.
-    fn relayed_ip(&self, ipv6: bool, client: IpAddr) -> Option<IpAddr> {
+    /// reached from. A client in a WebSocket may be known by its proxy on this very host, so there the Internet comes first.
+    fn relayed_ip(&self, ipv6: bool, client: Client) -> Option<IpAddr> {
         let listen = self.listen.ip();
         if !listen.is_unspecified() {
             return (listen.is_ipv6() == ipv6).then_some(listen);
         }
-        let towards = if client.is_ipv6() == ipv6 {
-            client
-        } else if ipv6 {
-            // Addresses of documentation: any route that leads out leads there too. Nothing is sent.
-            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
-        } else {
-            Ipv4Addr::new(192, 0, 2, 1).into()
+        // Addresses of documentation: any route that leads out leads there too. Nothing is sent.
+        let out: IpAddr = match ipv6 {
+            true => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+            false => Ipv4Addr::new(192, 0, 2, 1).into(),
         };
-        addresses::source_towards(towards).ok()
+        let ip = client.address.ip().to_canonical();
+        let client_first = match client.transport {
+            Transport::Udp | Transport::Tcp => true,
+            Transport::WebSocket(_) => false,
+        };
+        let mut towards = vec![out];
+        if ip.is_ipv6() == ipv6 {
+            towards.insert(usize::from(!client_first), ip);
+        }
+        let mut sources = towards.into_iter().map(addresses::source_towards);
+        sources.find_map(Result::ok)
     }
 
     async fn learn_own_addresses(&self) -> io::Result<()> {

@@ -21,23 +21,21 @@ use tokio::{
 };
 
 use super::{
-    Client, Kind, MAX_FRAME, Transport,
-    message::kind,
+    Client, MAX_FRAME, Transport,
     outlet::{Outbox, Outlet},
-    service::Taken,
+    served::Served,
 };
 use crate::{
     app::App,
     listen::{SEND_BUFFER, is_due},
     slots::{Slot, Slots},
-    stun::{self, Answer},
 };
 
 /// A connection without an allocation is closed after this time without a whole message.
-const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 /// What a client must take of what waits for it, before it counts as gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Room for the longest message and the beginning of the next.
 const BUFFER: usize = MAX_FRAME + 4_096;
@@ -84,119 +82,53 @@ async fn connection(mut stream: TcpStream, remote: SocketAddr, slot: Slot, app: 
             transport: Transport::Tcp,
             address: remote,
         },
-        outlet: Outlet::Tcp(Arc::clone(&outbox)),
+        outlet: Outlet::Stream(Arc::clone(&outbox)),
         app,
-        slot,
+        slot: Arc::new(slot),
         proven: AtomicBool::new(false),
     };
     let (reader, writer) = stream.split();
     tokio::select! {
-        () = client.read(reader) => {}
+        () = read(&client, reader) => {}
         () = write(writer, &outbox) => {}
         () = app.shutdown.cancelled() => {}
     }
 }
 
-/// One client; its allocation ends with it.
-struct Served<'a> {
-    client: Client,
-    outlet: Outlet,
-    app: &'a App,
-    slot: Slot,
-    /// Whether it has had an allocation, so that a member is at the other end.
-    proven: AtomicBool,
-}
-
-impl Drop for Served<'_> {
-    fn drop(&mut self) {
-        if let Some(turn) = &self.app.turn {
-            turn.end(self.client);
+/// Takes messages until the client is done, idle or not understood.
+async fn read(client: &Served<'_>, mut reader: ReadHalf<'_>) {
+    let mut buffer = vec![0; BUFFER];
+    let (mut filled, mut deadline) = (0, tokio::time::Instant::now() + IDLE);
+    loop {
+        match timeout_at(deadline, reader.read(&mut buffer[filled..])).await {
+            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(count)) => filled += count,
+            // A client with an allocation may be silent for as long as that lives.
+            Err(_) if client.is_relayed() => {}
+            Err(_) => return,
         }
-    }
-}
-
-impl Served<'_> {
-    /// Takes messages until the client is done, idle or not understood.
-    async fn read(&self, mut reader: ReadHalf<'_>) {
-        let mut buffer = vec![0; BUFFER];
-        let (mut filled, mut deadline) = (0, tokio::time::Instant::now() + IDLE);
+        let mut at = 0;
         loop {
-            match timeout_at(deadline, reader.read(&mut buffer[filled..])).await {
-                Ok(Ok(0) | Err(_)) => return,
-                Ok(Ok(count)) => filled += count,
-                // A client with an allocation may be silent for as long as that lives.
-                Err(_) if self.is_relayed() => {}
-                Err(_) => return,
-            }
-            let mut at = 0;
-            loop {
-                match turn_stream::next(&buffer[at..filled], MAX_FRAME) {
-                    Framed::Message { length, total } => {
-                        if !self.take(&buffer[at..at + length]) {
-                            return;
-                        }
-                        at += total;
-                        deadline = tokio::time::Instant::now() + IDLE;
-                    }
-                    Framed::Incomplete => break,
-                    Framed::Garbage => {
-                        self.app.metrics.stun_garbage.fetch_add(1, Relaxed);
+            match turn_stream::next(&buffer[at..filled], MAX_FRAME) {
+                Framed::Message { length, total } => {
+                    if !client.take(&buffer[at..at + length]) {
                         return;
                     }
+                    at += total;
+                    deadline = tokio::time::Instant::now() + IDLE;
+                }
+                Framed::Incomplete => break,
+                Framed::Garbage => {
+                    client.app.metrics.stun_garbage.fetch_add(1, Relaxed);
+                    return;
                 }
             }
-            buffer.copy_within(at..filled, 0);
-            filled -= at;
-            if deadline <= tokio::time::Instant::now() {
-                deadline = tokio::time::Instant::now() + IDLE;
-            }
         }
-    }
-
-    /// Takes one message; whether the connection goes on.
-    fn take(&self, message: &[u8]) -> bool {
-        let turn = self.app.turn.as_ref();
-        let taken = match (turn, kind(message)) {
-            (Some(turn), Kind::Channel | Kind::Turn) => {
-                turn.receive(message, self.client, &self.outlet)
-            }
-            (_, Kind::Other) => self.answer(message),
-            (None, Kind::Channel | Kind::Turn) => Taken::Garbage,
-        };
-        match taken {
-            Taken::Yes => {
-                if !self.proven.load(Relaxed) && self.is_relayed() {
-                    self.proven.store(true, Relaxed);
-                    // A home with many members is not shut out.
-                    self.slot.proven();
-                }
-                true
-            }
-            Taken::Stuck => false,
-            Taken::Garbage => {
-                self.app.metrics.stun_garbage.fetch_add(1, Relaxed);
-                false
-            }
+        buffer.copy_within(at..filled, 0);
+        filled -= at;
+        if deadline <= tokio::time::Instant::now() {
+            deadline = tokio::time::Instant::now() + IDLE;
         }
-    }
-
-    fn answer(&self, message: &[u8]) -> Taken {
-        match stun::answer(message, self.client.address) {
-            Answer::Reply(reply) | Answer::ReplyFromOther(reply) => {
-                self.app.metrics.stun_requests.fetch_add(1, Relaxed);
-                match self.outlet.answer(&reply) {
-                    true => Taken::Yes,
-                    false => Taken::Stuck,
-                }
-            }
-            Answer::Garbage => Taken::Garbage,
-            Answer::Silent => Taken::Yes,
-        }
-    }
-
-    fn is_relayed(&self) -> bool {
-        let turn = self.app.turn.as_ref();
-        turn.is_some_and(|turn| turn.has(self.client))
     }
 }
 

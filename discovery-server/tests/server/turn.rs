@@ -2,6 +2,7 @@
 //! reach each other's relayed addresses only. `tests/netlab` has the rest.
 
 mod client;
+mod websocket;
 
 use std::{
     net::{SocketAddr, TcpStream, UdpSocket},

@@ -4,6 +4,7 @@
 //! The thread never waits for a connection: what does not fit is lost, as on any full link.
 
 mod connection;
+mod websocket;
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::connection::{Connection, Tls};
+use crate::discovery::dial::Certificates;
 
 /// Bytes that wait for one connection: a tenth of a second at 20 Mbit/s. What waits longer is of little use.
 const WAITING: usize = 256 << 10;
@@ -53,6 +55,8 @@ struct Surroundings {
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     tls: Tls,
+    /// For WebSockets.
+    certificates: Certificates,
     shutdown: CancellationToken,
 }
 
@@ -89,6 +93,7 @@ impl Streams {
                 runtime: tokio::runtime::Handle::current(),
                 tasks: tasks.clone(),
                 tls: Tls::default(),
+                certificates: Certificates::default(),
                 shutdown: shutdown.clone(),
             },
             lost: 0,

@@ -1,5 +1,6 @@
-//! How is the discovery server reached? A TCP connection to the first of its addresses that answers, under TLS when its
-//! URL says https. The system decides which authorities are trusted, or the file that `SSL_CERT_FILE` names.
+//! How is the discovery server reached? A TCP connection to the first of its addresses that answers, or to an HTTP proxy
+//! that passes it on, under TLS when its URL says https. The system decides which authorities are trusted, or the file that
+//! `SSL_CERT_FILE` names.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::ServerError;
+use super::{ServerError, proxy::Proxy};
 
 /// Reaching the server, TLS included, takes no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,20 +36,32 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// How servers prove who they are. The system's certificates take long to read, and a server on the local network has none.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates(Arc<OnceCell<Arc<ClientConfig>>>);
+
 /// Makes connections to one server.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     server: Url,
-    /// The system's certificates take long to read, and a server on the local network has none.
-    tls: Arc<OnceCell<Arc<ClientConfig>>>,
+    /// In front of the server, if any; or why it cannot be used.
+    proxy: Result<Option<Proxy>, String>,
+    certificates: Certificates,
 }
 
 impl Dialer {
     /// A dialer for the server at `server`, whose scheme is `http` or `https`.
     pub fn new(server: Url) -> Self {
+        Self::sharing(server, Certificates::default())
+    }
+
+    /// The same, with certificates that others use too.
+    pub fn sharing(server: Url, certificates: Certificates) -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
         Self {
+            proxy: Proxy::in_front_of(&server, &variable),
             server,
-            tls: Arc::default(),
+            certificates,
         }
     }
 
@@ -66,28 +79,43 @@ impl Dialer {
     }
 
     async fn connect(&self) -> Result<Box<dyn Duplex>, ServerError> {
-        let unreachable = |error: io::Error| ServerError::unreachable(&error);
-        let addresses = self.addresses().await.map_err(unreachable)?;
-        let stream = first_to_answer(addresses).await.map_err(unreachable)?;
+        let stream = self.reach().await?;
         // Every message is written whole; none has to wait for the next.
-        stream.set_nodelay(true).map_err(unreachable)?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| ServerError::unreachable(&error))?;
+        self.secure(stream).await
+    }
+
+    /// The TCP connection alone, to the server or to its proxy.
+    pub async fn reach(&self) -> Result<TcpStream, ServerError> {
+        let (to, whose) = match self.proxy()? {
+            Some(proxy) => (proxy.url(), format!("the proxy {proxy}: ")),
+            None => (&self.server, String::new()),
+        };
+        let unreachable = |error: io::Error| ServerError::Unreachable(format!("{whose}{error}"));
+        let addresses = addresses(to).await.map_err(unreachable)?;
+        first_to_answer(addresses).await.map_err(unreachable)
+    }
+
+    /// What makes such a connection one to the server that cannot be another one's.
+    pub async fn secure(&self, stream: TcpStream) -> Result<Box<dyn Duplex>, ServerError> {
+        let stream: Box<dyn Duplex> = match self.proxy()? {
+            Some(proxy) => Box::new(proxy.pass(stream, &self.server).await?),
+            None => Box::new(stream),
+        };
         if self.server.scheme() != "https" {
-            return Ok(Box::new(stream));
+            return Ok(stream);
         }
-        let connector = TlsConnector::from(self.tls().await?);
+        let connector = TlsConnector::from(self.certificates.config().await?);
         let stream = connector.connect(self.name()?, stream).await;
         Ok(Box::new(stream.map_err(|error| untrusted(&error))?))
     }
 
-    /// In the order in which they are to be tried.
-    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let port = self.server.port_or_known_default().unwrap_or(80);
-        match self.server.host() {
-            Some(Host::Ipv4(ip)) => Ok(vec![SocketAddr::from((ip, port))]),
-            Some(Host::Ipv6(ip)) => Ok(vec![SocketAddr::from((ip, port))]),
-            Some(Host::Domain(name)) => Ok(in_turn(lookup_host((name, port)).await?)),
-            None => Ok(Vec::new()),
-        }
+    fn proxy(&self) -> Result<Option<&Proxy>, ServerError> {
+        let proxy = self.proxy.as_ref();
+        let proxy = proxy.map_err(|why| ServerError::Unreachable(why.clone()))?;
+        Ok(proxy.as_ref())
     }
 
     /// The name that the server's certificate must have.
@@ -101,9 +129,11 @@ impl Dialer {
         };
         Ok(name)
     }
+}
 
-    async fn tls(&self) -> Result<Arc<ClientConfig>, ServerError> {
-        let config = self.tls.get_or_try_init(|| async {
+impl Certificates {
+    async fn config(&self) -> Result<Arc<ClientConfig>, ServerError> {
+        let config = self.0.get_or_try_init(|| async {
             let mut config = tokio::task::spawn_blocking(ClientConfig::with_platform_verifier)
                 .await
                 .map_err(|error| ServerError::unreachable(&error))?
@@ -112,6 +142,17 @@ impl Dialer {
             Ok(Arc::new(config))
         });
         config.await.cloned()
+    }
+}
+
+/// Of the host that a URL names, in the order in which they are to be tried.
+async fn addresses(url: &Url) -> io::Result<Vec<SocketAddr>> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Ok(vec![SocketAddr::from((ip, port))]),
+        Some(Host::Ipv6(ip)) => Ok(vec![SocketAddr::from((ip, port))]),
+        Some(Host::Domain(name)) => Ok(in_turn(lookup_host((name, port)).await?)),
+        None => Ok(Vec::new()),
     }
 }
 
@@ -266,6 +307,6 @@ mod tests {
         let url = Url::parse(&format!("http://{address}/")).unwrap();
         let dialer = Dialer::new(url);
         dialer.dial().await.map(drop).unwrap();
-        assert!(!dialer.tls.initialized());
+        assert!(!dialer.certificates.0.initialized());
     }
 }

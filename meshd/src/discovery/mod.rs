@@ -1,6 +1,6 @@
 //! How does the daemon talk to the discovery servers?
 //!
-//! [`dial`] reaches one, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
+//! [`dial`] reaches one, [`proxy`] where another program must help, [`rest`] makes requests, [`events`] holds one event connection, [`connection`] keeps one server,
 //! [`beside`] what one is told by requests meanwhile, [`servers`] all of them, [`directory`] turns what they say into what we believe, [`scope`] what they may decide at all,
 //! [`hearsay`] what we learn otherwise, [`views`] whether others hear the same, [`review`] what is judged again, [`renewal`] who gets a new certificate, [`judge`] whom links of ours have let in too many, [`post`] letters, [`client`] all of it.
 
@@ -14,6 +14,7 @@ pub mod hearsay;
 pub mod judge;
 pub mod post;
 pub mod presence;
+pub mod proxy;
 pub mod renewal;
 pub mod rest;
 pub mod review;

@@ -2,7 +2,7 @@
 //! discovery servers, which hand out new credentials before the old ones expire.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use url::Url;
+use url::{Host, Url};
 
 use super::{LOOKUP_INTERVAL, LOOKUP_TIMEOUT, host_of};
 use crate::{
@@ -121,14 +121,18 @@ impl TurnFeed {
             let host = described
                 .get(server)
                 .and_then(|network| host_of(server, network));
-            let ports = [
-                (access.udp_port, Transport::Udp),
-                (access.tcp_port, Transport::Tcp),
+            let at = |port| Some((host.clone()?, port?));
+            let websocket = Transport::WebSocket(server.as_str().into());
+            let ways = [
+                (at(access.udp_port), Transport::Udp),
+                (at(access.tcp_port), Transport::Tcp),
+                (access.websocket.then(|| place_of(server)), websocket),
             ];
-            ports.into_iter().filter_map(move |(port, transport)| {
+            ways.into_iter().filter_map(|(place, transport)| {
+                let (host, port) = place?;
                 Some(Named {
-                    host: host.clone()?,
-                    port: port?,
+                    host,
+                    port,
                     transport,
                     username: access.username.clone(),
                     password: access.password.clone(),
@@ -137,6 +141,17 @@ impl TurnFeed {
         });
         configured.chain(handed_out).collect()
     }
+}
+
+/// What stands for the place of a server that is reached by its URL: its name is looked up with each connection, and
+/// maybe by a proxy only.
+fn place_of(server: &Url) -> (String, u16) {
+    let literal = match server.host() {
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+        Some(Host::Domain(_)) | None => Ipv4Addr::UNSPECIFIED.to_string(),
+    };
+    (literal, server.port_or_known_default().unwrap_or(80))
 }
 
 /// How a server of the configuration is reached.
@@ -227,6 +242,7 @@ mod tests {
             expires_at: 1_800_000_000,
             udp_port,
             tcp_port: Some(443),
+            websocket: true,
         };
         let url: Url = SERVER.parse().unwrap();
         let described: Described = Arc::new([(url.clone(), network)].into());
@@ -242,7 +258,8 @@ mod tests {
         use Transport::{Tcp, Udp};
         let configured =
             [Udp, Tcp].map(|transport| ("turn.example.com".to_owned(), 3479, transport));
-        let handed_out = [(3478, Udp), (443, Tcp)]
+        let websocket = Transport::WebSocket(SERVER.into());
+        let handed_out = [(3478, Udp), (443, Tcp), (7080, websocket)]
             .map(|(port, transport)| ("198.51.100.2".to_owned(), port, transport));
         let plain = feed(None);
         let all = [&configured[..], &handed_out].concat();
@@ -250,6 +267,18 @@ mod tests {
         assert_eq!(names(&plain, None), [&all[..2], &all[3..]].concat());
         let ours = feed(Some(SERVER));
         assert_eq!(names(&ours, Some(3478)), configured);
+    }
+
+    #[test]
+    fn a_server_that_is_reached_by_its_url_need_not_be_looked_up() {
+        for (url, expected) in [
+            ("https://mesh.example/", ("0.0.0.0", 443)),
+            ("http://mesh.example:7080/", ("0.0.0.0", 7080)),
+            ("https://[2001:db8::1]:8443/", ("2001:db8::1", 8443)),
+        ] {
+            let (host, port) = place_of(&url.parse().unwrap());
+            assert_eq!((host.as_str(), port), expected);
+        }
     }
 
     #[test]

@@ -94,6 +94,10 @@ pub fn no_relay(server: SocketAddr, transport: &Transport, trouble: Trouble) -> 
             "turn-silent",
             "check that it runs and that this host reaches it; peers without a direct path are not reached without a relay",
         ),
+        Trouble::Unreachable | Trouble::Closed if matches!(transport, Transport::WebSocket(_)) => (
+            "turn-silent",
+            "check that the server runs, and that every proxy on the way lets WebSockets through to its path /api/v1/turn",
+        ),
         Trouble::Unreachable | Trouble::Closed => (
             "turn-silent",
             "check that it runs, that it serves TURN on this port over TCP, and that no firewall is in between",
@@ -111,10 +115,11 @@ pub fn no_relay(server: SocketAddr, transport: &Transport, trouble: Trouble) -> 
             "ask who runs it, or name another one in mesh.turn.servers; it is asked again every few minutes",
         ),
     };
-    let over = match transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-        Transport::Tls(_) => "TLS",
+    let (server, over) = match transport {
+        Transport::Udp => (server.to_string(), "UDP"),
+        Transport::Tcp => (server.to_string(), "TCP"),
+        Transport::Tls(_) => (server.to_string(), "TLS"),
+        Transport::WebSocket(url) => (url.to_string(), "WebSocket"),
     };
     let what = format!("the TURN server {server} does not relay for this node over {over}");
     Problem::new(503, code, what)

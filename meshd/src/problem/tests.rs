@@ -41,6 +41,11 @@ fn one_of_each() -> Vec<Problem> {
             &Transport::Tls("turn.example.com".into()),
             Trouble::Untrusted,
         ),
+        no_relay(
+            address,
+            &Transport::WebSocket("https://mesh.example/".into()),
+            Trouble::Unreachable,
+        ),
         no_relay(address, &Transport::Udp, Trouble::Refused(401)),
         server_embedded(&id, &server, path),
         server_embedded_first(&server),

@@ -217,6 +217,9 @@ pub struct TurnAccess {
     pub udp_port: Option<u16>,
     /// Where TURN is served over TCP, on the same host.
     pub tcp_port: Option<u16>,
+    /// Whether TURN is served in a WebSocket at `/api/v1/turn` of the discovery server too.
+    #[serde(default)]
+    pub websocket: bool,
 }
 
 /// A password for TURN. It is not shown, and wiped when dropped.
@@ -279,6 +282,7 @@ mod tests {
             expires_at: 1_800_000_000,
             udp_port: Some(3478),
             tcp_port: None,
+            websocket: true,
         });
         let json = serde_json::to_value(&message).unwrap();
         assert_eq!(

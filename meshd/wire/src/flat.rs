@@ -100,6 +100,7 @@ struct Turn {
     expires_at: Option<u64>,
     udp_port: Option<Option<u16>>,
     tcp_port: Option<Option<u16>>,
+    websocket: Option<bool>,
 }
 
 impl<'de> Deserialize<'de> for FlatMessage {
@@ -140,6 +141,7 @@ impl<'de> Visitor<'de> for FlatVisitor {
                 "expires_at" => fill(&mut flat.turn.expires_at, map)?,
                 "udp_port" => fill(&mut flat.turn.udp_port, map)?,
                 "tcp_port" => fill(&mut flat.turn.tcp_port, map)?,
+                "websocket" => fill(&mut flat.turn.websocket, map)?,
                 "problem" => fill(&mut flat.problem, map)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -225,6 +227,7 @@ impl Turn {
             expires_at: self.expires_at?,
             udp_port: self.udp_port.flatten(),
             tcp_port: self.tcp_port.flatten(),
+            websocket: self.websocket.unwrap_or_default(),
         })
     }
 }
@@ -312,6 +315,7 @@ mod tests {
                 expires_at: 5,
                 udp_port: Some(3478),
                 tcp_port: None,
+                websocket: true,
             }),
             ServerMessage::Snapshot {
                 revision: 1,

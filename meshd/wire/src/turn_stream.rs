@@ -1,10 +1,16 @@
 //! Where does a message end in a TCP stream? (RFC 8489 section 6.2.2, RFC 8656 section 12.5)
 //!
 //! STUN messages and ChannelData say their length; ChannelData is padded to four bytes on TCP. The TURN server and its
-//! clients read and write such streams.
+//! clients read and write such streams. In a WebSocket (RFC 6455) the stream is cut between messages.
 
 /// The longest message that there can be, with its padding: no length field says more.
 pub const LONGEST: usize = 4 + 65_536;
+/// The path of the WebSocket on a discovery server, relative to its URL.
+pub const WEBSOCKET_PATH: &str = "api/v1/turn";
+/// The subprotocol of the WebSocket (RFC 6455 section 1.9).
+pub const SUBPROTOCOL: &str = "turn";
+/// The longest message of the WebSocket, in bytes: one or more whole messages of TURN, each as on TCP.
+pub const MAX_PIECE: usize = 16 << 10;
 /// Bytes that may follow a message.
 const PADDING: [u8; 3] = [0; 3];
 
@@ -50,6 +56,25 @@ pub fn next(stream: &[u8], longest: usize) -> Framed {
     Framed::Message { length, total }
 }
 
+/// Cuts a stream of whole messages into pieces of at most [`MAX_PIECE`]; a longer message is a piece of its own. What is
+/// behind the last whole message is left out.
+pub fn pieces(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = stream;
+    std::iter::from_fn(move || {
+        let (mut end, mut tail) = (0, rest);
+        while let Framed::Message { total, .. } = next(tail, LONGEST) {
+            if end > 0 && end + total > MAX_PIECE {
+                break;
+            }
+            end += total;
+            tail = tail.get(total..)?;
+        }
+        let (piece, left) = rest.split_at_checked(end)?;
+        rest = left;
+        (end > 0).then_some(piece)
+    })
+}
+
 /// Appends a message with its padding.
 pub fn push(stream: &mut Vec<u8>, message: &[u8]) {
     stream.extend_from_slice(message);
@@ -85,6 +110,30 @@ mod tests {
             total: 20,
         };
         assert_eq!(next(&stream[12..], LONGEST), found);
+    }
+
+    #[test]
+    fn a_stream_is_cut_between_messages_and_nothing_of_it_is_lost() {
+        let message = |length: u16| {
+            let mut bytes = vec![0x40, 1];
+            bytes.extend(length.to_be_bytes());
+            bytes.resize(4 + usize::from(length), 7);
+            let mut stream = Vec::new();
+            push(&mut stream, &bytes);
+            stream
+        };
+        let long: Vec<u8> = (0..40).flat_map(|_| message(1_401)).collect();
+        let stream = [&long[..], &message(20_000), &message(3)].concat();
+        let cut: Vec<_> = pieces(&stream).collect();
+        assert_eq!(cut.concat(), stream);
+        let lengths: Vec<_> = cut.iter().map(|piece| piece.len()).collect();
+        assert_eq!(
+            lengths,
+            [11 * 1_408, 11 * 1_408, 11 * 1_408, 7 * 1_408, 20_004, 8]
+        );
+        let torn = [&long[..], &message(100)[..50]].concat();
+        assert_eq!(pieces(&torn).collect::<Vec<_>>().concat(), long);
+        assert_eq!(pieces(&[]).count(), 0);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub struct Discovery {
     pub process: Process,
     host: Host,
     replica: Option<Replica>,
+    arguments: Vec<String>,
 }
 
 /// One of several discovery servers of a machine that share a database.
@@ -69,6 +70,7 @@ impl Discovery {
             process,
             host: host.clone(),
             replica,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -77,10 +79,11 @@ impl Discovery {
         self.host.dir().join("discovery")
     }
 
-    /// Kills it, if it still runs, and starts it again with the same data.
+    /// Kills it, if it still runs, and starts it again with the same data and arguments.
     pub fn restart(&self) -> Result<Self> {
         self.process.kill()?;
-        Self::start_as(&self.host, self.replica.clone(), &[])
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        Self::start_as(&self.host, self.replica.clone(), &arguments)
     }
 
     /// What `--server` takes.
@@ -120,10 +123,13 @@ impl Daemon {
         let state = host.dir().join("state");
         let mut command = host.command(program);
         command.args(["up", "--state-dir"]).arg(&state).args(args);
-        // A file of the machine that runs the tests is none of the lab's.
-        command
-            .env_remove("MESHD_CONFIG")
-            .env_remove("MESHD_STATE_DIR");
+        // A file of the machine that runs the tests is none of the lab's, and neither is its proxy.
+        for name in ["MESHD_CONFIG", "MESHD_STATE_DIR"] {
+            command.env_remove(name);
+        }
+        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
         let process = host.spawn_command(command)?;
         Ok(Self {
             process,

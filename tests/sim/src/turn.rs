@@ -71,12 +71,14 @@ pub struct Relay {
     pub secret: u64,
     /// How long a nonce is good for.
     pub nonce_lifetime: Duration,
+    /// What reaches it besides UDP.
+    pub connections: Transport,
     /// Requests without an answer in the affirmative, so far.
     pub refused: usize,
     started: Instant,
     allocations: BTreeMap<SocketAddr, Allocation>,
     /// Clients that have connections, and since when those stand.
-    connections: BTreeMap<SocketAddr, Instant>,
+    connected: BTreeMap<SocketAddr, Instant>,
     next_port: u16,
 }
 
@@ -87,17 +89,18 @@ impl Relay {
             address,
             secret: 1,
             nonce_lifetime: Duration::from_secs(600),
+            connections: Transport::Tcp,
             refused: 0,
             started: now,
             allocations: BTreeMap::new(),
-            connections: BTreeMap::new(),
+            connected: BTreeMap::new(),
             next_port: FIRST_PORT,
         }
     }
 
-    /// What a host is told of it: it serves UDP and TCP on one port.
+    /// What a host is told of it: it serves UDP and connections on one port.
     pub fn access(&self, host: HostId) -> Vec<TurnServer> {
-        let both = [Transport::Udp, Transport::Tcp].into_iter();
+        let both = [Transport::Udp, self.connections.clone()].into_iter();
         both.map(|transport| self.access_over(transport, host))
             .collect()
     }
@@ -115,22 +118,22 @@ impl Relay {
     /// It has been restarted, and remembers nothing.
     pub fn forget(&mut self) {
         self.allocations.clear();
-        self.connections.clear();
+        self.connected.clear();
     }
 
     /// A client has a connection from then on.
     pub fn connect(&mut self, client: SocketAddr, ready: Instant) {
-        self.connections.insert(client, ready);
+        self.connected.insert(client, ready);
     }
 
     /// Since when the connection of a client stands, if it has one.
     pub fn ready(&self, client: SocketAddr) -> Option<Instant> {
-        self.connections.get(&client).copied()
+        self.connected.get(&client).copied()
     }
 
     /// The connection is over, and so is what was allocated through it.
     pub fn hang_up(&mut self, client: SocketAddr) {
-        self.connections.remove(&client);
+        self.connected.remove(&client);
         self.allocations.remove(&client);
     }
 

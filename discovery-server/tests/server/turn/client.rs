@@ -1,6 +1,7 @@
 //! A TURN client that says exactly what it is told to.
 
 use std::{
+    cell::RefCell,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream, UdpSocket},
 };
@@ -12,6 +13,12 @@ use stun_types::{
         IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageWrite as _,
         MessageWriteExt as _, MessageWriteVec, Method, TransactionId,
     },
+};
+
+use tokio_tungstenite::tungstenite::{
+    self, WebSocket,
+    client::IntoClientRequest as _,
+    http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL},
 };
 
 use crate::harness::DEADLINE;
@@ -42,6 +49,8 @@ pub(super) fn peer(address: SocketAddr) -> Attribute {
 enum Wire {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    /// With messages that came in one piece with others.
+    WebSocket(Box<RefCell<(WebSocket<TcpStream>, Vec<u8>)>>),
 }
 
 /// What the server said.
@@ -77,6 +86,32 @@ impl Client {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self::new(Wire::Tcp(stream), access)
+    }
+
+    /// At the HTTP address, with these headers besides.
+    pub(super) fn websocket(
+        http: SocketAddr,
+        access: Option<TurnAccess>,
+        headers: &[(&'static str, &'static str)],
+    ) -> Self {
+        let stream = TcpStream::connect(http).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let url = format!("ws://{http}/api/v1/turn");
+        let mut request = url.into_client_request().unwrap();
+        let turn = HeaderValue::from_static("turn");
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, turn);
+        for (name, value) in headers {
+            let (name, value) = (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+            request.headers_mut().insert(name, value);
+        }
+        let (socket, _) = tungstenite::client(request, stream).unwrap();
+        Self::new(
+            Wire::WebSocket(Box::new(RefCell::new((socket, Vec::new())))),
+            access,
+        )
     }
 
     fn new(wire: Wire, access: Option<TurnAccess>) -> Self {
@@ -171,6 +206,10 @@ impl Client {
                 let mut stream = stream;
                 let _ = stream.write_all(bytes);
             }
+            Wire::WebSocket(both) => {
+                let piece = tungstenite::Message::binary(bytes.to_vec());
+                let _ = both.borrow_mut().0.send(piece);
+            }
         }
     }
 
@@ -213,20 +252,38 @@ impl Client {
                 buffer.truncate(length);
                 Some(buffer)
             }
+            Wire::WebSocket(both) => {
+                let (socket, rest) = &mut *both.borrow_mut();
+                while rest.is_empty() {
+                    match socket.read().ok()? {
+                        tungstenite::Message::Binary(piece) => rest.extend_from_slice(&piece),
+                        tungstenite::Message::Ping(_) => {}
+                        other @ (tungstenite::Message::Text(_)
+                        | tungstenite::Message::Pong(_)
+                        | tungstenite::Message::Close(_)
+                        | tungstenite::Message::Frame(_)) => panic!("{other:?}"),
+                    }
+                }
+                Some(rest.drain(..total(rest)).collect())
+            }
             Wire::Tcp(stream) => {
                 let mut stream = stream;
                 let mut bytes = vec![0; 4];
                 stream.read_exact(&mut bytes).ok()?;
-                let said = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
-                let total = match bytes[0] {
-                    0x40..=0x7F => 4 + said.next_multiple_of(4),
-                    _ => 20 + said,
-                };
-                bytes.resize(total, 0);
+                bytes.resize(total(&bytes), 0);
                 stream.read_exact(&mut bytes[4..]).ok()?;
                 Some(bytes)
             }
         }
+    }
+}
+
+/// How long the message is that begins so, with its padding.
+fn total(bytes: &[u8]) -> usize {
+    let said = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+    match bytes[0] {
+        0x40..=0x7F => 4 + said.next_multiple_of(4),
+        _ => 20 + said,
     }
 }
 

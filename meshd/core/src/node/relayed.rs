@@ -80,6 +80,7 @@ impl Node {
             match event {
                 TurnEvent::Allocated(_) => self.on_allocated(now, transmit),
                 TurnEvent::Lost(relayed) => self.on_lost(relayed, now),
+                TurnEvent::BetterAnswers => self.dial_relayed(now),
             }
         }
     }
@@ -89,6 +90,16 @@ impl Node {
             self.let_in(index, now);
         }
         self.offer_new_candidates(now, transmit);
+    }
+
+    /// What stood in the way of direct paths may be gone. Links stay until these are proven.
+    fn dial_relayed(&mut self, now: Instant) {
+        for index in self.peers.indices() {
+            let peer = self.peers.get(index);
+            if peer.is_some_and(|peer| peer.state == State::Connected && peer.is_relayed()) {
+                self.dial(index, now);
+            }
+        }
     }
 
     /// Whoever was reached by way of the address needs another path. What waits for it goes there.

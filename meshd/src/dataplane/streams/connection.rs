@@ -23,14 +23,17 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{News, Surroundings};
+use super::{
+    News, Surroundings,
+    websocket::{self, Socket},
+};
 
 /// Reaching the server, TLS included, takes no longer than this. Another one is asked meanwhile.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A server that acknowledges nothing for so long is gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What is still to be written at the end is written in this time.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 /// Room for a read: a TLS record is at most 16 KiB, and several messages are handed over at once.
 const READ: usize = 64 << 10;
 
@@ -72,6 +75,10 @@ impl Connection {
 
     async fn connect(&self) -> Result<(Link, SocketAddr), Trouble> {
         let (server, transport) = (self.server, &self.transport);
+        if let Transport::WebSocket(url) = transport {
+            let (socket, local) = websocket::connect(url, &self.surroundings.certificates).await?;
+            return Ok((Link::WebSocket(Box::new(socket)), local));
+        }
         let failed = |error: io::Error| {
             tracing::debug!(%server, %transport, %error, "no connection to a TURN server");
             Trouble::Unreachable
@@ -100,6 +107,7 @@ impl Connection {
         match link {
             Link::Plain(stream) => self.carry_on(stream, local).await,
             Link::Tls(stream) => self.carry_on(*stream, local).await,
+            Link::WebSocket(socket) => self.carry_in(*socket, local).await,
         }
     }
 
@@ -141,6 +149,7 @@ impl Connection {
 enum Link {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    WebSocket(Box<Socket>),
 }
 
 impl Tls {
@@ -178,7 +187,7 @@ async fn write(
 }
 
 /// How many bytes of whole messages a stream begins with; `None` if it cannot be read any further.
-fn whole_messages(stream: &[u8]) -> Option<usize> {
+pub(super) fn whole_messages(stream: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         match turn_stream::next(&stream[at..], turn_stream::LONGEST) {

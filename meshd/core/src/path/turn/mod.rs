@@ -36,8 +36,8 @@ pub use self::{
 };
 use crate::{path::stun_index::TransactionId, queue::transmit::TransmitQueue};
 
-/// The most servers that are known at once: eight as for STUN, each over UDP and over TCP.
-const MAX_SERVERS: usize = 16;
+/// The most servers that are known at once: eight as for STUN, each over UDP, over TCP and over a WebSocket.
+const MAX_SERVERS: usize = 24;
 /// A relayed address that nobody has asked for for so long is given back: people come back to a peer within minutes.
 const KEEP: Duration = Duration::from_secs(600);
 
@@ -57,6 +57,8 @@ pub enum TurnEvent {
     Allocated(Relayed),
     /// It is ours no more.
     Lost(Relayed),
+    /// A server answers in a better way than the one that relays for us: maybe peers are reached directly, too.
+    BetterAnswers,
 }
 
 /// What is known of one server.
@@ -86,7 +88,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Uses these servers from now on, at most 16 of them. Of one that is known already the credentials may be other ones.
+    /// Uses these servers from now on, at most 24 of them. Of one that is known already the credentials may be other ones.
     pub fn set_servers(
         &mut self,
         wanted: &[TurnServer],
@@ -166,10 +168,11 @@ impl Turn {
             Stage::Asking => None,
             Stage::Allocating(attempt) => Some(attempt.exchange.due()),
             Stage::Standing(allocation) => {
-                let datagrams = self.servers.iter().filter(|server| {
-                    self.is_on_stream() && !server.is_stream() && server.probe.is_none()
+                let ours = self.rank();
+                let better = self.servers.iter().filter(|server| {
+                    ours.is_some_and(|ours| server.rank() < ours) && server.probe.is_none()
                 });
-                let rests = datagrams.filter_map(Server::rests_until).min();
+                let rests = better.filter_map(Server::rests_until).min();
                 let due = [Some(allocation.poll_timeout()), self.wanted, rests];
                 due.into_iter().flatten().min()
             }
@@ -228,9 +231,7 @@ impl Turn {
                     Outcome::Foreign => return false,
                     Outcome::Fine => {
                         self.servers[at].worked();
-                        if from.stream.is_none() {
-                            self.spare_streams();
-                        }
+                        self.spare_worse(at);
                     }
                     Outcome::Refused(code) => {
                         self.servers[at].trouble = Some(Trouble::Refused(code));
@@ -249,6 +250,7 @@ impl Turn {
     /// Peers are not heard: find out now whether the server still knows us.
     pub fn doubt(&mut self, rng: &mut impl Rng, now: Instant) {
         if let Stage::Standing(allocation) = &mut self.stage {
+            self.servers.iter_mut().for_each(Server::unsettle);
             allocation.doubt(rng, now);
         }
     }

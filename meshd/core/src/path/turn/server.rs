@@ -18,11 +18,14 @@ use crate::queue::transmit::StreamId;
 /// After a server was silent, or refused: the first pause, and the longest. They double.
 const SILENT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// How long one has to answer in a better way before ours is given up for it. Meanwhile direct paths come about, and what
+/// goes by these loses nothing.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// A TURN server, and what is proven to it. One that is reached over several transports is several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnServer {
-    /// Where it is.
+    /// Where it is; of one that is reached over a WebSocket, whose URL says it, only a name.
     pub address: SocketAddr,
     /// How it is reached.
     pub transport: Transport,
@@ -82,6 +85,8 @@ pub(super) struct Server {
     pub(super) rtt: Option<Duration>,
     /// What is wrong with it.
     pub(super) trouble: Option<Trouble>,
+    /// Since when it answers in a better way than the one that relays for us.
+    answers_since: Option<Instant>,
     failures: u32,
     rests_until: Option<Instant>,
 }
@@ -95,6 +100,7 @@ impl Server {
             probe: None,
             rtt: None,
             trouble: None,
+            answers_since: None,
             failures: 0,
             rests_until: None,
         }
@@ -103,6 +109,11 @@ impl Server {
     /// Whether it is reached over a connection.
     pub(super) fn is_stream(&self) -> bool {
         self.known.transport != Transport::Udp
+    }
+
+    /// See [`Transport::rank`].
+    pub(super) fn rank(&self) -> u32 {
+        self.known.transport.rank()
     }
 
     /// How it is spoken to now; `None` while there is no connection.
@@ -137,8 +148,27 @@ impl Server {
         self.rests_until
     }
 
+    /// It answers, in a better way than the one that relays for us. Whether that has lasted; if not, it is asked again.
+    pub(super) fn has_settled(&mut self, now: Instant) -> bool {
+        let since = *self.answers_since.get_or_insert(now);
+        let settled = now >= since + SETTLING;
+        if !settled {
+            self.trouble = None;
+            self.rests_until = Some(since + SETTLING);
+        }
+        settled
+    }
+
+    /// There is nothing to compare it with any more, so it may be asked at once.
+    pub(super) fn unsettle(&mut self) {
+        if self.answers_since.take().is_some() {
+            self.rests_until = None;
+        }
+    }
+
     /// It relays for us.
     pub(super) fn worked(&mut self) {
+        self.answers_since = None;
         self.trouble = None;
         self.failures = 0;
         self.rests_until = None;
@@ -152,6 +182,7 @@ impl Server {
         };
         let pause = first * (1 << self.failures.min(8));
         self.probe = None;
+        self.answers_since = None;
         self.trouble = Some(trouble);
         self.failures += 1;
         self.rests_until = Some(now + pause.min(longest));

@@ -1,6 +1,7 @@
 //! From "somebody needs a relayed address" to having one, and back. (RFC 8656 sections 7 and 8)
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     num::NonZeroU16,
     time::{Duration, Instant},
@@ -21,8 +22,8 @@ use crate::queue::transmit::TransmitQueue;
 /// Nonces that a server may call stale before it has given us an address.
 pub(super) const MAX_CHALLENGES: u8 = 3;
 
-/// What servers have to answer over UDP before those that are reached over connections are asked too. An answer from
-/// the other side of the world takes a third of it, and two blocked peers still meet within 5 s.
+/// What servers have to answer over UDP before those that are reached over connections are asked too, and these before
+/// WebSockets. An answer from the other side of the world takes a third of it, and two blocked peers still meet within 5 s.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -60,26 +61,26 @@ impl Turn {
     }
 
     /// Asks all servers but one that may be asked and are not yet: over UDP now, over connections once that has had its
-    /// time.
+    /// time, over WebSockets last.
     fn plan_probes(&mut self, but: Option<Contact>, now: Instant, rng: &mut impl Rng) {
         let may =
             |server: &Server| server.is_ready(now) && (but.is_none() || server.contact() != but);
-        let datagrams = self
-            .servers
-            .iter()
-            .any(|server| !server.is_stream() && may(server));
+        let ranks = self.servers.iter().filter(|server| may(server));
+        let ranks: BTreeSet<u32> = ranks.map(Server::rank).collect();
         for server in self.servers.iter_mut().filter(|server| may(server)) {
-            let later = server.is_stream() && datagrams;
-            let due = if later { now + HEAD_START } else { now };
+            let better = ranks.range(..server.rank());
+            let due = better.fold(now, |due, _| due + HEAD_START);
             server.plan(due, rng, now);
         }
     }
 
-    /// A server answers over UDP, so the others need no connections.
-    pub(super) fn spare_streams(&mut self) {
-        for server in self.servers.iter_mut().filter(|server| server.is_stream()) {
-            server.probe = None;
-        }
+    /// A server answers, so those that are reached in a worse way need not be asked.
+    pub(super) fn spare_worse(&mut self, at: usize) {
+        let rank = self.servers[at].rank();
+        let servers = self.servers.iter_mut();
+        servers
+            .filter(|server| server.rank() > rank)
+            .for_each(|server| server.probe = None);
     }
 
     pub(super) fn send_probes(&mut self, now: Instant, transmit: &mut TransmitQueue) {
@@ -153,12 +154,10 @@ impl Turn {
             server.failed(Trouble::Nonsense, now);
             return self.end_asking();
         };
-        if !self.is_wanted(contact, now) {
+        if !self.is_wanted(at, now) {
             return;
         }
-        if contact.stream.is_none() {
-            self.spare_streams();
-        }
+        self.spare_worse(at);
         self.lose();
         self.stage = Stage::Allocating(Attempt {
             server: contact,
@@ -171,8 +170,9 @@ impl Turn {
     }
 
     /// Whether a server that has just answered is to relay for us. One that answers later is farther; all the same it is
-    /// known how far. But UDP is better than a connection, and any server is better than one that is silent.
-    fn is_wanted(&mut self, answers: Contact, now: Instant) -> bool {
+    /// known how far. But UDP is better than a connection, that better than a WebSocket, and any server better than one that is
+    /// silent.
+    fn is_wanted(&mut self, answers: usize, now: Instant) -> bool {
         match &self.stage {
             Stage::Asking => true,
             Stage::Standing(ours) if ours.is_doubtful() => {
@@ -181,7 +181,17 @@ impl Turn {
                 }
                 true
             }
-            Stage::Standing(ours) => ours.server.stream.is_some() && answers.stream.is_none(),
+            Stage::Standing(_) => {
+                let rank = self.servers[answers].rank();
+                if self.rank().is_none_or(|ours| rank >= ours) {
+                    return false;
+                }
+                let settled = self.servers[answers].has_settled(now);
+                if !settled {
+                    self.events.push_back(TurnEvent::BetterAnswers);
+                }
+                settled
+            }
             Stage::Idle | Stage::Allocating(_) => false,
         }
     }
@@ -253,6 +263,7 @@ impl Turn {
     }
 
     pub(super) fn lose(&mut self) {
+        self.servers.iter_mut().for_each(Server::unsettle);
         if let Stage::Standing(allocation) = std::mem::take(&mut self.stage) {
             self.events.push_back(TurnEvent::Lost(allocation.place));
         }
@@ -284,10 +295,10 @@ impl Turn {
             self.fail(server, Trouble::Silent, now, rng);
         } else if allocation.is_doubtful() {
             self.plan_probes(Some(server), now, rng);
-        } else if server.stream.is_some() {
+        } else if let Some(ours) = self.rank() {
             let others = self.servers.iter_mut();
             others
-                .filter(|other| !other.is_stream())
+                .filter(|other| other.rank() < ours)
                 .for_each(|other| other.plan(now, rng, now));
         }
     }

@@ -20,6 +20,20 @@ pub enum Transport {
     Tcp,
     /// The same under TLS, with a server whose certificate is for this name or address.
     Tls(Arc<str>),
+    /// A WebSocket (RFC 6455) at the discovery server with this URL, which passes where nothing but HTTP does.
+    WebSocket(Arc<str>),
+}
+
+impl Transport {
+    /// Which of two that answer is taken: the lower one. A connection makes packets wait for one that was lost, and a
+    /// WebSocket passes through whatever stands in front of the server besides.
+    pub(super) fn rank(&self) -> u32 {
+        match self {
+            Self::Udp => 0,
+            Self::Tcp | Self::Tls(_) => 1,
+            Self::WebSocket(_) => 2,
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -28,6 +42,7 @@ impl fmt::Display for Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls(_) => "tls",
+            Self::WebSocket(_) => "websocket",
         })
     }
 }
@@ -39,9 +54,9 @@ pub enum StreamRequest {
     Open {
         /// Its name.
         stream: StreamId,
-        /// Where to.
+        /// Where to; of a WebSocket, whose URL says it, only a name.
         server: SocketAddr,
-        /// TCP, or TLS over it.
+        /// TCP, TLS over it, or a WebSocket.
         transport: Transport,
     },
     /// End it once all that was sent has gone.
@@ -166,6 +181,12 @@ impl Turn {
     pub(super) fn is_on_stream(&self) -> bool {
         self.allocation()
             .is_some_and(|ours| ours.server.stream.is_some())
+    }
+
+    /// The rank of the transport that ours is reached over, if there is one.
+    pub(super) fn rank(&self) -> Option<u32> {
+        let at = self.position(self.allocation()?.server)?;
+        Some(self.servers[at].rank())
     }
 
     /// How to speak to a server, with a connection that is made if there is none.

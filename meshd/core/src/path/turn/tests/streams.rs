@@ -9,6 +9,15 @@ fn over_tcp(number: u8) -> TurnServer {
     }
 }
 
+/// The same server, as a discovery server's URL names it.
+fn over_websocket(number: u8) -> TurnServer {
+    TurnServer {
+        address: ([0, 0, 0, 0], 443).into(),
+        transport: Transport::WebSocket("https://mesh.example/".into()),
+        ..access(number, "right")
+    }
+}
+
 impl Client {
     /// What is asked of whoever holds connections.
     fn requests(&mut self) -> Vec<StreamRequest> {
@@ -41,6 +50,10 @@ impl Client {
 
     /// Answers what is asked next through a connection.
     fn reply_on(&mut self, stream: StreamId, number: u8, code: Option<u16>) {
+        self.reply_at((server(number), stream), number, code);
+    }
+
+    fn reply_at(&mut self, (at, stream): (SocketAddr, StreamId), number: u8, code: Option<u16>) {
         let request = loop {
             self.now = self.turn.poll_timeout().unwrap().max(self.now);
             if let Some((on, request)) = self.says().pop() {
@@ -49,7 +62,7 @@ impl Client {
             }
         };
         let answer = answer(&request, number, code, "right");
-        assert!(self.hear_on(Some(stream), server(number), &answer));
+        assert!(self.hear_on(Some(stream), at, &answer));
     }
 
     /// Has an address through a connection, because nobody answers over UDP.
@@ -60,6 +73,35 @@ impl Client {
         client.reply_on(stream, 2, None);
         assert_eq!(client.turn.relayed(), Some(relayed(2)));
         (client, stream)
+    }
+
+    /// A server that is reached in a better way than ours answers, and again after five seconds; not before that ours is
+    /// given up. It is the one with this number, over UDP.
+    fn answers_for_long(&mut self, at: usize) {
+        let news = |client: &mut Self| std::iter::from_fn(|| client.turn.poll_event()).last();
+        news(self);
+        let began = self.now;
+        for last in [false, true] {
+            let (to, question) = loop {
+                let asked = self.sends();
+                let to = self.turn.status()[at].server;
+                let is_question = |(sent_to, bytes): &(SocketAddr, Vec<u8>)| {
+                    *sent_to == to && bytes[..2] == [0, 3]
+                };
+                match asked.into_iter().find(is_question) {
+                    Some(question) => break question,
+                    None => self.now = self.turn.poll_timeout().unwrap().max(self.now),
+                }
+            };
+            assert!(self.hear(to, &answer(&question, 2, Some(401), "right")));
+            let told = news(self);
+            match last {
+                false => assert_eq!(told, Some(TurnEvent::BetterAnswers)),
+                true => assert!(matches!(told, Some(TurnEvent::Lost(_))), "{told:?}"),
+            }
+        }
+        let took = self.now - began;
+        assert!((5000 * MS..8000 * MS).contains(&took), "{took:?}");
     }
 
     fn transport(&self) -> Option<Transport> {
@@ -117,9 +159,7 @@ fn a_server_that_answers_over_udp_takes_the_place_of_a_connection() {
     }
     assert_eq!(client.transport(), Some(Transport::Tcp));
     client.turn.datagrams_pass(client.now);
-    let asked = client.sends();
-    let (to, question) = asked.last().unwrap();
-    assert!(client.hear(*to, &answer(question, 2, Some(401), "right")));
+    client.answers_for_long(0);
     assert_eq!(client.requests(), [StreamRequest::Close(stream)]);
     assert_eq!(client.reply(None), ALLOCATE);
     assert_eq!(client.transport(), Some(Transport::Udp));
@@ -203,4 +243,58 @@ fn a_connection_from_an_address_that_is_gone_is_closed() {
     assert_eq!(client.turn.relayed(), None);
     assert_eq!(client.requests(), [StreamRequest::Close(stream)]);
     assert_ne!(client.until_opened(), stream);
+}
+
+#[test]
+fn a_websocket_is_asked_for_when_udp_and_tcp_were_silent_a_second_each() {
+    let all = [over_websocket(2), over_tcp(2), access(2, "right")];
+    for (servers, expected) in [(&all[..], [1000, 2000]), (&all[..2], [0, 1000])] {
+        let mut client = Client::new(servers);
+        let began = client.now;
+        let opened = expected.map(|_| {
+            client.until_opened();
+            client.now - began
+        });
+        assert_eq!(opened, expected.map(|ms| ms * MS));
+    }
+    let mut client = Client::new(&all[..1]);
+    let began = client.now;
+    client.until_opened();
+    assert_eq!(client.now, began, "where there is nothing else, at once");
+}
+
+#[test]
+fn a_server_that_answers_over_tcp_needs_no_websocket() {
+    let mut client = Client::new(&[over_websocket(2), over_tcp(2)]);
+    let stream = client.until_opened();
+    client.reply_on(stream, 2, Some(401));
+    client.reply_on(stream, 2, None);
+    client.now += Duration::from_secs(2);
+    client.sends();
+    assert_eq!(client.requests(), []);
+    assert_eq!(client.transport(), Some(Transport::Tcp));
+}
+
+#[test]
+fn a_server_that_answers_over_tcp_takes_the_place_of_a_websocket() {
+    let mut client = Client::new(&[over_websocket(2), over_tcp(2)]);
+    let tcp = client.until_opened();
+    let turn = &mut client.turn;
+    turn.on_stream_end(tcp, Trouble::Unreachable, client.now, &mut client.rng);
+    let websocket = client.until_opened();
+    let at = (over_websocket(2).address, websocket);
+    client.reply_at(at, 2, Some(401));
+    client.reply_at(at, 2, None);
+    let transport = over_websocket(2).transport;
+    assert_eq!(client.transport(), Some(transport.clone()));
+    let tcp = client.until_opened();
+    client.reply_on(tcp, 2, Some(401));
+    // Its connection is not held until it is asked again.
+    assert_eq!(client.requests(), [StreamRequest::Close(tcp)]);
+    assert_eq!(client.transport(), Some(transport));
+    let tcp = client.until_opened();
+    client.reply_on(tcp, 2, Some(401));
+    assert_eq!(client.requests(), [StreamRequest::Close(websocket)]);
+    client.reply_on(tcp, 2, None);
+    assert_eq!(client.transport(), Some(Transport::Tcp));
 }
