@@ -36,6 +36,11 @@ impl StoreError {
         matches!(self.cause, Cause::Newer { .. })
     }
 
+    /// Whether a restore has decided for another file and has not put it in place.
+    pub fn is_half_restored(&self) -> bool {
+        matches!(self.cause, Cause::HalfRestored)
+    }
+
     /// What the database calls the error.
     fn code(&self) -> Option<Cow<'_, str>> {
         let error = match &self.cause {
@@ -49,6 +54,7 @@ impl StoreError {
             | Cause::Locked
             | Cause::NotText
             | Cause::CutOff
+            | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => return None,
         };
@@ -75,6 +81,7 @@ impl StoreError {
             | Cause::Migrate(_)
             | Cause::Locked
             | Cause::NotText
+            | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => false,
         }
@@ -94,6 +101,8 @@ pub(super) enum Cause {
     File(#[from] FileError),
     #[error("another discovery-server uses it")]
     Locked,
+    #[error("a restore of it was interrupted")]
+    HalfRestored,
     #[error("this server is cut off from it")]
     CutOff,
     #[error("its path is not plain text")]

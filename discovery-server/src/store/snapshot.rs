@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::{
     error::{Cause, StoreError, doing},
-    open,
+    open, restore,
 };
 
 /// With one a day, a week to notice that something is wrong.
@@ -101,19 +101,23 @@ impl Snapshots {
 /// Copies a SQLite database, which may be in use, to a new file that only its owner may read. The file is whole or not
 /// there, also after a crash and on a full disk.
 pub async fn backup(database: &Path, to: &Path) -> Result<(), StoreError> {
-    let copy = copy_beside(database, to).await?;
+    restore::check_finished(database)?;
+    let copy = copy_beside(database, to, UNFINISHED).await?;
+    files::give_from_root(copy.as_file(), directory_of(to)).map_err(doing(OPERATION))?;
     copy.persist_noclobber(to)
         .map_err(|error| doing(OPERATION)(error.error))?;
     files::sync_parent(to).map_err(doing(OPERATION))
 }
 
-/// A whole copy of a database, on disk, that is to become `target`; gone when it is dropped.
+/// A whole copy of a database, on disk, that is to become `target`; gone when it is dropped. Until then its name begins with
+/// `unfinished`.
 pub(super) async fn copy_beside(
     database: &Path,
     target: &Path,
+    unfinished: &str,
 ) -> Result<NamedTempFile, StoreError> {
     let copy = tempfile::Builder::new()
-        .prefix(UNFINISHED)
+        .prefix(unfinished)
         .tempfile_in(directory_of(target))
         .map_err(doing(OPERATION))?;
     let name = copy
@@ -167,7 +171,7 @@ async fn read_only(path: &Path) -> Result<AnyConnection, StoreError> {
 }
 
 /// What is in a directory; nothing in one that is not there.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| entry.map(|it| it.path())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -1,6 +1,6 @@
 //! What does the server do when its disk is full, or fails, at any single moment of its work?
 
-mod faults;
+pub(crate) mod faults;
 
 use std::{collections::BTreeMap, process::ExitStatus};
 
@@ -227,7 +227,9 @@ impl Scene {
         let expected = match fault.calls {
             // What else than a write finds no room is not told apart from a disk that fails.
             Calls::Writes => [(507, "disk-full")].as_slice(),
-            Calls::Syncs | Calls::Sizes | Calls::Opens => &[(507, "disk-full"), (500, "database")],
+            Calls::Syncs | Calls::Sizes | Calls::Opens | Calls::All => {
+                &[(507, "disk-full"), (500, "database")]
+            }
         };
         let found = (problem.status, problem.code.as_str());
         assert!(expected.contains(&found), "{what}: {problem:?}");
@@ -273,7 +275,7 @@ impl Scene {
 }
 
 fn launch(disk: &Disk, directory: TempDir) -> Server {
-    Server::launch(directory, |_| Vec::new(), &mut disk.command())
+    Server::launch(directory, |_| Vec::new(), &mut disk.command("serve"))
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -222,6 +223,52 @@ fn a_directory_that_cannot_be_written_is_named_at_the_start() {
             assert!(log.contains(part), "no {part:?} in {log}");
         }
     }
+}
+
+/// As root, in what is another user's.
+#[test]
+fn what_root_restores_and_copies_is_of_the_servers_user() {
+    const USER: u32 = 65_534;
+    let lab = Lab::new("rootfiles").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    assert_eq!(create(&server, &discovery.data_dir(), "kept").0, 201);
+    let run = |command: &str, data: &Path, option: &str, file: &Path| {
+        let arguments = [Path::new(command), "--data-dir".as_ref(), data];
+        let mut program = server.command(binary("discovery-server").unwrap());
+        program.args(arguments).arg(option).arg(file);
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let directory = |name: &str| {
+        let path = server.dir().join(name);
+        fs::create_dir(&path).unwrap();
+        chown(&path, Some(USER), Some(USER)).unwrap();
+        path
+    };
+    // Beside a database of that user, with none, and as a copy of one that is root's.
+    let (old, empty) = (directory("old"), directory("empty"));
+    let copies = directory("copies");
+    let copy = copies.join("copy");
+    run("backup", &discovery.data_dir(), "--to", &copy);
+    let database = old.join("discovery.sqlite");
+    fs::copy(&copy, &database).unwrap();
+    chown(&database, Some(USER), Some(USER)).unwrap();
+    run("restore", &old, "--from", &copy);
+    run("restore", &empty, "--from", &copy);
+    for (directory, many) in [(&old, 3), (&empty, 2), (&copies, 1)] {
+        let entries = fs::read_dir(directory).unwrap();
+        let found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(found.len(), many, "{found:?}");
+        for path in found {
+            let about = fs::metadata(&path).unwrap();
+            assert_eq!((about.uid(), about.gid()), (USER, USER), "{path:?}");
+        }
+    }
+    // What root copies to where root is stays root's.
+    let own = server.dir().join("own");
+    run("backup", &discovery.data_dir(), "--to", &own);
+    assert_eq!(fs::metadata(&own).unwrap().uid(), 0);
 }
 
 /// Two members on public hosts who show themselves each second.
