@@ -22,6 +22,16 @@ impl StoreError {
             .is_some_and(|code| FULL.contains(&code.as_ref()))
     }
 
+    /// Whether something else used the SQLite file for too long. What was to be written was not.
+    pub(crate) fn is_busy(&self) -> bool {
+        /// `SQLITE_BUSY` and `SQLITE_LOCKED`; what is above the low byte says more.
+        const BUSY: [u32; 2] = [5, 6];
+        // PostgreSQL's codes have five digits or letters.
+        let code = self.code().filter(|code| code.len() < 5);
+        let code = code.and_then(|code| code.parse::<u32>().ok());
+        matches!(self.cause, Cause::Busy) || code.is_some_and(|code| BUSY.contains(&(code & 0xff)))
+    }
+
     /// Whether the SQLite file is not as SQLite has left it.
     pub(crate) fn is_damaged(&self) -> bool {
         /// `SQLITE_CORRUPT` and `SQLITE_NOTADB`; what is above the low byte says more.
@@ -54,6 +64,7 @@ impl StoreError {
             | Cause::Locked
             | Cause::NotText
             | Cause::CutOff
+            | Cause::Busy
             | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => return None,
@@ -81,6 +92,7 @@ impl StoreError {
             | Cause::Migrate(_)
             | Cause::Locked
             | Cause::NotText
+            | Cause::Busy
             | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => false,
@@ -101,6 +113,8 @@ pub(super) enum Cause {
     File(#[from] FileError),
     #[error("another discovery-server uses it")]
     Locked,
+    #[error("it was busy for too long")]
+    Busy,
     #[error("a restore of it was interrupted")]
     HalfRestored,
     #[error("this server is cut off from it")]
