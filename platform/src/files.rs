@@ -219,6 +219,22 @@ pub fn give_from_root(file: &File, model: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// How many bytes this user may still write to the file system of a directory. Systems without `statvfs` do not say, and
+/// are taken at their word when a write fails.
+pub fn free_bytes(directory: &Path) -> Result<u64, FileError> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(directory)
+            .map_err(|error| system("ask for free space in", directory, error.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = directory;
+        Ok(u64::MAX)
+    }
+}
+
 /// Puts the new name on disk too. Windows has no such call.
 pub fn sync_parent(path: &Path) -> Result<(), FileError> {
     #[cfg(unix)]
@@ -370,6 +386,14 @@ mod tests {
             write_atomic(&path, &[version; 5_000], 0o600).expect("write");
         }
         reader.join().expect("no panic");
+    }
+
+    #[test]
+    fn free_space_is_told_and_shrinks_by_no_more_than_there_is() {
+        let root = tempfile::tempdir().expect("a directory");
+        let free = free_bytes(root.path()).expect("free space");
+        assert!(free > 0 && free < 1 << 60, "{free}");
+        free_bytes(&root.path().join("none")).expect_err("no such directory");
     }
 
     #[test]

@@ -22,6 +22,11 @@ impl StoreError {
             .is_some_and(|code| FULL.contains(&code.as_ref()))
     }
 
+    /// Whether a copy was not begun because the disk has no room for it.
+    pub(crate) fn is_without_room(&self) -> bool {
+        matches!(self.cause, Cause::NoRoom { .. })
+    }
+
     /// Whether something else used the SQLite file for too long. What was to be written was not.
     pub(crate) fn is_busy(&self) -> bool {
         /// `SQLITE_BUSY` and `SQLITE_LOCKED`; what is above the low byte says more.
@@ -65,6 +70,7 @@ impl StoreError {
             | Cause::NotText
             | Cause::CutOff
             | Cause::Busy
+            | Cause::NoRoom { .. }
             | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => return None,
@@ -93,6 +99,7 @@ impl StoreError {
             | Cause::Locked
             | Cause::NotText
             | Cause::Busy
+            | Cause::NoRoom { .. }
             | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => false,
@@ -113,6 +120,10 @@ pub(super) enum Cause {
     File(#[from] FileError),
     #[error("another discovery-server uses it")]
     Locked,
+    #[error(
+        "there is no room for it: {free} bytes are free, and it takes {needed} with what is left for members"
+    )]
+    NoRoom { needed: u64, free: u64 },
     #[error("it was busy for too long")]
     Busy,
     #[error("a restore of it was interrupted")]

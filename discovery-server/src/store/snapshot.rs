@@ -18,6 +18,10 @@ use super::{
 /// With one a day, a week to notice that something is wrong.
 const KEPT: usize = 7;
 
+/// What must be left beside a copy: four times what SQLite lets its log grow to before it is taken into the file. Members write
+/// while a copy is made.
+const RESERVE: u64 = 16 * 1024 * 1024;
+
 /// Copies that are not done; whoever was killed has left its own.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -58,6 +62,7 @@ impl Snapshots {
     pub(crate) async fn take(&self, now: u64) -> Result<PathBuf, StoreError> {
         files::create_private_dir(&self.directory).map_err(doing(OPERATION))?;
         self.remove_unfinished().map_err(doing(OPERATION))?;
+        self.check_room()?;
         // Also with a clock that was set back, the newest has the highest number.
         let newest = self.list().map_err(doing(OPERATION))?.into_iter().next();
         let number = newest.map_or(now, |(newest, _)| now.max(newest.saturating_add(1)));
@@ -85,6 +90,24 @@ impl Snapshots {
             }
         }
         None
+    }
+
+    /// A copy is as large as the file and its log at most. Where it would fill the disk it is not begun: until it had failed
+    /// there would be no room for what members write.
+    fn check_room(&self) -> Result<(), StoreError> {
+        let size = |path: &Path| match fs::metadata(path) {
+            Ok(about) => Ok(about.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        };
+        let file = size(&self.database).map_err(doing(OPERATION))?;
+        let log = size(&beside(&self.database, "-wal")).map_err(doing(OPERATION))?;
+        let needed = file.saturating_add(log).saturating_add(RESERVE);
+        let free = files::free_bytes(&self.directory).map_err(doing(OPERATION))?;
+        match free >= needed {
+            true => Ok(()),
+            false => Err(doing(OPERATION)(Cause::NoRoom { needed, free })),
+        }
     }
 
     fn remove_unfinished(&self) -> io::Result<()> {

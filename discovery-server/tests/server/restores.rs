@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use nix::libc::SIGKILL;
+use nix::{errno::Errno, libc::SIGKILL};
 use tempfile::TempDir;
 
 use crate::{
@@ -160,6 +160,38 @@ async fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new
     }
     println!("killed at {behind} calls, {half_done} of them in the middle");
     assert!(has_new && half_done >= 4, "{half_done}");
+}
+
+/// A snapshot looks for room before it is begun; what an administrator asks for is tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_finds_no_room_at_any_call_leaves_nothing_behind() {
+    let scene = Scene::new().await;
+    let faults = tempfile::tempdir().unwrap();
+    let disk = Disk::new(faults.path());
+    let mut failed = 0;
+    for behind in 0.. {
+        let copies = tempfile::tempdir().unwrap();
+        let copy = copies.path().join("copy");
+        let full = Fault {
+            calls: Calls::Writes,
+            error: Errno::ENOSPC as i32,
+            many: i32::MAX,
+        };
+        disk.fails(full, behind);
+        let mut command = disk.command("backup");
+        command.arg("--data-dir").arg(&scene.data);
+        let output = command.arg("--to").arg(&copy).output().unwrap();
+        if disk.works() == 0 {
+            assert!(output.status.success(), "{}", error_of(&output));
+            assert_eq!(usize::from(judge(&copy)), OLD);
+            break;
+        }
+        failed += 1;
+        assert_eq!(output.status.code(), Some(1), "{}", error_of(&output));
+        let left = fs::read_dir(copies.path()).unwrap().count();
+        assert_eq!(left, 0, "behind {behind}");
+    }
+    assert!(failed >= 5, "{failed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
