@@ -192,14 +192,15 @@ impl Hub {
         })
     }
 
-    /// Makes a connection the presence and mailbox of `node`, in place of an older one; whether it was not connected here.
+    /// Makes a connection the presence and mailbox of `node`, in place of an older one; whether it was not that already, and so
+    /// the member has come here now.
     pub(crate) fn claim(&mut self, id: ConnectionId, node: NodeId, now: u64) -> bool {
         self.touch(node, now);
         self.holders.insert(id, node);
         match self.members.insert(node, id) {
             Some(older) if older != id => {
                 self.end(older, Ending::Replaced);
-                false
+                true
             }
             Some(_) => false,
             None => true,

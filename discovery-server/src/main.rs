@@ -190,12 +190,16 @@ async fn backup(Backup { place, to }: Backup) -> anyhow::Result<()> {
     discovery_server::backup(&database, &to)
         .await
         .map_err(|error| {
-            Problem::new(0, "no-backup", format!("{} is not copied", database.display()))
-                .detail(error.to_string())
-                .fix(format!(
+            let fix = match error.is_half_restored() {
+                true => "start the server, which finishes that, or restore again".to_owned(),
+                false => format!(
                     "name a file that is not there yet, in a directory with room ({} is not changed); run it as the server's user",
                     to.display()
-                ))
+                ),
+            };
+            Problem::new(0, "no-backup", format!("{} is not copied", database.display()))
+                .detail(error.to_string())
+                .fix(fix)
         })?;
     Ok(())
 }
@@ -213,12 +217,12 @@ async fn restore(Restore { place, from }: Restore) -> anyhow::Result<()> {
             .detail(error.to_string())
             .fix("stop the server first, and name a file that is a whole database")
         })?;
-    let (database, aside) = (database.display(), aside.display());
-    writeln!(
-        io::stdout(),
-        "restored {database}; what was there is {aside}"
-    )
-    .context("write to standard output")
+    let kept = match aside {
+        Some(aside) => format!("what was there is {}", aside.display()),
+        None => "nothing was there".to_owned(),
+    };
+    writeln!(io::stdout(), "restored {}; {kept}", database.display())
+        .context("write to standard output")
 }
 
 /// The file of a SQLite database; for another, `instead` does what is asked.

@@ -28,7 +28,11 @@ pub(crate) async fn run(snapshots: &Snapshots, every: Duration, metrics: &Metric
             }
             Err(error) => {
                 let wait = every.min(RETRY);
-                tracing::error!(%error, again_in = ?wait, "took no snapshot of the database");
+                if error.is_without_room() {
+                    tracing::warn!(%error, again_in = ?wait, "took no snapshot of the database");
+                } else {
+                    tracing::error!(%error, again_in = ?wait, "took no snapshot of the database");
+                }
                 metrics.count_failed_snapshot();
                 wait
             }

@@ -30,7 +30,8 @@ pub use self::{
         join_link_invalid, lan_discovery_off, lists_differ, member_refused, member_too_many,
         members_unsigned, network_deleted, network_exists, network_key_differs, network_replaced,
         no_relay, not_joined, peer_not_found, server_embedded, server_embedded_first,
-        server_implausible, server_refused, server_unreachable, server_untrusted,
+        server_implausible, server_plain_http, server_refused, server_unreachable,
+        server_untrusted,
     },
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
@@ -91,6 +92,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "server-untrusted",
         "the discovery server's certificate does not prove its name",
+    ),
+    (
+        "server-plain-http",
+        "what is said to the discovery server can be read on the way",
     ),
     ("turn-silent", "a TURN server does not answer"),
     (

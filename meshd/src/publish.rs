@@ -21,8 +21,10 @@ use tokio::{
     time::{Instant, interval},
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
+    discovery::exposure::is_exposed,
     netcheck,
     problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, Problem},
     status::{
@@ -115,6 +117,7 @@ impl Sources {
             nat: link.as_ref().map(nat).unwrap_or_default(),
             peers: self.peers(&directory, core.as_deref()),
             health: self.problems(&servers),
+            notes: notes(&servers),
             counters: core.as_deref().map(counters).unwrap_or_default(),
             server: status::best(&servers).cloned().unwrap_or_default(),
             servers,
@@ -181,6 +184,16 @@ impl Sources {
         );
         problems
     }
+}
+
+/// What should be known of the servers.
+fn notes(servers: &[ServerStatus]) -> Vec<Problem> {
+    let is_exposed =
+        |server: &&ServerStatus| Url::parse(&server.url).is_ok_and(|url| is_exposed(&url));
+    let exposed = servers.iter().filter(is_exposed);
+    exposed
+        .map(|server| problem::server_plain_http(&server.url))
+        .collect()
 }
 
 /// What is wrong with TURN servers. One that relays over TCP because UDP does not pass is as good as it can be, and where

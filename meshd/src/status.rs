@@ -35,6 +35,9 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// What is wrong at the moment, worst first; empty when all is well.
     pub health: Vec<Problem>,
+    /// What works and should be known all the same.
+    #[serde(default)]
+    pub notes: Vec<Problem>,
     /// How many packets were dropped since the start, by reason.
     pub counters: BTreeMap<String, u64>,
 }

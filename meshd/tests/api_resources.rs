@@ -42,6 +42,7 @@ async fn the_status_has_the_documented_shape() {
         "nat",
         "peers",
         "health",
+        "notes",
     ];
     for key in documented {
         assert!(status.get(key).is_some(), "{key} is missing in {status}");

@@ -185,22 +185,54 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, File
     Ok(temporary)
 }
 
-/// Gives `path` the owner and group of `model`, where files have such: what root makes shall serve whom it is made for.
-pub fn give_to_owner_of(path: &Path, model: &Path) -> Result<(), FileError> {
+/// Gives an open file the owner and group of `model`, where files have such: what root makes shall serve whom it is made for.
+/// The file and no name of it, which its directory's owner could make another file's meanwhile.
+pub fn give_to_owner_of(file: &File, model: &Path) -> Result<(), FileError> {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::{MetadataExt as _, chown};
-        let owner =
-            |path: &Path| fs::metadata(path).map(|found| (Some(found.uid()), Some(found.gid())));
-        let wanted = owner(model).map_err(|source| system("read", model, source))?;
-        if owner(path).map_err(|source| system("read", path, source))? != wanted {
-            chown(path, wanted.0, wanted.1)
-                .map_err(|source| system("change the owner of", path, source))?;
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let failed = |source| system("give a file to the owner of", model, source);
+        let wanted = fs::metadata(model).map_err(failed)?;
+        let is = file.metadata().map_err(failed)?;
+        if (is.uid(), is.gid()) != (wanted.uid(), wanted.gid()) {
+            fchown(file, Some(wanted.uid()), Some(wanted.gid())).map_err(failed)?;
         }
     }
     #[cfg(not(unix))]
-    let _ = (path, model);
+    let _ = (file, model);
     Ok(())
+}
+
+/// As [`give_to_owner_of`], where root has made the file: what others make is theirs.
+pub fn give_from_root(file: &File, model: &Path) -> Result<(), FileError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let made = file.metadata();
+        let made = made.map_err(|source| system("give a file to the owner of", model, source))?;
+        if made.uid() == 0 {
+            give_to_owner_of(file, model)?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (file, model);
+    Ok(())
+}
+
+/// How many bytes this user may still write to the file system of a directory. Systems without `statvfs` do not say, and
+/// are taken at their word when a write fails.
+pub fn free_bytes(directory: &Path) -> Result<u64, FileError> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(directory)
+            .map_err(|error| system("ask for free space in", directory, error.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = directory;
+        Ok(u64::MAX)
+    }
 }
 
 /// Puts the new name on disk too. Windows has no such call.
@@ -354,6 +386,14 @@ mod tests {
             write_atomic(&path, &[version; 5_000], 0o600).expect("write");
         }
         reader.join().expect("no panic");
+    }
+
+    #[test]
+    fn free_space_is_told_and_shrinks_by_no_more_than_there_is() {
+        let root = tempfile::tempdir().expect("a directory");
+        let free = free_bytes(root.path()).expect("free space");
+        assert!(free > 0 && free < 1 << 60, "{free}");
+        free_bytes(&root.path().join("none")).expect_err("no such directory");
     }
 
     #[test]

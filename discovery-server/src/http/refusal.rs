@@ -14,6 +14,12 @@ use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
 
+/// The code of [`database_busy`].
+const DATABASE_BUSY: &str = "database-busy";
+
+/// Until then, in seconds, a client that was refused for that does not ask again: as long as one change waits.
+const BUSY_FOR: &str = "5";
+
 /// A problem as an HTTP answer.
 #[derive(Debug)]
 pub(super) struct Refusal(Problem);
@@ -53,6 +59,19 @@ pub(super) fn database_away() -> Problem {
     .fix("use another server of the network; this one serves again when its database is back")
 }
 
+/// To whoever wants to write what another one holds up.
+pub(super) fn database_busy() -> Problem {
+    Problem::new(
+        503,
+        DATABASE_BUSY,
+        "the server's database was busy for too long: nothing was changed",
+    )
+    .detail("another program reads or writes its file, or its disk is slow")
+    .fix(
+        "try again in some seconds; let the server's operator look for what holds the file (fuser)",
+    )
+}
+
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self(problem)
@@ -70,6 +89,9 @@ impl From<StoreError> for Refusal {
             )
             .fix("let its operator make room; nothing needs to be restarted");
         }
+        if error.is_busy() {
+            return Self(database_busy());
+        }
         if error.is_away() {
             return Self(database_away());
         }
@@ -86,7 +108,12 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let is_busy = self.0.code == DATABASE_BUSY;
         let mut response = (status, axum::Json(self.0)).into_response();
+        if is_busy {
+            let seconds = HeaderValue::from_static(BUSY_FOR);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
         let kind = HeaderValue::from_static(MEDIA_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response

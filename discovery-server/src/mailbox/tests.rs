@@ -52,7 +52,8 @@ fn a_newer_claim_replaces_the_older_connection_without_an_offline_gap() {
         hub.attach(Hears::Everybody).unwrap(),
     );
     assert!(hub.claim(old.id, node(1), 0));
-    assert!(!hub.claim(new.id, node(1), 0));
+    assert!(hub.claim(new.id, node(1), 0), "it has come once more");
+    assert!(!hub.claim(new.id, node(1), 0), "it says so again");
     assert_eq!(*old.ending.borrow(), Some(Ending::Replaced));
     assert_eq!(hub.detach(old.id), None);
     assert!(hub.online(&node(1)));

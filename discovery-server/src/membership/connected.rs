@@ -56,18 +56,19 @@ impl Networks {
         let Some(member) = self.store.member(network, &node).await? else {
             return Ok(false);
         };
-        let mut is_new_here = false;
+        let has_come;
         {
             let mut hub = live.hub();
             // Of itself it always hears.
             hub.follow(id, node);
             let was_online = hub.online(&node);
-            is_new_here |= hub.claim(id, node, now());
+            has_come = hub.claim(id, node, now());
             if !was_online {
                 publish_presence(&mut hub, &member);
             }
         }
-        if is_new_here {
+        // Also where it never left: it may have been elsewhere meanwhile, and letters go to where it came last.
+        if has_come {
             self.tell_presence(network, node, true).await;
         }
         Ok(true)

@@ -22,6 +22,21 @@ impl StoreError {
             .is_some_and(|code| FULL.contains(&code.as_ref()))
     }
 
+    /// Whether a copy was not begun because the disk has no room for it.
+    pub(crate) fn is_without_room(&self) -> bool {
+        matches!(self.cause, Cause::NoRoom { .. })
+    }
+
+    /// Whether something else used the SQLite file for too long. What was to be written was not.
+    pub(crate) fn is_busy(&self) -> bool {
+        /// `SQLITE_BUSY` and `SQLITE_LOCKED`; what is above the low byte says more.
+        const BUSY: [u32; 2] = [5, 6];
+        // PostgreSQL's codes have five digits or letters.
+        let code = self.code().filter(|code| code.len() < 5);
+        let code = code.and_then(|code| code.parse::<u32>().ok());
+        matches!(self.cause, Cause::Busy) || code.is_some_and(|code| BUSY.contains(&(code & 0xff)))
+    }
+
     /// Whether the SQLite file is not as SQLite has left it.
     pub(crate) fn is_damaged(&self) -> bool {
         /// `SQLITE_CORRUPT` and `SQLITE_NOTADB`; what is above the low byte says more.
@@ -34,6 +49,11 @@ impl StoreError {
     /// Whether a later version of this program has made the database.
     pub(crate) fn is_newer(&self) -> bool {
         matches!(self.cause, Cause::Newer { .. })
+    }
+
+    /// Whether a restore has decided for another file and has not put it in place.
+    pub fn is_half_restored(&self) -> bool {
+        matches!(self.cause, Cause::HalfRestored)
     }
 
     /// What the database calls the error.
@@ -49,6 +69,9 @@ impl StoreError {
             | Cause::Locked
             | Cause::NotText
             | Cause::CutOff
+            | Cause::Busy
+            | Cause::NoRoom { .. }
+            | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => return None,
         };
@@ -75,6 +98,9 @@ impl StoreError {
             | Cause::Migrate(_)
             | Cause::Locked
             | Cause::NotText
+            | Cause::Busy
+            | Cause::NoRoom { .. }
+            | Cause::HalfRestored
             | Cause::Newer { .. }
             | Cause::Damaged(_) => false,
         }
@@ -94,6 +120,14 @@ pub(super) enum Cause {
     File(#[from] FileError),
     #[error("another discovery-server uses it")]
     Locked,
+    #[error(
+        "there is no room for it: {free} bytes are free, and it takes {needed} with what is left for members"
+    )]
+    NoRoom { needed: u64, free: u64 },
+    #[error("it was busy for too long")]
+    Busy,
+    #[error("a restore of it was interrupted")]
+    HalfRestored,
     #[error("this server is cut off from it")]
     CutOff,
     #[error("its path is not plain text")]

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use platform::files;
+
 use super::{
     error::{Cause, StoreError, doing},
     snapshot::{beside, directory_of},
@@ -17,9 +19,7 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     if path.try_exists()? {
         return Ok(());
     }
-    let directory = directory_of(path);
-    std::fs::create_dir_all(directory)?;
-    let made = tempfile::NamedTempFile::new_in(directory)?.persist_noclobber(path);
+    let made = tempfile::NamedTempFile::new_in(directory_of(path))?.persist_noclobber(path);
     match made {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -36,9 +36,19 @@ pub(super) fn lock_beside(path: &Path) -> Result<File, StoreError> {
         .write(true)
         .open(beside(path, ".lock"))
         .map_err(doing(OPERATION))?;
+    files::give_from_root(&file, model(path)).map_err(doing(OPERATION))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(doing(OPERATION)(Cause::Locked)),
         Err(TryLockError::Error(error)) => Err(doing(OPERATION)(error)),
+    }
+}
+
+/// Whose what root makes in the place of this file shall be, or beside it: of the file's owner, or its directory's.
+pub(super) fn model(path: &Path) -> &Path {
+    if path.exists() {
+        path
+    } else {
+        directory_of(path)
     }
 }

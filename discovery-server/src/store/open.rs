@@ -1,7 +1,13 @@
 //! How is the database opened, checked and brought up to date? The only place that knows how its two kinds differ, with
 //! [`super::replicas`].
 
-use std::{fs::File, io, path::Path, sync::Once, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Once,
+    time::Duration,
+};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{
@@ -13,8 +19,8 @@ use tokio::time::timeout;
 
 use super::{
     error::{Cause, StoreError, doing},
-    file,
-    snapshot::{self, Snapshots},
+    file, restore,
+    snapshot::{self, Snapshots, directory_of},
 };
 use crate::{
     database::{Database, PostgresUrl},
@@ -92,8 +98,12 @@ pub(super) fn install_drivers() {
 }
 
 async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
-    file::make_private(path).map_err(doing("make the file"))?;
+    fs::create_dir_all(directory_of(path)).map_err(doing("make the directory"))?;
     let lock = file::lock_beside(path)?;
+    if let Some(aside) = restore::finish(path)? {
+        tracing::warn!(replaced = %aside.display(), "finished a restore that was interrupted");
+    }
+    file::make_private(path).map_err(doing("make the file"))?;
     let url = sqlite_url(path)?;
     // One connection, so that writers queue instead of meeting SQLITE_BUSY.
     let writer = pool(1, SQLITE)

@@ -57,6 +57,28 @@ impl Reach {
         pools.clone()
     }
 
+    /// Something may have been missed, here or by the others.
+    fn doubt(&self) {
+        self.in_doubt.store(true, Relaxed);
+    }
+
+    /// Whether something may have been missed since this was asked last.
+    fn takes_doubt(&self) -> bool {
+        self.in_doubt.swap(false, Relaxed)
+    }
+
+    /// What waits is given up, and what comes is refused.
+    fn cut_off(&self) {
+        self.is_there.send_replace(false);
+    }
+
+    /// Serves again, after all was begun anew: what failed until now is known to everybody. That includes connections that were
+    /// cut off and have ended only just now.
+    fn resume(&self) {
+        self.takes_doubt();
+        self.is_there.send_replace(true);
+    }
+
     /// What hangs on the old connections may hang until the kernel gives them up.
     fn renew(&self, pools: Pools) {
         *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
@@ -74,7 +96,11 @@ impl Store {
         tokio::select! {
             biased;
             _ = reach.wait_for(|is_there| !is_there) => Err(doing(operation)(Cause::CutOff)),
-            done = work => done.map_err(doing(operation)),
+            done = work => done.map_err(|error| {
+                // Of one server with one file, which other writers or another program keep busy.
+                let is_busy = matches!(error, sqlx::Error::PoolTimedOut) && !self.is_shared();
+                doing(operation)(if is_busy { Cause::Busy } else { error.into() })
+            }),
             () = sleep(LONGEST), if self.is_shared() => {
                 // What it was about to change may have been changed.
                 self.must_begin_anew();
@@ -116,7 +142,7 @@ impl Store {
 
     /// Gives up everything that waits for the database, and refuses what would.
     pub(crate) fn cut_off(&self) {
-        self.reach.is_there.send_replace(false);
+        self.reach.cut_off();
     }
 
     /// Tries to be one of the servers again, over new connections. What is refused goes on being so until [`Self::resume`].
@@ -126,8 +152,6 @@ impl Store {
             return Err(doing(OPERATION)(Cause::CutOff));
         };
         self.reach.renew(open::postgres_pools(url)?);
-        // Who could not be told of meanwhile is not connected any more.
-        self.reach.in_doubt.store(false, Relaxed);
         let back = async {
             let listener = Listener::begin(url).await?;
             Ok((listener, self.enlist_now().await?))
@@ -137,19 +161,19 @@ impl Store {
             .map_err(doing(OPERATION))
     }
 
-    /// Serves again.
+    /// Serves again. Who could not be told of meanwhile is not connected any more.
     pub(crate) fn resume(&self) {
-        self.reach.is_there.send_replace(true);
+        self.reach.resume();
     }
 
     /// Something may have been missed, here or by the others.
     pub(crate) fn must_begin_anew(&self) {
-        self.reach.in_doubt.store(true, Relaxed);
+        self.reach.doubt();
     }
 
     /// Whether something may have been missed since this was asked last.
     pub(crate) fn takes_begin_anew(&self) -> bool {
-        self.reach.in_doubt.swap(false, Relaxed)
+        self.reach.takes_doubt()
     }
 
     /// Finishes what is under way and closes the database.
@@ -163,5 +187,36 @@ impl Store {
         if timeout(ANSWER, closed).await.is_err() {
             tracing::warn!("the database was not closed in time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Database;
+
+    fn reach() -> Reach {
+        open::install_drivers();
+        let Ok(Database::Postgres(url)) = "postgres://nobody@127.0.0.1:1/none".parse() else {
+            unreachable!("it is one of PostgreSQL");
+        };
+        Reach::new(open::postgres_pools(&url).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_fails_while_a_server_is_cut_off_does_not_make_it_begin_anew_again() {
+        let reach = reach();
+        reach.cut_off();
+        reach.doubt();
+        reach.renew(reach.pools());
+        // A connection that ends while the server enlists.
+        reach.doubt();
+        reach.resume();
+        assert!(*reach.is_there.borrow());
+        assert!(!reach.takes_doubt());
+        // What fails behind that does.
+        reach.doubt();
+        assert!(reach.takes_doubt());
+        assert!(!reach.takes_doubt());
     }
 }

@@ -208,7 +208,8 @@ async fn note_presence(
         Change::Online { node } => (
             "INSERT INTO presence (network, node_id, replica) \
              SELECT peers.network, peers.node_id, replicas.id FROM peers, replicas \
-             WHERE peers.network = $1 AND peers.node_id = $2 AND replicas.id = $3 ON CONFLICT DO NOTHING",
+             WHERE peers.network = $1 AND peers.node_id = $2 AND replicas.id = $3 \
+             ON CONFLICT (network, node_id, replica) DO UPDATE SET came = DEFAULT",
             node,
         ),
         Change::Left { node } => {

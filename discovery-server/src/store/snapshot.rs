@@ -12,11 +12,15 @@ use tempfile::NamedTempFile;
 
 use super::{
     error::{Cause, StoreError, doing},
-    open,
+    open, restore,
 };
 
 /// With one a day, a week to notice that something is wrong.
 const KEPT: usize = 7;
+
+/// What must be left beside a copy: four times what SQLite lets its log grow to before it is taken into the file. Members write
+/// while a copy is made.
+const RESERVE: u64 = 16 * 1024 * 1024;
 
 /// Copies that are not done; whoever was killed has left its own.
 const UNFINISHED: &str = ".unfinished-";
@@ -58,6 +62,7 @@ impl Snapshots {
     pub(crate) async fn take(&self, now: u64) -> Result<PathBuf, StoreError> {
         files::create_private_dir(&self.directory).map_err(doing(OPERATION))?;
         self.remove_unfinished().map_err(doing(OPERATION))?;
+        self.check_room()?;
         // Also with a clock that was set back, the newest has the highest number.
         let newest = self.list().map_err(doing(OPERATION))?.into_iter().next();
         let number = newest.map_or(now, |(newest, _)| now.max(newest.saturating_add(1)));
@@ -87,6 +92,24 @@ impl Snapshots {
         None
     }
 
+    /// A copy is as large as the file and its log at most. Where it would fill the disk it is not begun: until it had failed
+    /// there would be no room for what members write.
+    fn check_room(&self) -> Result<(), StoreError> {
+        let size = |path: &Path| match fs::metadata(path) {
+            Ok(about) => Ok(about.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        };
+        let file = size(&self.database).map_err(doing(OPERATION))?;
+        let log = size(&beside(&self.database, "-wal")).map_err(doing(OPERATION))?;
+        let needed = file.saturating_add(log).saturating_add(RESERVE);
+        let free = files::free_bytes(&self.directory).map_err(doing(OPERATION))?;
+        match free >= needed {
+            true => Ok(()),
+            false => Err(doing(OPERATION)(Cause::NoRoom { needed, free })),
+        }
+    }
+
     fn remove_unfinished(&self) -> io::Result<()> {
         for entry in entries(&self.directory)? {
             let name = entry.file_name().and_then(|name| name.to_str());
@@ -101,19 +124,23 @@ impl Snapshots {
 /// Copies a SQLite database, which may be in use, to a new file that only its owner may read. The file is whole or not
 /// there, also after a crash and on a full disk.
 pub async fn backup(database: &Path, to: &Path) -> Result<(), StoreError> {
-    let copy = copy_beside(database, to).await?;
+    restore::check_finished(database)?;
+    let copy = copy_beside(database, to, UNFINISHED).await?;
+    files::give_from_root(copy.as_file(), directory_of(to)).map_err(doing(OPERATION))?;
     copy.persist_noclobber(to)
         .map_err(|error| doing(OPERATION)(error.error))?;
     files::sync_parent(to).map_err(doing(OPERATION))
 }
 
-/// A whole copy of a database, on disk, that is to become `target`; gone when it is dropped.
+/// A whole copy of a database, on disk, that is to become `target`; gone when it is dropped. Until then its name begins with
+/// `unfinished`.
 pub(super) async fn copy_beside(
     database: &Path,
     target: &Path,
+    unfinished: &str,
 ) -> Result<NamedTempFile, StoreError> {
     let copy = tempfile::Builder::new()
-        .prefix(UNFINISHED)
+        .prefix(unfinished)
         .tempfile_in(directory_of(target))
         .map_err(doing(OPERATION))?;
     let name = copy
@@ -167,7 +194,7 @@ async fn read_only(path: &Path) -> Result<AnyConnection, StoreError> {
 }
 
 /// What is in a directory; nothing in one that is not there.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| entry.map(|it| it.path())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

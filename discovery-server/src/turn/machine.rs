@@ -271,7 +271,10 @@ impl<S: Clone> Machine<S> {
         now: Moment,
     ) -> Option<Envelope> {
         let allocation = self.live(client, now).filter(|found| found.id == id)?;
-        if !allocation.permits(peer.ip(), now.instant) {
+        // A permission is for an address with all its ports; of the server's own only the relayed ones are peers, and the
+        // others those of programs that run there.
+        let is_peer = !self.policy.is_own(peer.ip()) || self.other(peer).is_some();
+        if !is_peer || !allocation.permits(peer.ip(), now.instant) {
             self.metrics.dropped(Dropped::NoPermission);
             return None;
         }
@@ -299,6 +302,14 @@ impl<S: Clone> Machine<S> {
         let client = self.relayed.get(&relayed)?;
         let allocation = self.allocations.get(client)?;
         Some((*client, allocation.id))
+    }
+
+    /// Whether an own address is one that somebody is relayed at, with this port if there is one.
+    pub(super) fn relays_for(&self, own: SocketAddr) -> bool {
+        match own.port() {
+            0 => self.relayed.keys().any(|at| at.ip() == own.ip()),
+            _ => self.other(own).is_some(),
+        }
     }
 
     /// Ends allocations whose time is over, or whose member was put out.

@@ -233,8 +233,9 @@ impl<S: Clone> Machine<S> {
             match named {
                 Ok(()) => {}
                 // Another member's relayed address is reached within this program, not through the host. Who names no
-                // port may mean one: that is asked again for all that is sent there.
-                Err(Forbidden::Own) if peer.port() == 0 || self.other(*peer).is_some() => {}
+                // port may mean one: that is asked again for all that goes there or comes from there. An own address
+                // that nobody is relayed at is refused as any other that is not for peers.
+                Err(Forbidden::Own) if self.relays_for(*peer) => {}
                 Err(Forbidden::Own | Forbidden::Special | Forbidden::Private | Forbidden::Port) => {
                     return Err(403);
                 }

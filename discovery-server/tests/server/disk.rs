@@ -1,8 +1,12 @@
 //! What does the server do when its disk is full, or fails, at any single moment of its work?
 
-mod faults;
+pub(crate) mod faults;
 
-use std::{collections::BTreeMap, process::ExitStatus};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, ExitStatus, Stdio},
+};
 
 use mesh_wire::{
     discovery::NetworkList, peer_info::Directory, problem::Problem, trust::Certificate,
@@ -232,7 +236,9 @@ impl Scene {
         let expected = match fault.calls {
             // What else than a write finds no room is not told apart from a disk that fails.
             Calls::Writes => [(507, "disk-full")].as_slice(),
-            Calls::Syncs | Calls::Sizes | Calls::Opens => &[(507, "disk-full"), (500, "database")],
+            Calls::Syncs | Calls::Sizes | Calls::Opens | Calls::All => {
+                &[(507, "disk-full"), (500, "database")]
+            }
         };
         let found = (problem.status, problem.code.as_str());
         assert!(expected.contains(&found), "{what}: {problem:?}");
@@ -291,7 +297,7 @@ impl Scene {
 }
 
 fn launch(disk: &Disk, directory: TempDir) -> Server {
-    Server::launch(directory, |_| Vec::new(), &mut disk.command())
+    Server::launch(directory, |_| Vec::new(), &mut disk.command("serve"))
 }
 
 #[tokio::test]
@@ -309,6 +315,48 @@ async fn a_disk_that_is_full_at_any_single_call_costs_nothing_that_was_acknowled
         println!("{write:?}: {calls} failures");
         assert!(calls >= 6, "{write:?} hardly touches the disk: {calls}");
     }
+}
+
+/// Another program writes to the file and does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_another_program_keeps_busy_is_called_so_and_can_be_read() {
+    let server = Server::start_on_file(&["--snapshot-interval", "never"]);
+    let admin = server.admin_token();
+    let mut other = Command::new("sqlite3")
+        .arg(server.data.join("discovery.sqlite"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = other.stdin.take().unwrap();
+    input
+        .write_all(b"BEGIN IMMEDIATE; SELECT 'mine';\n")
+        .unwrap();
+    let mut said = String::new();
+    let mut output = BufReader::new(other.stdout.take().unwrap());
+    output.read_line(&mut said).unwrap();
+    assert_eq!(said, "mine\n");
+    let create = |number: u32| {
+        let authority = Authority::new(&format!("busy{number}"));
+        let request = server.request(Method::POST, "/api/v1/mesh/networks");
+        request.bearer_auth(&admin).json(&authority.net.create)
+    };
+    // One waits for the file, and the others for that one.
+    let waiting = [1, 2, 3].map(|number| create(number).send());
+    let answers = futures::future::join_all(waiting).await;
+    for answer in answers {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "5");
+        assert_eq!(problem(answer).await.code, "database-busy");
+    }
+    for path in ["/api/v1/mesh/networks", "/healthz"] {
+        assert_eq!(server.get(path, &admin).await.status(), StatusCode::OK);
+    }
+    drop(input);
+    assert!(other.wait().unwrap().success());
+    let answer = create(4).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::CREATED);
 }
 
 /// Ends the server while its disk fails; how it ended, and whether anything has failed.

@@ -17,6 +17,7 @@ mod life;
 mod logs;
 mod migrations;
 mod replicas;
+mod restores;
 mod slow;
 mod snapshots;
 mod starting;

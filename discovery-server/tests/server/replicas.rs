@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_wire::{NodeId, discovery::NetworkList, peer_info::Directory};
+use mesh_wire::{
+    NodeId,
+    discovery::{NetworkList, ServerMessage},
+    peer_info::Directory,
+};
 use tokio::{
     sync::RwLock,
     task::JoinHandle,
@@ -24,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::{follower::Follower, writer::Writer};
 use crate::{
     authority::Authority,
-    harness::{BINARY, Node, Server},
+    harness::{BINARY, Events, Net, Node, Server},
 };
 
 /// Kills of one run, two seconds each.
@@ -260,6 +264,36 @@ impl Seen {
             found.revocations.len(),
             self.revocations.len(),
         )
+    }
+}
+
+/// A member that never left one server comes back to it from another: nobody tells a dead connection from one that stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_go_to_where_a_member_came_last_also_where_it_never_left() {
+    let first = Server::start();
+    let (second, third) = (start_beside(&first), start_beside(&first));
+    let at_second = second.as_ref().unwrap_or(&first);
+    let at_third = third.as_ref().unwrap_or(&first);
+    let net = Net::on(&first, "home", "10.100.0.0/24").await;
+    let [writer, roamer] = [(1, "writer"), (2, "roamer")].map(|(n, name)| Node::new(n, name));
+    for node in [&writer, &roamer] {
+        node.join(&first, &net, 1).await;
+    }
+    let mut writing = Events::open_as(at_third, &net, &writer).await;
+    let _left_behind = Events::open_as(&first, &net, &roamer).await;
+    let _elsewhere = Events::open_as(at_second, &net, &roamer).await;
+    let mut back = Events::open_as(&first, &net, &roamer).await;
+    // By then the others have heard it, one way or the other.
+    sleep(Duration::from_secs(2)).await;
+    let is_letter = |message: &ServerMessage| matches!(message, ServerMessage::Signal { .. });
+    for number in 0..3 {
+        let letter = format!("letter {number}");
+        writing.signal(&roamer, &letter).await;
+        let heard = back.until(is_letter).await;
+        let ServerMessage::Signal { payload, .. } = heard else {
+            unreachable!("it is a letter");
+        };
+        assert_eq!(payload, letter);
     }
 }
 

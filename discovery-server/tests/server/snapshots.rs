@@ -22,17 +22,17 @@ fn run(arguments: &[&OsStr]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
 }
 
-fn backup(data: &Path, to: &Path) -> Output {
+pub(crate) fn backup(data: &Path, to: &Path) -> Output {
     let [command, place, target] = ["backup", "--data-dir", "--to"].map(OsStr::new);
     run(&[command, place, data.as_os_str(), target, to.as_os_str()])
 }
 
-fn restore(data: &Path, from: &Path) -> Output {
+pub(crate) fn restore(data: &Path, from: &Path) -> Output {
     let [command, place, source] = ["restore", "--data-dir", "--from"].map(OsStr::new);
     run(&[command, place, data.as_os_str(), source, from.as_os_str()])
 }
 
-fn error_of(output: &Output) -> String {
+pub(crate) fn error_of(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn sqlite(file: &Path, query: &str) -> String {
 }
 
 /// Checks that a copy is whole and private; how many members are in it.
-fn judge(file: &Path) -> u16 {
+pub(crate) fn judge(file: &Path) -> u16 {
     assert_eq!(sqlite(file, "PRAGMA integrity_check"), "ok", "{file:?}");
     assert_eq!(sqlite(file, "PRAGMA foreign_key_check"), "", "{file:?}");
     let mode = fs::metadata(file).unwrap().permissions().mode();

@@ -301,6 +301,37 @@ async fn forbidden_peers_are_refused_however_they_are_written() {
 }
 
 #[tokio::test]
+async fn a_permission_without_a_port_lets_no_program_of_the_servers_host_in() {
+    let scene = Scene::new().await;
+    let (mut one, mut two) = (scene.client(), scene.client());
+    let at_one = one.allocate().relayed.unwrap();
+    let at_two = two.allocate().relayed.unwrap();
+    let own = |ip: &str| peer(SocketAddr::new(ip.parse().unwrap(), 0));
+    // Where nobody is relayed it is refused, whether the host has the address or not.
+    for ip in ["127.0.0.2", "10.0.0.1"] {
+        let answer = one.request(CREATE_PERMISSION, &[own(ip)]);
+        assert_eq!(answer.code, Some(403), "{ip}");
+    }
+    let answer = one.request(CREATE_PERMISSION, &[own("127.0.0.1")]);
+    assert_eq!(answer.code, None);
+    let program = UdpSocket::bind("127.0.0.1:0").unwrap();
+    program.send_to(b"let me in", at_one).unwrap();
+    let dropped = "dropped_total{reason=\"no_permission\"}";
+    until_metric(&scene.server, dropped, 1).await;
+    one.send_indication(program.local_addr().unwrap(), b"come out");
+    let forbidden = "dropped_total{reason=\"forbidden_peer\"}";
+    until_metric(&scene.server, forbidden, 1).await;
+    // The other member's relayed address is what it is good for.
+    let answer = two.request(CREATE_PERMISSION, &[peer(at_one)]);
+    assert_eq!(answer.code, None);
+    two.send_indication(at_one, b"hello");
+    let heard = one.receive().unwrap().data.unwrap();
+    assert_eq!(heard, (at_two, b"hello".to_vec()));
+    program.set_nonblocking(true).unwrap();
+    assert!(program.recv_from(&mut [0; 16]).is_err());
+}
+
+#[tokio::test]
 async fn a_member_that_is_put_out_is_relayed_no_longer() {
     let scene = Scene::new().await;
     let mut client = scene.client();

@@ -31,6 +31,9 @@ pub(super) async fn status(
         for problem in &status.health {
             output.line(format_args!("\nproblem: {problem}"))?;
         }
+        for note in &status.notes {
+            output.line(format_args!("\nnote: {note}"))?;
+        }
     }
     Ok(())
 }
@@ -298,6 +301,7 @@ mod tests {
                 peer("carol", PathKind::Relay, &["dave"]),
             ],
             health: Vec::new(),
+            notes: Vec::new(),
             counters: BTreeMap::from([("replay".to_owned(), 3), ("malformed".to_owned(), 1)]),
         }
     }

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod dial;
 pub mod directory;
 pub mod events;
+pub mod exposure;
 pub mod hearsay;
 pub mod judge;
 pub mod post;

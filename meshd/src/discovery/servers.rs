@@ -11,8 +11,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::connection::{Connection, Errand, News, Ourselves, ServerId};
-use crate::status::{self, ServerStatus};
+use super::{
+    connection::{Connection, Errand, News, Ourselves, ServerId},
+    exposure::is_exposed,
+};
+use crate::{
+    problem,
+    status::{self, ServerStatus},
+};
 
 /// Messages of all servers that wait to be read; a server that says more waits itself.
 const NEWS_QUEUE: usize = 64;
@@ -81,6 +87,10 @@ impl Servers {
     }
 
     fn connect(&mut self, url: &Url, shutdown: &CancellationToken) -> Server {
+        if is_exposed(url) {
+            let note = problem::server_plain_http(url.as_str());
+            tracing::warn!("{}: {}", note.title, note.detail);
+        }
         let (errands, receiver) = mpsc::channel(ERRAND_QUEUE);
         let until = shutdown.child_token();
         self.next_id += 1;

@@ -33,6 +33,7 @@ fn one_of_each() -> Vec<Problem> {
         join_link_invalid(&DecodeError::new("join link", "is cut short")),
         already_joined(&id, &"work".parse().unwrap(), path),
         server_unreachable(&server, &"connection refused"),
+        server_plain_http(server.as_str()),
         server_untrusted(server.as_str(), &"its certificate has expired"),
         no_relay(address, &Transport::Udp, Trouble::Silent),
         no_relay(address, &Transport::Tcp, Trouble::Unreachable),

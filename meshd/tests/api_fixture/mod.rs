@@ -385,6 +385,7 @@ pub(crate) fn example_status() -> Status {
                 .detail("another program has it")
                 .fix("stop it"),
         ],
+        notes: Vec::new(),
         counters: BTreeMap::from([("replay".to_owned(), 3)]),
     }
 }

@@ -115,6 +115,43 @@ fn a_mesh_behind_nginx_is_made_joined_and_outlives_a_restart_of_nginx() {
 }
 
 #[test]
+fn plain_http_over_the_internet_is_noted_and_https_and_plain_http_at_home_are_not() {
+    let scene = Scene::new("plainnote");
+    scene.certify("known", NAME, 0);
+    let _nginx = scene.nginx(Does::Pass);
+    let plain = format!("http://{}:7080/", scene.server.address());
+    let alice = scene.up("alice", ["--server", &plain]);
+    let notes = |daemon: &Daemon| daemon.status().unwrap()["notes"].clone();
+    let noted = notes(&alice);
+    assert_eq!(noted[0]["code"], "server-plain-http", "{noted}");
+    assert!(noted[0]["title"].as_str().unwrap().contains(&plain));
+    assert_eq!(health(&alice), "[]");
+    let shown = alice.ask(&["status"]).unwrap();
+    let said = "is reached over plain http";
+    assert!(shown.contains("note: ") && shown.contains(said), "{shown}");
+    let link = alice.join_link().unwrap();
+    let bob = scene.up("bob", ["--join", &link]);
+    bob.ask(&["servers", "set", URL]).unwrap();
+    wait_until("bob is there by https", 20 * SECOND, || is_connected(&bob));
+    wait_until("nothing is noted", 3 * SECOND, || {
+        notes(&bob).as_array().unwrap().is_empty()
+    });
+    // Once each, however often it is connected.
+    for daemon in [&alice, &bob] {
+        assert_eq!(daemon.process.log().matches(said).count(), 1);
+    }
+    // A server inside a daemon at home.
+    let home = scene
+        .lab
+        .internet()
+        .home("lan", Nat::PortRestricted)
+        .unwrap();
+    let own = Daemon::up(&home.host("own").unwrap(), &["--name", "own"]).unwrap();
+    assert_eq!(notes(&own).as_array().unwrap().len(), 0, "{}", notes(&own));
+    assert!(!own.process.log().contains(said));
+}
+
+#[test]
 fn behind_a_trusted_proxy_each_client_has_its_own_limits_and_nobody_elses() {
     let scene = Front::new("clients").unwrap();
     scene.certify("known", NAME, 0).unwrap();

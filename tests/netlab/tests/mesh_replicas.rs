@@ -389,6 +389,9 @@ fn a_server_that_is_cut_off(name: &str, lost: Lost) {
 
     scene.heal();
     is_back(&scene);
+    // Whoever comes back is not thrown off once more.
+    let log = scene.replicas[1].process.log();
+    assert!(!log.contains("began anew among the servers"), "{log}");
     sees(&eve, "dora", true);
     bob_is_there();
     assert_eq!((scene.members(0), scene.members(1)), (4, 4));

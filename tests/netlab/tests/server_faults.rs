@@ -4,8 +4,9 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use netlab::{Daemon, Discovery, Host, Lab, Nat, Process, binary};
@@ -159,7 +160,7 @@ fn a_full_disk_costs_snapshots_and_nothing_else() {
     let lab = Lab::new("fullsnap").unwrap();
     let server = lab.internet().public_host("server").unwrap();
     let data = server.dir().join("data");
-    let process = serve_on(&server, &data, r#"mount -t tmpfs -o size=8m none "$1""#);
+    let process = serve_on(&server, &data, r#"mount -t tmpfs -o size=48m none "$1""#);
     process.wait_for_line("ready", BACK).unwrap();
     let root = PathBuf::from(format!("/proc/{}/root", process.pid()));
     let inside = root.join(data.strip_prefix("/").unwrap());
@@ -169,7 +170,7 @@ fn a_full_disk_costs_snapshots_and_nothing_else() {
     wait_until("a snapshot", BACK, || {
         snapshots(&inside).len() >= 3 && failed_snapshots(&server) == 0
     });
-    // All but a few pages, so that one is begun.
+    // All but a few pages.
     let ballast = inside.join("ballast");
     let fill = format!("cat /dev/zero > {}", ballast.display());
     assert!(!server.try_sh(&fill).unwrap().status.success());
@@ -204,6 +205,53 @@ fn a_full_disk_costs_snapshots_and_nothing_else() {
     assert_eq!(process.ended().unwrap(), None);
 }
 
+/// On a disk that a snapshot would fill.
+#[test]
+fn a_snapshot_that_has_no_room_is_not_begun_and_holds_up_no_write() {
+    let lab = Lab::new("noroom").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    discovery.process.signal(Signal::SIGTERM).unwrap();
+    discovery.process.wait(BACK).unwrap();
+    let large = discovery.data_dir().join("discovery.sqlite");
+    let grow = "CREATE TABLE ballast (it); INSERT INTO ballast VALUES (zeroblob(24 * 1024 * 1024))";
+    server
+        .run("sqlite3", [large.to_str().unwrap(), grow])
+        .unwrap();
+
+    let data = server.dir().join("data");
+    let mount = format!(
+        r#"mount -t tmpfs -o size=40m none "$1" && cp "{}" "$1""#,
+        large.display()
+    );
+    let process = serve_on(&server, &data, &mount);
+    process.wait_for_line("ready", BACK).unwrap();
+    let root = PathBuf::from(format!("/proc/{}/root", process.pid()));
+    let inside = root.join(data.strip_prefix("/").unwrap());
+    let begun = Instant::now();
+    let mut number = 0;
+    while failed_snapshots(&server) < 5 {
+        assert!(begun.elapsed() < BACK, "{}", process.log());
+        let (status, problem) = create(&server, &inside, &format!("net-{number}"));
+        assert_eq!(status, 201, "{problem}");
+        assert_eq!(snapshots(&inside), [PathBuf::new(); 0], "one was begun");
+        number += 1;
+    }
+    let log = process.log();
+    assert!(log.contains("there is no room for it"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    println!("{number} networks made while none was taken");
+    let pid = process.pid().to_string();
+    let larger = ["-o", "remount,size=96m", data.to_str().unwrap()];
+    let enter = ["--mount", "--target", &pid, "mount"];
+    server
+        .run("nsenter", [&enter[..], &larger].concat())
+        .unwrap();
+    wait_until("there is room", BACK, || {
+        snapshots(&inside).iter().any(|path| is_done(path))
+    });
+}
+
 #[test]
 fn a_directory_that_cannot_be_written_is_named_at_the_start() {
     let lab = Lab::new("readonly").unwrap();
@@ -222,6 +270,52 @@ fn a_directory_that_cannot_be_written_is_named_at_the_start() {
             assert!(log.contains(part), "no {part:?} in {log}");
         }
     }
+}
+
+/// As root, in what is another user's.
+#[test]
+fn what_root_restores_and_copies_is_of_the_servers_user() {
+    const USER: u32 = 65_534;
+    let lab = Lab::new("rootfiles").unwrap();
+    let server = lab.internet().public_host("server").unwrap();
+    let discovery = Discovery::start(&server).unwrap();
+    assert_eq!(create(&server, &discovery.data_dir(), "kept").0, 201);
+    let run = |command: &str, data: &Path, option: &str, file: &Path| {
+        let arguments = [Path::new(command), "--data-dir".as_ref(), data];
+        let mut program = server.command(binary("discovery-server").unwrap());
+        program.args(arguments).arg(option).arg(file);
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let directory = |name: &str| {
+        let path = server.dir().join(name);
+        fs::create_dir(&path).unwrap();
+        chown(&path, Some(USER), Some(USER)).unwrap();
+        path
+    };
+    // Beside a database of that user, with none, and as a copy of one that is root's.
+    let (old, empty) = (directory("old"), directory("empty"));
+    let copies = directory("copies");
+    let copy = copies.join("copy");
+    run("backup", &discovery.data_dir(), "--to", &copy);
+    let database = old.join("discovery.sqlite");
+    fs::copy(&copy, &database).unwrap();
+    chown(&database, Some(USER), Some(USER)).unwrap();
+    run("restore", &old, "--from", &copy);
+    run("restore", &empty, "--from", &copy);
+    for (directory, many) in [(&old, 3), (&empty, 2), (&copies, 1)] {
+        let entries = fs::read_dir(directory).unwrap();
+        let found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(found.len(), many, "{found:?}");
+        for path in found {
+            let about = fs::metadata(&path).unwrap();
+            assert_eq!((about.uid(), about.gid()), (USER, USER), "{path:?}");
+        }
+    }
+    // What root copies to where root is stays root's.
+    let own = server.dir().join("own");
+    run("backup", &discovery.data_dir(), "--to", &own);
+    assert_eq!(fs::metadata(&own).unwrap().uid(), 0);
 }
 
 /// Two members on public hosts who show themselves each second.

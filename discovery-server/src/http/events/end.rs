@@ -3,7 +3,7 @@
 use axum::extract::ws::close_code;
 use mesh_wire::problem::Problem;
 
-use super::super::refusal::database_away;
+use super::super::refusal::{database_away, database_busy};
 use crate::{
     http::networks::network_deleted,
     mailbox::{Attachment, Ending},
@@ -20,6 +20,9 @@ pub(super) enum End {
 
 pub(super) fn failed(error: StoreError) -> End {
     tracing::error!(%error, "an event connection failed");
+    if error.is_busy() {
+        return End::Closed(close_code::AGAIN, Some(database_busy()));
+    }
     if error.is_away() {
         return End::Closed(close_code::AGAIN, Some(database_away()));
     }

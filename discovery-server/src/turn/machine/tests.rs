@@ -39,7 +39,8 @@ fn attribute(kind: u16, value: &[u8]) -> RawAttribute<'_> {
 impl Lab {
     fn new() -> Self {
         let mut policy = Policy::new(false);
-        policy.set_own(["198.51.100.2".parse().unwrap()]);
+        let own = ["198.51.100.2", "198.51.100.3", "10.0.0.5"];
+        policy.set_own(own.map(|text| text.parse().unwrap()));
         Self {
             machine: Machine::new(
                 Arc::new(Issuer::new([1; 32], LIFETIME)),
@@ -291,6 +292,33 @@ fn a_relayed_address_of_another_client_is_reached_within_and_no_other_port_of_th
     for port in ["198.51.100.2:3478", "198.51.100.2:7080", "198.51.100.2:22"] {
         assert!(matches!(lab.send(one, address(port)), Step::Nothing));
     }
+}
+
+#[test]
+fn a_permission_without_a_port_for_the_servers_own_address_is_for_relayed_ports_only() {
+    let mut lab = Lab::new();
+    let (one, two) = (client(1), client(2));
+    assert_eq!(lab.allocate(one, 1), 0);
+    assert_eq!(lab.allocate(two, 2), 0);
+    let of_two = address("198.51.100.2:50002");
+    // It does not show which addresses the server has beside the one that it relays at.
+    for other in ["198.51.100.3:0", "10.0.0.5:0", "10.0.0.6:0"] {
+        assert_eq!(lab.permit(one, 1, address(other)), 403, "{other}");
+    }
+    assert_eq!(lab.permit(one, 1, address("198.51.100.2:0")), 0);
+    assert!(matches!(lab.send(one, of_two), Step::Within { .. }));
+    for port in ["198.51.100.2:22", "198.51.100.2:50003", "198.51.100.2:0"] {
+        assert!(matches!(lab.send(one, address(port)), Step::Nothing));
+    }
+    let now = lab.now();
+    assert!(lab.machine.hear((one, 0), of_two, 5, now).is_some());
+    // A program of the host that knows the relayed port.
+    let local = address("198.51.100.2:40000");
+    assert_eq!(lab.machine.hear((one, 0), local, 5, now), None);
+    // Nor when the port was a relayed one.
+    lab.machine.end(two);
+    assert!(matches!(lab.send(one, of_two), Step::Nothing));
+    assert_eq!(lab.machine.hear((one, 0), of_two, 5, now), None);
 }
 
 #[test]

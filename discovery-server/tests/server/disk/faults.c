@@ -1,21 +1,23 @@
-/* Makes writes to regular files fail, when and how a file says that both sides have mapped. Loaded by LD_PRELOAD. */
+/* Makes writes to regular files fail, or ends the program before one, when and how a file says that both sides have mapped. Loaded by LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum kind { WRITES = 1, SYNCS = 2, SIZES = 4, OPENS = 8 };
+enum kind { WRITES = 1, SYNCS = 2, SIZES = 4, OPENS = 8, NAMES = 16 };
 
 /* As in disk.rs. */
 struct plan {
     volatile int32_t kinds; /* that fail */
-    volatile int32_t error; /* with this */
+    volatile int32_t error; /* with this; none: the program is killed */
     volatile int32_t first; /* calls that still succeed */
     volatile int32_t many;  /* calls that fail behind those */
     volatile int32_t failed;
@@ -44,6 +46,8 @@ static int fails(enum kind kind)
     if (__sync_fetch_and_sub(&plan->many, 1) <= 0)
         return 0;
     __sync_fetch_and_add(&plan->failed, 1);
+    if (!plan->error)
+        kill(getpid(), SIGKILL);
     errno = plan->error;
     return 1;
 }
@@ -96,6 +100,21 @@ int ftruncate(int fd, off_t length)
 int ftruncate64(int fd, off64_t length)
 {
     return is_file(fd) && fails(SIZES) ? -1 : REAL(ftruncate64)(fd, length);
+}
+
+int rename(const char *from, const char *to)
+{
+    return fails(NAMES) ? -1 : REAL(rename)(from, to);
+}
+
+int linkat(int at, const char *from, int there, const char *to, int flags)
+{
+    return fails(NAMES) ? -1 : REAL(linkat)(at, from, there, to, flags);
+}
+
+int unlink(const char *path)
+{
+    return fails(NAMES) ? -1 : REAL(unlink)(path);
 }
 
 #define OPEN(name)                                                         \

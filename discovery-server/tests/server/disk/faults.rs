@@ -15,56 +15,58 @@ use crate::harness::BINARY;
 /// What fails, as in `faults.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
-pub(super) enum Calls {
+pub(crate) enum Calls {
     Writes = 1,
     Syncs = 2,
     Sizes = 4,
     Opens = 8,
+    /// Each of these, and each change of a name.
+    All = 31,
 }
 
 /// How it fails.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fault {
-    pub(super) calls: Calls,
-    /// `errno`.
-    pub(super) error: i32,
+pub(crate) struct Fault {
+    pub(crate) calls: Calls,
+    /// `errno`; 0 kills the program instead, before the call.
+    pub(crate) error: i32,
     /// How many calls fail.
-    pub(super) many: i32,
+    pub(crate) many: i32,
 }
 
 /// A disk that does as it is told.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     plan: File,
     path: PathBuf,
 }
 
 impl Disk {
     /// One that works, with its plan in that directory.
-    pub(super) fn new(directory: &Path) -> Self {
+    pub(crate) fn new(directory: &Path) -> Self {
         let path = directory.join("faults");
         fs::write(&path, [0; 20]).unwrap();
         let plan = File::options().read(true).write(true).open(&path).unwrap();
         Self { plan, path }
     }
 
-    /// The program on this disk.
-    pub(super) fn command(&self) -> Command {
+    /// The program on this disk, with its first argument.
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(BINARY);
         command
-            .arg("serve")
+            .arg(subcommand)
             .env("LD_PRELOAD", library())
             .env("FAULTS", &self.path);
         command
     }
 
     /// From now on the calls behind so many fail.
-    pub(super) fn fails(&self, fault: Fault, behind: i32) {
+    pub(crate) fn fails(&self, fault: Fault, behind: i32) {
         let plan = [fault.calls as i32, fault.error, behind, fault.many, 0];
         self.write(plan);
     }
 
     /// Works again; how many calls have failed.
-    pub(super) fn works(&self) -> i32 {
+    pub(crate) fn works(&self) -> i32 {
         let mut failed = [0; 4];
         self.plan.read_exact_at(&mut failed, 16).unwrap();
         self.write([0; 5]);

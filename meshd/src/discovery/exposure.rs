@@ -1,0 +1,87 @@
+//! Who can read what is said to a discovery server?
+
+use std::net::IpAddr;
+
+use platform::net::addresses::is_private;
+use url::{Host, Url};
+
+/// Endings of names that the Internet's own name service gives to nobody (RFC 6761, 6762, 8375, and ICANN for `internal`), and
+/// what home routers make up.
+const LOCAL_ENDINGS: [&str; 7] = [
+    "localhost",
+    "local",
+    "home.arpa",
+    "internal",
+    "lan",
+    "home",
+    "fritz.box",
+];
+
+/// Whether what is said to this server may pass others in the clear: the URL does not say https, and names no place on
+/// this machine or in a private network. What a public name stands for is not asked.
+pub fn is_exposed(server: &Url) -> bool {
+    let is_near = match server.host() {
+        Some(Host::Ipv4(ip)) => is_private(ip.into()),
+        Some(Host::Ipv6(ip)) => is_private(IpAddr::V6(ip)),
+        Some(Host::Domain(name)) => is_local_name(name),
+        None => true,
+    };
+    server.scheme() == "http" && !is_near
+}
+
+/// A name without a dot is looked up in the own network only.
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let ends_so = |ending: &str| {
+        let rest = name.strip_suffix(ending);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !name.contains('.') || LOCAL_ENDINGS.iter().any(|ending| ends_so(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_wire::join_link::parse_server;
+
+    use super::*;
+
+    #[test]
+    fn plain_http_to_the_internet_is_exposed_and_https_and_the_own_network_are_not() {
+        for exposed in [
+            "198.51.100.2",
+            "http://198.51.100.2:7080",
+            "mesh.example.com",
+            "http://mesh.example.com.",
+            "[2001:db8::2]",
+            "http://[::ffff:198.51.100.2]:7080",
+            "172.32.0.1",
+            "notlocal.example",
+            "mylocal.net",
+            "box.de",
+        ] {
+            assert!(is_exposed(&parse_server(exposed).unwrap()), "{exposed}");
+        }
+        for fine in [
+            "https://198.51.100.2",
+            "https://mesh.example.com:8443",
+            "127.0.0.1",
+            "localhost:7080",
+            "192.168.1.10",
+            "http://10.1.2.3:7080",
+            "172.16.0.1",
+            "169.254.3.4",
+            "100.64.0.7",
+            "[::1]",
+            "[fd00::1]",
+            "[fe80::1]",
+            "http://[::ffff:192.168.1.10]:7080",
+            "nas",
+            "nas.local",
+            "http://nas.home.arpa.:7080",
+            "mesh.corp.internal",
+            "router.fritz.box",
+        ] {
+            assert!(!is_exposed(&parse_server(fine).unwrap()), "{fine}");
+        }
+    }
+}
