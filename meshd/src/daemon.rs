@@ -143,6 +143,7 @@ async fn start_data_plane(
             open_checksums: false,
             relay: false,
             hop_limits: platform::udp::HOP_LIMITS,
+            birthday: connection.birthday_probing && platform::readiness::ADDITIONAL_SOCKETS,
             // A clock before 1970 is as wrong as one at 1970.
             unix_time: SystemTime::now()
                 .duration_since(UNIX_EPOCH)

@@ -8,7 +8,7 @@ mod system;
 #[path = "readiness/portable.rs"]
 mod system;
 
-pub use system::{Bell, Watch};
+pub use system::{ADDITIONAL_SOCKETS, Bell, Watch};
 
 /// What a wait ended with; nothing of it if the time was over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +21,15 @@ pub struct Ready {
     pub errors: [bool; 2],
     /// Somebody rang the bell.
     pub bell: bool,
+}
+
+/// An additional socket that has a datagram or an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Additional {
+    /// Its place among those that were given.
+    pub socket: usize,
+    /// Whether it has errors to be taken.
+    pub error: bool,
 }
 
 #[cfg(all(test, target_os = "linux"))]

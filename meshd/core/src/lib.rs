@@ -28,6 +28,7 @@ pub use node::{
     narrow::TooLong,
     status::{NodeStatus, PeerStatus},
 };
+pub use path::birthday::SocketRequest;
 pub use path::gather::Reflexive;
 pub use path::turn::{StreamRequest, Transport, Trouble, TurnServer, TurnStatus};
 pub use queue::{

@@ -177,6 +177,14 @@ pub const KEYS: &[Key] = &[
         "Whether other members may carry traffic, and this one carries theirs.",
     ),
     key(
+        "mesh.connection.birthday_probing",
+        "`true` or `false`",
+        "true",
+        "Whether a relayed peer is looked for on many ports when the NAT of one side gives each destination another port and that of \
+         the other filters by port. The one side opens 256 sockets for some 4 seconds, both together send 2,048 datagrams at most, and \
+         at most once in 10 minutes for each peer. Both sides must allow it. Does nothing on Windows.",
+    ),
+    key(
         "mesh.connection.connect_timeout",
         "duration, 1s to 10m",
         "30s",

@@ -109,6 +109,7 @@ pub struct RawConnection {
     pub prefer_direct: Option<Text>,
     pub relay_enabled: Option<Text>,
     pub relay_via_peers: Option<Text>,
+    pub birthday_probing: Option<Text>,
     pub connect_timeout: Option<Text>,
     pub keepalive_interval: Option<Text>,
     pub cipher: Option<Text>,
@@ -219,7 +220,10 @@ impl RawMesh {
             .chain([&mut connection.direct_connect])
             .chain([&mut connection.prefer_direct])
             .chain([&mut connection.relay_enabled])
-            .chain([&mut connection.relay_via_peers])
+            .chain([
+                &mut connection.relay_via_peers,
+                &mut connection.birthday_probing,
+            ])
             .chain([&mut connection.connect_timeout])
             .chain([&mut connection.keepalive_interval])
             .chain([&mut connection.cipher, &mut connection.port_mapping])

@@ -94,6 +94,8 @@ pub struct ConnectionSettings {
     pub cipher: Cipher,
     /// Whether TURN servers relay where there is no direct path.
     pub relay_enabled: bool,
+    /// Whether many ports are tried where one side's are unknown and the other filters by port.
+    pub birthday_probing: bool,
     /// Whether members on the same LAN find each other by multicast DNS.
     pub lan: bool,
     /// Whether the router is asked to map our UDP port.
@@ -273,6 +275,11 @@ impl Reader {
             ),
             cipher: self.value("mesh.connection.cipher", &connection.cipher, values::cipher),
             relay_enabled: self.value("mesh.connection.relay_enabled", relay, values::boolean),
+            birthday_probing: self.value(
+                "mesh.connection.birthday_probing",
+                &connection.birthday_probing,
+                values::boolean,
+            ),
             lan: self.value("mesh.discovery.lan", &discovery.lan, values::boolean),
             port_mapping: self.value(
                 "mesh.connection.port_mapping",

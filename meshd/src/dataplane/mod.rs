@@ -1,6 +1,7 @@
 //! The threads that move packets: one, unless the configuration asks for more. Each owns a `Node`, a queue of the TUN
 //! and UDP sockets; no lock and no channel stands between reading, sealing and sending.
 
+mod additional;
 mod commands;
 mod moderation;
 mod shards;
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 
 pub use self::commands::{Commands, Ended};
 use self::{
+    additional::Leave,
     commands::Inbox,
     shards::Strays,
     streams::Streams,
@@ -170,15 +172,16 @@ impl DataPlaneConfig {
 
 /// The sockets of each thread: the first on `port`, the others on those that follow it, or on any that are free.
 fn bind(port: u16, threads: usize) -> Result<Vec<UdpIo>, Problem> {
-    let mut sockets = vec![UdpIo::bind(port)?];
+    let leave = Leave::default();
+    let mut sockets = vec![UdpIo::bind(port, &leave)?];
     for number in 1..threads {
         let next = u16::try_from(number).ok();
         let next = next
             .filter(|_| port != 0)
             .and_then(|next| port.checked_add(next));
-        let bound = UdpIo::bind(next.unwrap_or(0)).or_else(|problem| {
+        let bound = UdpIo::bind(next.unwrap_or(0), &leave).or_else(|problem| {
             tracing::info!(%problem, "a data thread takes any free port");
-            UdpIo::bind(0)
+            UdpIo::bind(0, &leave)
         });
         sockets.push(bound?);
     }

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::{Command, DropReason, Event, Node, NodeStatus, PacketQueue, TransmitQueue};
+use mesh_core::{
+    Command, DropReason, Event, Node, NodeStatus, PacketQueue, SocketRequest, TransmitQueue,
+};
 use platform::{
     priority::run_before_others,
     readiness::{Ready, Watch},
@@ -66,7 +68,7 @@ impl Turn {
             if ready.bell {
                 if self.crossing.shutdown.is_cancelled() {
                     self.node.close(now, &mut self.transmit);
-                    self.send();
+                    self.send(now);
                     return Ok(());
                 }
                 self.take_commands(now)?;
@@ -79,7 +81,7 @@ impl Turn {
                 look += self.read(now)?;
             }
             self.tell_hosts()?;
-            self.send();
+            self.send(now);
             self.tell(now);
             look.packets = self.node.moved() - moved;
             self.conduct.after(look, now);
@@ -93,7 +95,7 @@ impl Turn {
         let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
         let ready = self
             .watch
-            .wait(self.tun.device(), self.udp.sockets(), timeout)
+            .wait_for_all(self.tun.device(), self.udp.sockets(), timeout)
             .map_err(|error| problem::operation_failed("wait for packets", &error))?;
         self.publisher.dirty |= ready != Ready::default();
         Ok(ready)
@@ -156,8 +158,19 @@ impl Turn {
         Ok(())
     }
 
-    /// Sends what is to be sent, and makes and ends connections.
-    fn send(&mut self) {
+    /// Sends what is to be sent, and opens and closes sockets and connections for that.
+    fn send(&mut self, now: Instant) {
+        while let Some(request) = self.node.poll_socket() {
+            let additional = &mut self.udp.additional;
+            match request {
+                SocketRequest::Begin(count) => {
+                    let ports = additional.begin(count);
+                    self.node.handle_sockets(ports, now, &mut self.transmit);
+                }
+                SocketRequest::End(keep) => additional.end(keep),
+                SocketRequest::Close(port) => additional.close(port),
+            }
+        }
         while let Some(request) = self.node.poll_stream() {
             self.streams.carry_out(request);
         }
@@ -173,14 +186,17 @@ impl Turn {
             udp,
             transmit,
             packets,
+            watch,
             ..
         } = self;
         let mut look = Look::default();
-        for socket in 0..ready.sockets.len() {
-            if !ready.sockets[socket] {
-                continue;
-            }
-            if ready.errors[socket] {
+        let own = (0..ready.sockets.len()).filter(|socket| ready.sockets[*socket]);
+        let own = own.map(|socket| (socket, ready.errors[socket]));
+        let additional = watch.additional().iter();
+        let additional =
+            additional.map(|found| (UdpIo::place_of_additional(found.socket), found.error));
+        for (socket, error) in own.chain(additional) {
+            if error {
                 udp.take_errors(socket, |news| node.handle_too_long(news, now));
             }
             let mut written = Ok(());

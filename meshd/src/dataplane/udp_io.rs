@@ -15,7 +15,10 @@ use platform::{
     udp::{Destination, RecvBuffers, Report, SLOTS, UdpError, UdpSocket},
 };
 
-use super::streams::Streams;
+use super::{
+    additional::{Additional, Leave},
+    streams::Streams,
+};
 use crate::problem::{self, Listener, Problem};
 
 /// Trains taken by one receive call while they are long: what was received is then still in the cache of the core when
@@ -33,6 +36,8 @@ const ERRORS_PER_TURN: usize = 16;
 pub(super) struct UdpIo {
     /// IPv4, then IPv6, which is absent on a host without it.
     sockets: [Option<UdpSocket>; 2],
+    /// Beside these. The places of those that have a datagram count on from here.
+    pub(super) additional: Additional,
     port: u16,
     buffers: RecvBuffers,
     /// Trains to take by the next receive call.
@@ -41,7 +46,7 @@ pub(super) struct UdpIo {
 
 impl UdpIo {
     /// Binds the port for both IP versions.
-    pub(super) fn bind(port: u16) -> Result<Self, Problem> {
+    pub(super) fn bind(port: u16, leave: &Leave) -> Result<Self, Problem> {
         let any = |ip: IpAddr, port| SocketAddr::new(ip, port);
         let address = any(Ipv4Addr::UNSPECIFIED.into(), port);
         let v4 = UdpSocket::bind(address).map_err(|error| match error {
@@ -56,6 +61,7 @@ impl UdpIo {
             .ok();
         Ok(Self {
             sockets: [Some(v4), v6],
+            additional: Additional::new(leave.clone()),
             port,
             buffers: RecvBuffers::new(),
             most: SLOTS,
@@ -67,8 +73,14 @@ impl UdpIo {
     }
 
     /// For whoever waits for them.
-    pub(super) fn sockets(&self) -> [Option<&UdpSocket>; 2] {
-        self.sockets.each_ref().map(Option::as_ref)
+    pub(super) fn sockets(&self) -> ([Option<&UdpSocket>; 2], &[UdpSocket]) {
+        let own = self.sockets.each_ref().map(Option::as_ref);
+        (own, self.additional.sockets())
+    }
+
+    /// The place of an additional socket, for [`Self::receive`] and [`Self::take_errors`].
+    pub(super) fn place_of_additional(socket: usize) -> usize {
+        2 + socket
     }
 
     /// Gives the trains that one receive call takes from a socket, with their strides, to `each`; returns whether it took
@@ -79,7 +91,7 @@ impl UdpIo {
         mut each: impl FnMut(Arrival, (&mut [u8], usize)),
     ) -> bool {
         let mut bytes = 0;
-        let Some(socket) = &self.sockets[socket] else {
+        let Some(socket) = socket_at(&self.sockets, &self.additional, socket) else {
             return false;
         };
         let local = socket.local_addr();
@@ -112,7 +124,7 @@ impl UdpIo {
 
     /// Gives `each` what is known of datagrams that were too long for some link.
     pub(super) fn take_errors(&self, socket: usize, mut each: impl FnMut(TooLong<'_>)) {
-        let Some(socket) = &self.sockets[socket] else {
+        let Some(socket) = socket_at(&self.sockets, &self.additional, socket) else {
             return;
         };
         for _ in 0..ERRORS_PER_TURN {
@@ -149,6 +161,17 @@ impl UdpIo {
     }
 }
 
+fn socket_at<'a>(
+    own: &'a [Option<UdpSocket>; 2],
+    additional: &'a Additional,
+    place: usize,
+) -> Option<&'a UdpSocket> {
+    match own.get(place) {
+        Some(socket) => socket.as_ref(),
+        None => additional.sockets().get(place - own.len()),
+    }
+}
+
 /// Sends trains, and has patience once.
 struct Sender<'a> {
     udp: &'a mut UdpIo,
@@ -178,7 +201,11 @@ impl<'a> Sender<'a> {
     fn send_all(&mut self, train: &Train) -> io::Result<()> {
         let route = train.route();
         let version = usize::from(route.dst.is_ipv6());
-        let Some(socket) = self.udp.sockets[version].as_mut() else {
+        let socket = match route.port {
+            Some(port) => self.udp.additional.with_port(port),
+            None => self.udp.sockets[version].as_mut(),
+        };
+        let Some(socket) = socket else {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         };
         let mut to = Destination {

@@ -47,6 +47,24 @@ pub enum Carrier {
         /// That.
         finding: DirectPath,
     },
+    /// Birthday probing, from the side whose NAT maps each destination to another port and back.
+    Birthday {
+        /// What is said.
+        step: BirthdayStep,
+        /// Which attempt it belongs to; chosen by the side that asks.
+        attempt: u64,
+    },
+}
+
+/// What two peers say to each other so that both do their part of birthday probing at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BirthdayStep {
+    /// Whether the receiver would probe the sender's ports.
+    Ask,
+    /// It would.
+    Consent,
+    /// The sender has opened its ports.
+    Open,
 }
 
 /// Whether the direct path between two peers carries what it is given, as one of them has found.
@@ -90,6 +108,15 @@ impl Carrier {
                     DirectPath::NoWorse => 1,
                 },
             ]),
+            Self::Birthday { step, attempt } => {
+                let step = match step {
+                    BirthdayStep::Ask => 0,
+                    BirthdayStep::Consent => 1,
+                    BirthdayStep::Open => 2,
+                };
+                packet.extend([6, step]);
+                packet.extend(attempt.to_be_bytes());
+            }
         }
         let payload = u16::try_from(packet.len() - HEADER).unwrap_or(0);
         if let Some(length) = packet.get_mut(4..6) {
@@ -112,6 +139,7 @@ impl Carrier {
             3 => numbers(rest).map(|(bits, _)| Self::Features { bits }),
             4 => gossip(rest),
             5 => direct(rest),
+            6 => birthday(rest),
             _ => Err(DecodeError::new(
                 WHAT,
                 "has a type that this version does not know",
@@ -163,6 +191,25 @@ fn direct(body: &[u8]) -> Result<Carrier, DecodeError> {
     Ok(Carrier::Direct { finding })
 }
 
+fn birthday(body: &[u8]) -> Result<Carrier, DecodeError> {
+    let cut = || DecodeError::new(WHAT, "is cut short");
+    let (step, rest) = body.split_first().ok_or_else(cut)?;
+    let (attempt, _) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
+    let step = match step {
+        0 => BirthdayStep::Ask,
+        1 => BirthdayStep::Consent,
+        2 => BirthdayStep::Open,
+        _ => {
+            return Err(DecodeError::new(
+                WHAT,
+                "asks for what this version does not know",
+            ));
+        }
+    };
+    let attempt = u64::from_be_bytes(*attempt);
+    Ok(Carrier::Birthday { step, attempt })
+}
+
 const HEADER_BYTES: [u8; HEADER] = {
     let mut header = [0; HEADER];
     header[0] = 0x60;
@@ -197,6 +244,18 @@ mod tests {
             Carrier::Direct {
                 finding: DirectPath::NoWorse,
             },
+            Carrier::Birthday {
+                step: BirthdayStep::Ask,
+                attempt: u64::MAX,
+            },
+            Carrier::Birthday {
+                step: BirthdayStep::Consent,
+                attempt: 0,
+            },
+            Carrier::Birthday {
+                step: BirthdayStep::Open,
+                attempt: 1 << 40,
+            },
         ] {
             let mut packet = message.encode();
             packet.extend([0; 15]);
@@ -227,6 +286,10 @@ mod tests {
             Carrier::Gossip { message },
             Carrier::Direct {
                 finding: DirectPath::Good,
+            },
+            Carrier::Birthday {
+                step: BirthdayStep::Open,
+                attempt: 3,
             },
         ] {
             let packet = message.encode();

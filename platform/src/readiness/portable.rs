@@ -1,6 +1,6 @@
 //! By tokio, where descriptors of sockets and of the interface cannot be polled together.
 
-use super::Ready;
+use super::{Additional, Ready};
 use crate::{tun::Tun, udp::UdpSocket};
 use std::{future::pending, io, sync::Arc, time::Duration};
 use tokio::{
@@ -9,6 +9,9 @@ use tokio::{
     sync::Notify,
     time::timeout as within,
 };
+
+/// Whether more sockets than the first two can be waited for.
+pub const ADDITIONAL_SOCKETS: bool = false;
 
 /// The waiting side.
 #[derive(Debug)]
@@ -64,6 +67,21 @@ impl Watch {
                 None => event.await,
             }
         })
+    }
+
+    /// As [`Self::wait`]; additional sockets are not waited for.
+    pub fn wait_for_all(
+        &mut self,
+        tun: &Tun,
+        (sockets, _): ([Option<&UdpSocket>; 2], &[UdpSocket]),
+        timeout: Option<Duration>,
+    ) -> io::Result<Ready> {
+        self.wait(tun, sockets, timeout)
+    }
+
+    /// Nothing.
+    pub fn additional(&self) -> &[Additional] {
+        &[]
     }
 
     /// Waits until `socket` may take a datagram, for `timeout` at most; returns whether it may.

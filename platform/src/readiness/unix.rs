@@ -1,6 +1,6 @@
 //! By `poll`: with four descriptors as quick as any other way, without anything to register.
 
-use super::Ready;
+use super::{Additional, Ready};
 use crate::{tun::Tun, udp::UdpSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -16,11 +16,15 @@ use std::{
     time::Duration,
 };
 
+/// Whether more sockets than the first two can be waited for.
+pub const ADDITIONAL_SOCKETS: bool = true;
+
 /// The waiting side.
 #[derive(Debug)]
 pub struct Watch {
     ear: UnixStream,
     bell: Bell,
+    additional: Vec<Additional>,
 }
 
 /// The ringing side, one for as many threads as want it.
@@ -44,6 +48,7 @@ impl Watch {
         let watch = Self {
             ear,
             bell: bell.clone(),
+            additional: Vec::new(),
         };
         Ok((watch, bell))
     }
@@ -60,29 +65,61 @@ impl Watch {
         sockets: [Option<&UdpSocket>; 2],
         timeout: Option<Duration>,
     ) -> io::Result<Ready> {
+        self.wait_for_all(tun, (sockets, &[]), timeout)
+    }
+
+    /// As [`Self::wait`], for more sockets besides; [`Self::additional`] then tells which of those have something.
+    pub fn wait_for_all(
+        &mut self,
+        tun: &Tun,
+        (sockets, more): ([Option<&UdpSocket>; 2], &[UdpSocket]),
+        timeout: Option<Duration>,
+    ) -> io::Result<Ready> {
+        self.additional.clear();
         // An absent socket is replaced by one of the others, and its answer is not looked at.
         let absent = self.ear.as_fd();
         let socket = |at: usize| sockets[at].map_or(absent, UdpSocket::descriptor);
         let fds = [absent, tun.descriptor(), socket(0), socket(1)];
-        let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut polled, timeout.map(timespec).as_ref()) {
+        let asked = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut few = fds.map(asked);
+        let mut many: Vec<PollFd<'_>>;
+        // Most of the time there are none, and then nothing is allocated.
+        let polled = if more.is_empty() {
+            &mut few[..]
+        } else {
+            let all = fds
+                .into_iter()
+                .chain(more.iter().map(UdpSocket::descriptor));
+            many = all.map(asked).collect();
+            &mut many[..]
+        };
+        match poll(polled, timeout.map(timespec).as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
             Err(error) => return Err(error.into()),
         }
         let ready = |at: usize| !polled[at].revents().is_empty();
+        let has_error = |at: usize| polled[at].revents().contains(PollFlags::ERR);
         let found = Ready {
             bell: ready(0),
             tun: ready(1),
             sockets: [0, 1].map(|at| sockets[at].is_some() && ready(2 + at)),
-            errors: [0, 1].map(|at| {
-                sockets[at].is_some() && polled[2 + at].revents().contains(PollFlags::ERR)
-            }),
+            errors: [0, 1].map(|at| sockets[at].is_some() && has_error(2 + at)),
         };
+        let more = (0..more.len()).filter(|at| ready(fds.len() + at));
+        self.additional.extend(more.map(|at| Additional {
+            socket: at,
+            error: has_error(fds.len() + at),
+        }));
         if found.bell {
             self.hear();
         }
         Ok(found)
+    }
+
+    /// What the last wait found at the additional sockets.
+    pub fn additional(&self) -> &[Additional] {
+        &self.additional
     }
 
     /// Waits until `socket` may take a datagram, for `timeout` at most; returns whether it may.

@@ -249,6 +249,7 @@ pub fn connecting(number: u8, peer: u8, now: Instant) -> Node {
         open_checksums: true,
         relay: true,
         hop_limits: true,
+        birthday: true,
         unix_time: Duration::from_secs(1_700_000_000),
     };
     let mut node = Node::new(config, [number; 32], [number; 32], now);

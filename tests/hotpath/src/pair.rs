@@ -60,6 +60,7 @@ impl Station {
             open_checksums: false,
             relay: true,
             hop_limits: true,
+            birthday: true,
             unix_time: Duration::from_secs(1_700_000_000),
         };
         let mut station = Self {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use sim::oracle::must_be_direct;
+use sim::oracle::{must_be_direct, must_meet_by_birthday};
 
 use crate::{Daemon, Host, Nat, Pair};
 
@@ -38,6 +38,11 @@ impl Nat {
     /// Whether daemons behind these two must find a direct path: the simulator's oracle.
     pub fn must_be_direct(self, other: Self) -> bool {
         must_be_direct(self.place(), other.place())
+    }
+
+    /// Whether they must find one by birthday probing, after they were relayed: likewise.
+    pub fn must_meet_by_birthday(self, other: Self) -> bool {
+        must_meet_by_birthday(self.place(), other.place())
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Means {
     pub udp_blocked: bool,
     /// Its system can send datagrams with hop limits of their own.
     pub hop_limits: bool,
+    /// Its configuration allows birthday probing.
+    pub birthday: bool,
 }
 
 /// A host: a real node, the queues that its daemon would own, and its access link.
@@ -114,6 +116,7 @@ impl SimNode {
             means: Means {
                 udp_blocked: false,
                 hop_limits: true,
+                birthday: true,
             },
             up: Link::new(shape),
             down: Link::new(shape),
@@ -145,6 +148,7 @@ impl SimNode {
             open_checksums: self.identity.allow_gcm,
             relay: true,
             hop_limits: self.means.hop_limits,
+            birthday: self.means.birthday,
             unix_time,
         };
         self.node = Some(Node::new(config, self.identity.private, seed, now));

@@ -13,6 +13,7 @@ pub mod oracle;
 pub mod scenario;
 pub mod seeds;
 pub mod server;
+pub mod sockets;
 mod stream;
 pub mod turn;
 pub mod world;

@@ -9,7 +9,10 @@ use mesh_wire::frame::{Frame, classify};
 use rand::{Rng, RngExt as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::nat::{Behaviour, Nat};
+use crate::{
+    nat::{Behaviour, Nat},
+    sockets::Sockets,
+};
 
 /// A host's place in the list of all hosts.
 pub type HostId = usize;
@@ -91,6 +94,8 @@ pub struct Network {
     pub internet_hops: u8,
     /// The server's address, where it has more than one port.
     server: Option<IpAddr>,
+    /// Those that hosts have beside the mesh's own.
+    pub(crate) sockets: Sockets,
 }
 
 impl Network {
@@ -101,6 +106,7 @@ impl Network {
             addresses: vec![(None, server, Owner::Server)],
             internet_hops: INTERNET_HOPS,
             server: None,
+            sockets: Sockets::default(),
         }
     }
 
@@ -182,10 +188,12 @@ impl Network {
                     destination,
                 });
             }
-            let here = self
-                .addresses
-                .iter()
-                .find(|(on, address, _)| *on == segment && *address == destination);
+            let here = self.addresses.iter().find(|(on, address, owner)| {
+                let has = *address == destination
+                    || address.ip() == destination.ip()
+                        && self.has_socket(*owner, destination.port());
+                *on == segment && has
+            });
             if let Some((_, _, owner)) = here {
                 return Some(Passage {
                     owner: *owner,
@@ -203,6 +211,10 @@ impl Network {
             hops = hops.checked_sub(1).filter(|left| *left > 0)?;
             segment = Some(gateway);
         }
+    }
+
+    fn has_socket(&self, owner: Owner, port: u16) -> bool {
+        matches!(owner, Owner::Host(host) if self.sockets.has(host, port))
     }
 
     fn is_on(&self, segment: Segment, ip: IpAddr) -> bool {

@@ -92,28 +92,40 @@ pub fn must_be_direct(a: Place, b: Place) -> bool {
     !unknown_and_strict(a, b) && !unknown_and_strict(b, a)
 }
 
+/// Whether two hosts that both have relays must find a direct path by birthday probing, where both allow that: the ports of
+/// one are unknown, and the other, whose port is known, filters by port.
+///
+/// The laboratory of real kernels asks this function too.
+pub fn must_meet_by_birthday(a: Place, b: Place) -> bool {
+    let one_is_unknown = a.maps_per_endpoint() != b.maps_per_endpoint();
+    let blocked = [a, b].contains(&Place::UdpBlocked);
+    one_is_unknown && !blocked && !must_be_direct(a, b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_closed_form_gives_the_measured_table() {
-        // Rows and columns in the order of `Place::ALL`; D is direct, R needs a relay.
+        // Rows and columns in the order of `Place::ALL`; D is direct, R needs a relay, B needs one until probing has led to
+        // a direct path.
         let table = [
             "DDDDDDDDDR",
             "DDDDDDDDDR",
             "DDDDDDDDDR",
             "DDDDDDDDDR",
-            "DDDDDDRDRR",
-            "DDDDDDRDRR",
-            "DDDDRRRRRR",
-            "DDDDDDRDRR",
-            "DDDDRRRRRR",
+            "DDDDDDBDBR",
+            "DDDDDDBDBR",
+            "DDDDBBRBRR",
+            "DDDDDDBDBR",
+            "DDDDBBRBRR",
             "RRRRRRRRRR",
         ];
         for (a, row) in Place::ALL.into_iter().zip(table) {
             for (b, cell) in Place::ALL.into_iter().zip(row.chars()) {
                 assert_eq!(must_be_direct(a, b), cell == 'D', "{a:?} with {b:?}");
+                assert_eq!(must_meet_by_birthday(a, b), cell == 'B', "{a:?} with {b:?}");
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{
     collections::BinaryHeap,
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
+    num::NonZeroU16,
     time::{Duration, Instant},
 };
 
@@ -199,6 +200,9 @@ impl World {
         let at = &mut self.hosts[host];
         let Some(node) = &mut at.node else { return };
         call(node, now, &mut at.transmit);
+        self.open_sockets(host);
+        let at = &mut self.hosts[host];
+        let Some(node) = &mut at.node else { return };
         at.messages
             .extend(std::iter::from_fn(|| node.poll_message()));
         let requests: Vec<_> = std::iter::from_fn(|| node.poll_stream()).collect();
@@ -400,10 +404,12 @@ impl World {
                     said.push((stream, bytes.to_vec()));
                     continue;
                 }
+                let own = train.route().port;
+                let port = own.map_or_else(|| at.address.port(), NonZeroU16::get);
                 for arrival in at.up.arrivals(now, bytes.len(), &mut self.rng) {
                     let action = Action::Transit {
                         from: host,
-                        source: at.address,
+                        source: SocketAddr::new(at.address.ip(), port),
                         destination: train.route().dst,
                         hops: train.hop_limit().unwrap_or(HOP_LIMIT),
                         bytes: bytes.to_vec(),

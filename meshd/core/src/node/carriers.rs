@@ -49,6 +49,9 @@ impl Node {
                 });
             }
             Carrier::Direct { finding } => self.on_finding(index, finding, now),
+            Carrier::Birthday { step, attempt } => {
+                self.on_birthday_letter((index, attempt), step, now, transmit);
+            }
             Carrier::Features { bits } => {
                 if let Some(peer) = self.peers.get_mut(index) {
                     peer.session.peer_can(receiver, bits);

@@ -207,6 +207,7 @@ impl Node {
     fn forget(&mut self, index: PeerIdx) {
         self.lan.remove(index);
         self.stun.remove_peer(index);
+        self.gatherer.birthday.forget(index);
         self.wakeups.set(index, None);
         if let Some(mut peer) = self.peers.remove(index) {
             self.counters

@@ -169,6 +169,7 @@ impl Node {
         self.drive_attempt(index, now);
         self.drive_session(index, now, transmit);
         self.drive_mtu(index, now, transmit);
+        self.consider_birthday(index, now);
     }
 
     /// Sends what the agent wants sent, and follows what it decides.
@@ -221,8 +222,11 @@ impl Node {
             false => peer.traffic.watch.begin(peer.traffic.volume()),
         }
         peer.detour.moved(route, now);
-        if !peer.detour.is_on(route) {
+        if peer.detour.is_on(route) {
+            peer.limits.birthday.relayed(now);
+        } else {
             peer.detour.honesty.lift(now);
+            peer.limits.birthday.direct();
         }
         peer.state = State::Connected;
         // Without a path its timers stood still: what expired meanwhile must not seal what waits.
@@ -337,6 +341,10 @@ impl Node {
         };
         let mut agent = Agent::new(role, self.local.hop_limits, &mut self.rng, now);
         agent.add_local(&self.gatherer, now);
+        let base = self.gatherer.birthday.base(index);
+        if let Some(base) = base.filter(|_| scope == Scope::Any) {
+            agent.add_base(base);
+        }
         // Our NAT may have forgotten us since a server last said how we are seen; a new answer follows as a candidate.
         self.gatherer.doubt(now);
         self.gatherer.turn.want(now, &mut self.rng);

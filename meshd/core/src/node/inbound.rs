@@ -169,6 +169,8 @@ impl Node {
         let Some(agent) = peer.agent.as_mut() else {
             return self.counters.count(DropReason::RefusedStun, 1);
         };
+        self.gatherer
+            .try_base((index, agent), &message, arrival.to, now);
         if agent.handle_stun((arrival.from, arrival.to), message, now) {
             // The source of a request may be anybody's; whoever answers one of ours has heard it.
             if !is_check(datagram) {

@@ -1,5 +1,6 @@
 //! The whole node as one state machine: a composition, without protocol logic of its own.
 
+mod birthday;
 mod carriers;
 pub mod command;
 mod connect;
@@ -66,6 +67,8 @@ pub struct NodeConfig {
     pub relay: bool,
     /// Whether a datagram can be sent with a hop limit of its own.
     pub hop_limits: bool,
+    /// Whether birthday probing may be tried, see [`crate::path::birthday`].
+    pub birthday: bool,
     /// Time since 1970-01-01T00:00:00Z when the node is made; handshakes carry it.
     pub unix_time: Duration,
 }
@@ -135,13 +138,19 @@ impl Node {
             .turn
             .poll_timeout()
             .map(|at| (at, "turn server"));
-        [peers, gather, turn].into_iter().flatten().min()
+        let birthday = self
+            .gatherer
+            .birthday
+            .poll_timeout()
+            .map(|at| (at, "birthday probing"));
+        [peers, gather, turn, birthday].into_iter().flatten().min()
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
     pub fn handle_timeout(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         self.gatherer.handle_timeout(now, &mut self.rng, transmit);
         self.keep_relayed(now, transmit);
+        self.drive_birthday(now, transmit);
         while let Some(index) = self.wakeups.pop_due(now) {
             self.drive(index, now, transmit);
             self.schedule_after(index, now);

@@ -182,7 +182,7 @@ impl Node {
                     .turn
                     .send(message, &mut self.rng, now, transmit);
             } else {
-                transmit.push(Route::between(source.ip(), destination), &message);
+                transmit.push(self.gatherer.straight(source, destination), &message);
             }
         }
     }
@@ -196,7 +196,7 @@ impl Node {
     ) -> Option<Route> {
         match self.gatherer.turn.relayed() == Some(source) {
             true => self.gatherer.turn.bind(destination, &mut self.rng, now),
-            false => Some(Route::between(source.ip(), destination)),
+            false => Some(self.gatherer.straight(source, destination)),
         }
     }
 
@@ -233,7 +233,10 @@ impl Node {
         let relayed = self.is_relayed(arrival);
         match link.channel {
             Some(_) => relayed && self.gatherer.turn.leads_to(link, arrival.from),
-            None => !relayed && link.dst == arrival.from,
+            None => {
+                let port = self.gatherer.birthday.additional(arrival.to.port());
+                !relayed && link.dst == arrival.from && link.port == port
+            }
         }
     }
 
@@ -287,7 +290,7 @@ impl Node {
                 .turn
                 .send(message, &mut self.rng, now, transmit);
         } else {
-            transmit.push(Route::between(arrival.to.ip(), arrival.from), message);
+            transmit.push(self.gatherer.straight(arrival.to, arrival.from), message);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     wireguard::{keypair::Uses, noise::public_key},
 };
 
+mod birthday;
 mod checksums;
 mod forward;
 mod knocks;
@@ -82,6 +83,7 @@ impl Station {
             open_checksums: false,
             relay: true,
             hop_limits: true,
+            birthday: true,
             unix_time: Duration::from_secs(unix_time),
         };
         let mut station = Self {

@@ -1,6 +1,8 @@
 //! Which pair of addresses connects us with one peer? A thin skin over the `is` crate's ICE agent (RFC 8445, trickled
 //! as in RFC 8838): seeded credentials, limits on what a peer may make us check, our own words for what comes out.
 
+mod birthday;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},

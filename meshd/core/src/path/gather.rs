@@ -14,6 +14,7 @@ use stun_types::{
 };
 
 use super::{
+    birthday::Birthday,
     stun_index::TransactionId,
     turn::{Relayed, Turn},
 };
@@ -59,6 +60,8 @@ pub struct Gatherer {
     port_mappings: Vec<Reflexive>,
     /// The relayed address, and how it is had.
     pub turn: Turn,
+    /// Sockets beside the mesh's own, and how they come to be.
+    pub birthday: Birthday,
 }
 
 impl Gatherer {
@@ -135,6 +138,16 @@ impl Gatherer {
         all
     }
 
+    /// Whether two servers saw one of our addresses at different ports.
+    pub fn maps_per_endpoint(&self) -> bool {
+        let all = self.reflexive();
+        let differ = |a: &Reflexive, b: &Reflexive| {
+            a.base == b.base && a.mapped.ip() == b.mapped.ip() && a.mapped.port() != b.mapped.port()
+        };
+        let mut v4 = all.iter().filter(|one| one.base.is_ipv4());
+        v4.any(|one| all.iter().any(|other| differ(one, other)))
+    }
+
     /// All addresses that lead to one of ours through a NAT, each once: what the servers said, and mapped ports. A
     /// mapping for an address that we no longer have is left out.
     pub fn translated(&self) -> Vec<Reflexive> {
@@ -144,6 +157,14 @@ impl Gatherer {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Straight to an address, from the socket with this address of ours.
+    pub fn straight(&self, source: SocketAddr, destination: SocketAddr) -> Route {
+        Route {
+            port: self.birthday.additional(source.port()),
+            ..Route::between(source.ip(), destination)
+        }
     }
 
     /// The relayed address, while there is one.

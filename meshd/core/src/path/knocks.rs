@@ -121,6 +121,12 @@ impl Knocks {
         }
     }
 
+    /// Whether the peer has lately proven to be at `address`.
+    pub fn is_proven(&self, address: IpAddr, now: Instant) -> bool {
+        let door = self.doors.get(&address);
+        door.is_some_and(|door| now < door.proven_until)
+    }
+
     /// The door at `address`, if there is room for it.
     fn door(&mut self, address: IpAddr, now: Instant) -> Option<&mut Door> {
         if self.doors.len() >= MAX_DOORS && !self.doors.contains_key(&address) {
@@ -192,9 +198,12 @@ mod tests {
         assert_eq!(sent, 19);
         let later = now + step * 400;
         assert_eq!(knocks_within(&mut knocks, address, later, PROOF), 54);
+        assert!(!knocks.is_proven(address, later));
         knocks.answered(address, later);
+        assert!(knocks.is_proven(address, later));
         assert!((0..1_000).all(|_| knocks.may_answer(address, later)));
         let over = later + PROOF;
+        assert!(!knocks.is_proven(address, over));
         let free = (0..1_000).filter(|_| knocks.may_answer(address, over));
         assert_eq!(free.count(), 10);
     }

@@ -1,6 +1,7 @@
 //! How is a peer reached directly? Candidates are gathered, exchanged and checked as RFC 8445 has it.
 
 pub mod agent;
+pub mod birthday;
 pub mod gather;
 pub mod knocks;
 pub mod loss;

@@ -17,6 +17,7 @@ use crate::{
     node::command::PeerEntry,
     path::{
         agent::Agent,
+        birthday::Pause,
         knocks::Knocks,
         mtu::PathMtu,
         vigil::PATIENCE,
@@ -70,6 +71,8 @@ pub struct Limits {
     pub knocks: Knocks,
     /// Listens to its gossip.
     pub ear: Ear,
+    /// When birthday probing may be tried with it.
+    pub birthday: Pause,
 }
 
 /// One other member of the network.
@@ -167,6 +170,7 @@ impl Peer {
             self.link.and_then(|_| self.session.poll_timeout()),
             self.state.deadline(),
             self.link.and_then(|_| self.detour.retry_at()),
+            self.limits.birthday.poll_timeout(),
             self.doubt(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
             self.detour.honesty.trial.map(|trial| trial.poll_timeout()),

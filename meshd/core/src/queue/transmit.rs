@@ -38,6 +38,8 @@ pub struct Route {
     pub channel: Option<NonZeroU16>,
     /// The connection to that server which carries each datagram as a message of its own, in place of UDP.
     pub stream: Option<StreamId>,
+    /// The local port of the socket to send from, where that is not the mesh's own: see `path::birthday`.
+    pub port: Option<NonZeroU16>,
 }
 
 impl Route {
@@ -48,6 +50,7 @@ impl Route {
             src: None,
             channel: None,
             stream: None,
+            port: None,
         }
     }
 
@@ -58,6 +61,7 @@ impl Route {
             src: Some(src),
             channel: None,
             stream: None,
+            port: None,
         }
     }
 

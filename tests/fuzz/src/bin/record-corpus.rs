@@ -18,7 +18,7 @@ use mesh_core::queue::ecn::Ecn;
 use mesh_core::{Arrival, Command, Event, Node, PacketQueue, TransmitQueue};
 use mesh_wire::{
     NodeId, WireGuardKey,
-    carrier::{Carrier, DirectPath},
+    carrier::{BirthdayStep, Carrier, DirectPath},
     join_link::{Admission, JoinLink, parse_server},
     lan::{
         Announcement, LanKey,
@@ -90,6 +90,13 @@ fn carriers() -> io::Result<()> {
             "direct",
             Carrier::Direct {
                 finding: DirectPath::NoWorse,
+            },
+        ),
+        (
+            "birthday",
+            Carrier::Birthday {
+                step: BirthdayStep::Consent,
+                attempt: 1 << 40,
             },
         ),
         ("features", Carrier::Features { bits: 1 }),

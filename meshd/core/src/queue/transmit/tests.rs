@@ -10,6 +10,7 @@ fn route(port: u16) -> Route {
         dst: SocketAddr::from(([198, 51, 100, 1], port)),
         src: None,
         stream: None,
+        port: None,
     }
 }
 
