@@ -151,8 +151,8 @@ async fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new
         let again = restore(&data, &scene.copy);
         assert!(again.status.success(), "{what}: {}", error_of(&again));
         assert_eq!(usize::from(judge(&data.join("discovery.sqlite"))), NEW);
-        assert_eq!(named(&data, ".unfinished-"), [PathBuf::new(); 0], "{what}");
-        assert_eq!(named(&data, ".restoring-"), [PathBuf::new(); 0], "{what}");
+        assert!(named(&data, ".unfinished-").is_empty(), "{what}");
+        assert!(named(&data, ".restoring-").is_empty(), "{what}");
         if status.success() {
             break;
         }

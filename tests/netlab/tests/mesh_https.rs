@@ -9,8 +9,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use netlab::{Bytes, Daemon, Does, Front, Host, Nat, Output};
-use nix::sys::signal::Signal;
+use netlab::{Bytes, Daemon, Does, Front, Host, Nat, Output, Pings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NAME: &str = Front::NAME;
@@ -80,10 +79,7 @@ fn a_mesh_behind_nginx_is_made_joined_and_outlives_a_restart_of_nginx() {
         bob.peer("alice").unwrap()["path"] == "turn"
     });
 
-    let ping = alice
-        .host()
-        .spawn("ping", ["-n", "-i", "0.2", &bob.virtual_ip])
-        .unwrap();
+    let pings = Pings::start(&alice, &bob).unwrap();
     nginx.kill().unwrap();
     wait_until("both notice", 10 * SECOND, || {
         !is_connected(&alice) && !is_connected(&bob)
@@ -93,9 +89,8 @@ fn a_mesh_behind_nginx_is_made_joined_and_outlives_a_restart_of_nginx() {
         is_connected(&alice) && is_connected(&bob)
     });
     println!("back {:.1} s after nginx", took.as_secs_f64());
-    ping.signal(Signal::SIGINT).unwrap();
-    ping.wait(5 * SECOND).unwrap();
-    assert!(ping.log().contains(" 0% packet loss"), "{}", ping.log());
+    let (sent, lost) = pings.end().unwrap();
+    assert!(sent > 0 && lost == 0, "{lost} of {sent}: {}", pings.log());
     let link = alice.ask(&["invite"]).unwrap();
     let carol = up(&scene, "carol", ["--join", link.trim()]);
     carol.first_echo(&bob, 10 * SECOND).unwrap();
@@ -116,11 +111,11 @@ fn a_mesh_behind_nginx_is_made_joined_and_outlives_a_restart_of_nginx() {
 
 #[test]
 fn plain_http_over_the_internet_is_noted_and_https_and_plain_http_at_home_are_not() {
-    let scene = Scene::new("plainnote");
-    scene.certify("known", NAME, 0);
-    let _nginx = scene.nginx(Does::Pass);
+    let scene = Front::new("plainnote").unwrap();
+    scene.certify("known", NAME, 0).unwrap();
+    let _nginx = scene.nginx(Does::Pass).unwrap();
     let plain = format!("http://{}:7080/", scene.server.address());
-    let alice = scene.up("alice", ["--server", &plain]);
+    let alice = up(&scene, "alice", ["--server", &plain]);
     let notes = |daemon: &Daemon| daemon.status().unwrap()["notes"].clone();
     let noted = notes(&alice);
     assert_eq!(noted[0]["code"], "server-plain-http", "{noted}");
@@ -130,7 +125,7 @@ fn plain_http_over_the_internet_is_noted_and_https_and_plain_http_at_home_are_no
     let said = "is reached over plain http";
     assert!(shown.contains("note: ") && shown.contains(said), "{shown}");
     let link = alice.join_link().unwrap();
-    let bob = scene.up("bob", ["--join", &link]);
+    let bob = up(&scene, "bob", ["--join", &link]);
     bob.ask(&["servers", "set", URL]).unwrap();
     wait_until("bob is there by https", 20 * SECOND, || is_connected(&bob));
     wait_until("nothing is noted", 3 * SECOND, || {

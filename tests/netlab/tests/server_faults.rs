@@ -234,7 +234,7 @@ fn a_snapshot_that_has_no_room_is_not_begun_and_holds_up_no_write() {
         assert!(begun.elapsed() < BACK, "{}", process.log());
         let (status, problem) = create(&server, &inside, &format!("net-{number}"));
         assert_eq!(status, 201, "{problem}");
-        assert_eq!(snapshots(&inside), [PathBuf::new(); 0], "one was begun");
+        assert!(snapshots(&inside).is_empty(), "one was begun");
         number += 1;
     }
     let log = process.log();
