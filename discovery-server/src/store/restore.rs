@@ -27,7 +27,7 @@ const REPLACED: &str = ".replaced-";
 const UNFINISHED: &str = ".unfinished-restore-";
 
 /// Puts a copy of `from`, which must be a whole database, in the place of a SQLite file that no server uses. What was there, if
-/// anything, is kept under the name that is returned. A crash leaves the one or the other, whole: see [`finish`].
+/// anything, is kept under the name that is returned. A crash leaves the one or the other, whole: see `finish`.
 pub async fn restore(database: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError> {
     let _lock = file::lock_beside(database)?;
     finish(database)?;
