@@ -325,6 +325,8 @@ fn nat(link: &Link) -> NatStatus {
         turn_servers: core
             .turn
             .iter()
+            // One that is reached by its URL has no address of its own to be asked at.
+            .filter(|turn| !matches!(turn.transport, Transport::WebSocket(_)))
             .map(|turn| turn.server)
             .collect::<BTreeSet<_>>()
             .into_iter()

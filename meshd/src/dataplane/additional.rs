@@ -12,9 +12,6 @@ use std::{
 
 use platform::udp::UdpSocket;
 
-/// With fewer sockets than one in so many of those that were wanted an attempt is not worth its probes.
-const LEAST_SHARE: usize = 4;
-
 /// The additional sockets of one thread.
 pub(super) struct Additional {
     sockets: Vec<UdpSocket>,
@@ -53,14 +50,12 @@ impl Additional {
                     self.sockets.push(socket);
                 }
                 Err(error) => {
-                    tracing::info!(%error, "fewer sockets for birthday probing");
-                    break;
+                    // The last descriptors are for others.
+                    tracing::info!(%error, "not enough sockets for birthday probing");
+                    self.end(None);
+                    return None;
                 }
             }
-        }
-        if self.begun.len() < usize::from(count).div_ceil(LEAST_SHARE) {
-            self.end(None);
-            return None;
         }
         tracing::debug!(sockets = count, "birthday probing begins");
         Some(self.begun.clone())

@@ -2,6 +2,7 @@
 //! discovery servers, which hand out new credentials before the old ones expire.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -40,6 +41,9 @@ pub struct TurnFeed {
     pub commands: Commands,
 }
 
+/// Where names and ports were when a resolver last said so.
+type LastAddresses = BTreeMap<(String, u16), Vec<SocketAddr>>;
+
 /// A server by its name.
 #[derive(Debug, PartialEq, Eq)]
 struct Named {
@@ -66,7 +70,7 @@ impl TurnFeed {
 
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut told = Vec::new();
+        let (mut told, mut last) = (Vec::new(), LastAddresses::new());
         loop {
             let described = Arc::clone(&self.described.borrow_and_update());
             let relays = Arc::clone(&self.relays.borrow_and_update());
@@ -77,7 +81,7 @@ impl TurnFeed {
                 return;
             }
             let found = join_all(names.iter().map(Named::look_up)).await;
-            let found = found.into_iter().flatten().collect();
+            let found = addresses(&names, found, &mut last);
             if self.tell(found, &mut told).await.is_err() {
                 return;
             }
@@ -180,21 +184,42 @@ impl Named {
         Some(self.at(SocketAddr::new(ip, self.port)))
     }
 
-    /// The server at each of its addresses; at none if the resolver does not say.
-    async fn look_up(&self) -> Vec<TurnServer> {
+    /// Its addresses, if the resolver says.
+    async fn look_up(&self) -> Option<Vec<SocketAddr>> {
         let host = self.host.as_str();
         match timeout(LOOKUP_TIMEOUT, lookup_host((host, self.port))).await {
-            Ok(Ok(addresses)) => addresses.map(|address| self.at(address)).collect(),
+            Ok(Ok(addresses)) => Some(addresses.collect()),
             Ok(Err(error)) => {
                 tracing::debug!(host, %error, "a TURN server's name does not resolve");
-                Vec::new()
+                None
             }
             Err(_) => {
                 tracing::debug!(host, "a TURN server's name is looked up for too long");
-                Vec::new()
+                None
             }
         }
     }
+}
+
+/// The servers at each of their addresses. Where the resolver says nothing they are where they were: a relay that stands is
+/// not given up because a name was not answered.
+fn addresses(
+    names: &[Named],
+    found: Vec<Option<Vec<SocketAddr>>>,
+    last: &mut LastAddresses,
+) -> Vec<TurnServer> {
+    let place = |named: &Named| (named.host.clone(), named.port);
+    for (named, addresses) in names.iter().zip(found) {
+        if let Some(addresses) = addresses {
+            last.insert(place(named), addresses);
+        }
+    }
+    last.retain(|known, _| names.iter().any(|named| place(named) == *known));
+    let at = |named| {
+        let addresses = last.get(&place(named)).into_iter().flatten();
+        addresses.map(|address| named.at(*address))
+    };
+    names.iter().flat_map(at).collect()
 }
 
 #[cfg(test)]
@@ -308,6 +333,33 @@ mod tests {
         };
         let known = named.known().unwrap();
         assert_eq!(known.address, "[2001:db8::1]:3478".parse().unwrap());
-        assert_eq!(named.look_up().await, [known]);
+        assert_eq!(named.look_up().await, Some(vec![known.address]));
+    }
+
+    #[test]
+    fn a_server_whose_name_is_not_answered_stays_where_it_was() {
+        let named = |host: &str, transport| Named {
+            host: host.to_owned(),
+            port: 3478,
+            transport,
+            username: "ann".to_owned(),
+            password: TurnPassword::new("x".to_owned()),
+        };
+        let websocket = Transport::WebSocket("https://turn.example.com/".into());
+        let names = [
+            named("turn.example.com", Transport::Udp),
+            named("0.0.0.0", websocket),
+        ];
+        let [there, anywhere] = [[192, 0, 2, 7], [0; 4]].map(|ip| SocketAddr::from((ip, 3478)));
+        let mut last = LastAddresses::new();
+        let found = vec![Some(vec![there]), Some(vec![anywhere])];
+        let told = addresses(&names, found, &mut last);
+        assert_eq!(told.len(), 2);
+        let again = addresses(&names, vec![None, Some(vec![anywhere])], &mut last);
+        assert_eq!(again, told);
+        let moved = vec![Some(Vec::new()), Some(vec![anywhere])];
+        assert_eq!(addresses(&names, moved, &mut last).len(), 1);
+        assert_eq!(addresses(&names[1..], vec![None], &mut last).len(), 1);
+        assert_eq!(last.len(), 1, "others are forgotten");
     }
 }

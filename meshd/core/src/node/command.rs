@@ -160,6 +160,7 @@ impl Node {
         let came_back = entry.online && !peer.entry.online;
         let went_away = !entry.online && peer.entry.online;
         self.lan.assign(index, &entry.virtual_ips);
+        peer.traffic.left = peer.traffic.left.filter(|_| !came_back && !restarted);
         peer.entry = entry;
         if restarted {
             self.reconnect(index, now);
@@ -167,6 +168,7 @@ impl Node {
             self.try_again(index, now);
         } else if went_away {
             peer.state.farewell(now);
+            peer.traffic.left = Some(now);
             if let Some(agent) = peer.agent.as_mut() {
                 agent.farewell(now);
             }

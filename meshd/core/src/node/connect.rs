@@ -357,8 +357,7 @@ impl Node {
         peer.agent = Some(agent);
         peer.detour.honesty.trial = None;
         peer.state = State::connecting(now, self.local.connect_timeout);
-        if peer.link.is_some() && !peer.entry.online {
-            // Whoever said goodbye and is silent then has most likely gone.
+        if peer.link.is_some() && peer.traffic.has_left() {
             peer.state.farewell(now);
         }
     }

@@ -175,7 +175,7 @@ impl Node {
                 continue;
             }
             // A response carries the id of the peer's request; remembering it as well does no harm.
-            self.stun.sent(&message, index);
+            self.stun.sent(&message, index, to);
             if is_relayed {
                 let message = (destination, &message[..]);
                 self.gatherer

@@ -1,7 +1,10 @@
 //! Which peer's ICE agent is a STUN message for? Told by username fragment and transaction id, never by source
 //! address, which is exactly what may be unexpected.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+};
 
 use crate::peer::table::PeerIdx;
 
@@ -15,7 +18,7 @@ pub type TransactionId = [u8; 12];
 #[derive(Debug, Default)]
 pub struct StunIndex {
     by_ufrag: BTreeMap<String, PeerIdx>,
-    by_transaction: BTreeMap<TransactionId, PeerIdx>,
+    by_transaction: BTreeMap<TransactionId, (PeerIdx, IpAddr)>,
     oldest: VecDeque<TransactionId>,
 }
 
@@ -30,12 +33,12 @@ impl StunIndex {
         self.by_ufrag.retain(|_, owner| *owner != peer);
     }
 
-    /// Notes a request that `peer`'s agent sends, so that the response finds it.
-    pub fn sent(&mut self, request: &[u8], peer: PeerIdx) {
+    /// Notes a request that `peer`'s agent sends to this address, so that the response finds it.
+    pub fn sent(&mut self, request: &[u8], peer: PeerIdx, to: IpAddr) {
         let Some(id) = transaction_id(request) else {
             return;
         };
-        if self.by_transaction.insert(id, peer).is_none() {
+        if self.by_transaction.insert(id, (peer, to)).is_none() {
             self.oldest.push_back(id);
         }
         while self.oldest.len() > MAX_TRANSACTIONS {
@@ -47,7 +50,14 @@ impl StunIndex {
 
     /// Whose agent sent the request with this id.
     pub fn by_transaction(&self, id: &TransactionId) -> Option<PeerIdx> {
-        self.by_transaction.get(id).copied()
+        self.by_transaction.get(id).map(|(peer, _)| *peer)
+    }
+
+    /// Whether what comes from this address answers a request that went there (RFC 8445 section 7.2.5.2.1). Who gets one at an
+    /// address of its own can write any source onto the answer.
+    pub fn went_to(&self, response: &[u8], from: IpAddr) -> bool {
+        let asked = transaction_id(response).and_then(|id| self.by_transaction.get(&id));
+        asked.is_some_and(|(_, to)| *to == from)
     }
 
     /// Whose agent goes by this username fragment.
@@ -72,14 +82,14 @@ mod tests {
 
     #[test]
     fn transactions_are_forgotten_oldest_first() {
-        let mut index = StunIndex::default();
+        let (mut index, there) = (StunIndex::default(), IpAddr::from([192, 0, 2, 1]));
         let request = |n: u16| {
             let mut message = [0; 20];
             message[8..10].copy_from_slice(&n.to_be_bytes());
             message
         };
         for n in 0..=u16::try_from(MAX_TRANSACTIONS).unwrap() {
-            index.sent(&request(n), PeerIdx::new(1));
+            index.sent(&request(n), PeerIdx::new(1), there);
         }
         assert_eq!(
             index.by_transaction(&transaction_id(&request(0)).unwrap()),
@@ -89,6 +99,16 @@ mod tests {
             index.by_transaction(&transaction_id(&request(1)).unwrap()),
             Some(PeerIdx::new(1))
         );
-        index.sent(&[0; 4], PeerIdx::new(1));
+        index.sent(&[0; 4], PeerIdx::new(1), there);
+    }
+
+    #[test]
+    fn an_answer_from_elsewhere_proves_nothing() {
+        let [there, elsewhere] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let mut index = StunIndex::default();
+        index.sent(&[7; 20], PeerIdx::new(1), there);
+        assert!(index.went_to(&[7; 20], there));
+        assert!(!index.went_to(&[7; 20], elsewhere));
+        assert!(!index.went_to(&[8; 20], there), "nobody asked");
     }
 }

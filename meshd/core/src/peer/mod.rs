@@ -20,7 +20,7 @@ use crate::{
         birthday::Pause,
         knocks::Knocks,
         mtu::PathMtu,
-        vigil::PATIENCE,
+        vigil::{FAREWELL, PATIENCE},
         watch::{Volume, Watch},
     },
     peer::{detour::Detour, ear::Ear, pending::Pending, session::Session, state::State},
@@ -40,6 +40,8 @@ pub struct Traffic {
     pub last_rx: Option<Instant>,
     /// When that last came by the path in use.
     pub last_here: Option<Instant>,
+    /// When it said that it goes away, unless it came back.
+    pub left: Option<Instant>,
     /// Whether the path that it takes is still there.
     pub watch: Watch,
 }
@@ -56,6 +58,13 @@ impl Traffic {
             tx_bytes: self.tx_bytes,
             rx_bytes: self.rx_bytes,
         }
+    }
+
+    /// Whether it said goodbye and was not heard after that, when it was about to go. Who is offline for other reasons, such as
+    /// that the server is away, did not.
+    pub fn has_left(&self) -> bool {
+        self.left
+            .is_some_and(|at| self.last_rx.is_none_or(|heard| heard < at + FAREWELL))
     }
 
     /// Watches the path, if it is in use again. Returns whether that is new.
@@ -180,5 +189,25 @@ impl Peer {
         .into_iter()
         .flatten()
         .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_heard_well_after_its_goodbye_has_not_left() {
+        let now = Instant::now();
+        let mut traffic = Traffic::default();
+        assert!(!traffic.has_left(), "it is offline for another reason");
+        traffic.left = Some(now);
+        assert!(traffic.has_left(), "it was never heard");
+        traffic.last_rx = Some(now + Duration::from_secs(1));
+        assert!(traffic.has_left(), "its last words");
+        traffic.last_rx = Some(now + Duration::from_secs(3));
+        assert!(!traffic.has_left());
     }
 }

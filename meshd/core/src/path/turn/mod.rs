@@ -258,7 +258,8 @@ impl Turn {
     /// These are our addresses now. If the one that we reached the server from is gone, so is the relayed one.
     pub fn set_hosts(&mut self, hosts: &[SocketAddr], now: Instant, rng: &mut impl Rng) {
         let base = self.allocation().map(|allocation| allocation.place.base);
-        if base.is_some_and(|base| !hosts.contains(&base)) {
+        // A proxy on this host is reached from nowhere else.
+        if base.is_some_and(|base| !base.ip().is_loopback() && !hosts.contains(&base)) {
             self.lose();
             // Connections begin at an address, too.
             let streams = self

@@ -15,7 +15,7 @@ use super::{
     exchange::Exchange,
     message::{Answer, Challenge, Proof, Request, request},
     server::{Server, Trouble, TurnServer},
-    streams::Contact,
+    streams::{Contact, Transport},
 };
 use crate::queue::transmit::TransmitQueue;
 
@@ -250,11 +250,14 @@ impl Turn {
         now: Instant,
         rng: &mut impl Rng,
     ) {
-        // What it refuses to a user over UDP it refuses over TCP.
+        // What it refuses to a user over UDP it refuses over TCP. The address of one that is reached by its URL may stand for
+        // any server.
         let refuses = matches!(trouble, Trouble::Refused(_));
         for other in &mut self.servers {
-            let same = refuses && other.known.address == server.address;
-            if same || other.contact() == Some(server) {
+            let is_this = other.contact() == Some(server);
+            let by_url = matches!(other.known.transport, Transport::WebSocket(_));
+            let same = refuses && !by_url && other.known.address == server.address;
+            if same || is_this {
                 other.failed(trouble, now);
             }
         }

@@ -298,3 +298,40 @@ fn a_server_that_answers_over_tcp_takes_the_place_of_a_websocket() {
     client.reply_on(tcp, 2, None);
     assert_eq!(client.transport(), Some(Transport::Tcp));
 }
+
+#[test]
+fn what_one_websocket_refuses_another_one_may_grant() {
+    // Both are reached by their names alone.
+    let [first, mut second] = [2, 2].map(over_websocket);
+    second.transport = Transport::WebSocket("https://other.example/".into());
+    let mut client = Client::new(&[first.clone(), second.clone()]);
+    client.sends();
+    let opened = client.requests().into_iter().map(|request| match request {
+        StreamRequest::Open { stream, .. } => stream,
+        other => panic!("{other:?}"),
+    });
+    let opened: Vec<StreamId> = opened.collect();
+    let [one, two] = opened[..] else {
+        panic!("{opened:?}");
+    };
+    let mut answers = [
+        (one, Some(401)),
+        (one, Some(486)),
+        (two, Some(401)),
+        (two, None),
+    ]
+    .into_iter();
+    let mut next = answers.next();
+    while let Some((stream, code)) = next {
+        let asked = client.says().into_iter().find(|(on, _)| *on == stream);
+        match asked {
+            Some((_, request)) => {
+                let answer = answer(&request, 2, code, "right");
+                assert!(client.hear_on(Some(stream), first.address, &answer));
+                next = answers.next();
+            }
+            None => client.now = client.turn.poll_timeout().unwrap().max(client.now),
+        }
+    }
+    assert_eq!(client.transport(), Some(second.transport));
+}
