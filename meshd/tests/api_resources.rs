@@ -68,6 +68,7 @@ async fn the_status_has_the_documented_shape() {
             "path": "direct",
             "transport": null,
             "via": [],
+            "direct_avoided": false,
             "endpoint": "198.51.100.7:7081",
             "rtt_ms": 12.5,
             "tx_bytes": 1000,

@@ -105,7 +105,7 @@ pub const KEYS: &[Key] = &[
         "mesh.discovery.server",
         "`HOST`, `HOST:PORT` or URL",
         "",
-        "The discovery server; where absent, `meshd up` starts an embedded one. Without a scheme `http`, without a port 7080. For `https` the system's authorities are trusted, or those of the file in the environment variable `SSL_CERT_FILE`.",
+        "The discovery server; where absent, `meshd up` starts an embedded one. Without a scheme `http`, without a port 7080. For `https` the system's authorities are trusted, or those of the file in the environment variable `SSL_CERT_FILE`. `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the environment name an HTTP proxy in front of it (`docs/OPERATIONS.md`).",
     ),
     key(
         "mesh.discovery.servers",

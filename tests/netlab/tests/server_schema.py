@@ -109,9 +109,18 @@ def revoke(case):
     case.body["revocation"] = revocation(case.path_parameters["id"], key)
 
 
-def listen(case):
+def relay(case):
     """The headers of a WebSocket, which OpenAPI has no words for."""
+    upgrade(case)
+    case.headers["Sec-WebSocket-Protocol"] = "turn"
+
+
+def listen(case):
     any_network(case)
+    upgrade(case)
+
+
+def upgrade(case):
     case.headers = dict(case.headers or {}) | {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -122,6 +131,7 @@ def listen(case):
 
 MENDED = {
     ("POST", NETWORKS): create_network,
+    ("GET", "/api/v1/turn"): relay,
     ("GET", NETWORKS + "/{id}"): any_network,
     ("DELETE", NETWORKS + "/{id}"): any_network,
     ("GET", NETWORKS + "/{id}/events"): listen,
