@@ -407,10 +407,9 @@ fn a_member_that_names_others_addresses_makes_nobody_flood_them() {
     let lab = Lab::new("victims").unwrap();
     let server = lab.internet().public_host("server").unwrap();
     let victim = lab.internet().public_host("victim").unwrap();
-    let a = lab.internet().home("a", Nat::PortRestricted).unwrap();
-    let a = a.host("a-pc").unwrap();
-    // Behind a NAT of the worst kind, so that nothing that it says can come true.
-    let home = lab.internet().home("b", Nat::Symmetric).unwrap();
+    // Both behind NATs of the worst kind, so that nothing that the one says can come true, nor be found by many ports.
+    let [home_a, home] = ["a", "b"].map(|name| lab.internet().home(name, Nat::Symmetric).unwrap());
+    let a = home_a.host("a-pc").unwrap();
     let b = home.host("b-pc").unwrap();
     let discovery = Discovery::start(&server).unwrap();
     let alice = Daemon::up(&a, &["--server", &discovery.url(), "--name", "alice"]).unwrap();
