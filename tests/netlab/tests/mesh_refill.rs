@@ -242,7 +242,8 @@ fn a_stranger_who_takes_the_name_at_an_empty_server_parts_nobody_and_is_named() 
         &[&json[..], &[&body.to_string(), local]].concat(),
     );
     assert_eq!(status, 201);
-    let second = alone.restart().unwrap();
+    alone.process.kill().unwrap();
+    let second = Discovery::start(&two).unwrap();
     for daemon in [&alice, &bob] {
         wait_until("it names the stranger's network", BACK, || {
             problem(daemon, "network-key-differs").contains(&url(&two))
