@@ -162,6 +162,37 @@ async fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new
     assert!(has_new && half_done >= 4, "{half_done}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_restored_where_a_file_has_one_name_only() {
+    let scene = Scene::new().await;
+    let faults = tempfile::tempdir().unwrap();
+    let disk = Disk::new(faults.path());
+    let directory = scene.fresh();
+    let data = directory.path().join("data");
+    let no_links = Fault {
+        calls: Calls::Links,
+        error: Errno::EPERM as i32,
+        many: i32::MAX,
+    };
+    disk.fails(no_links, 0);
+    let mut command = disk.command("restore");
+    command.arg("--data-dir").arg(&data);
+    let output = command.arg("--from").arg(&scene.copy).output().unwrap();
+    assert_eq!(disk.works(), 1);
+    assert!(output.status.success(), "{}", error_of(&output));
+    assert_eq!(usize::from(judge(&data.join("discovery.sqlite"))), NEW);
+    let kept = kept(&data);
+    assert_eq!(members(&kept[0]), OLD);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(kept[0].to_str().unwrap()));
+    // Killed between the two names.
+    let database = data.join("discovery.sqlite");
+    fs::rename(&database, data.join("discovery.sqlite.restoring-7")).unwrap();
+    fs::rename(&kept[0], data.join("discovery.sqlite.replaced-7")).unwrap();
+    let mut server = Server::start_in(directory, |_| Vec::new(), &["--snapshot-interval=never"]);
+    assert_eq!(scene.net.directory(&server).await.peers.len(), NEW);
+    server.stop();
+}
+
 /// A snapshot looks for room before it is begun; what an administrator asks for is tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_finds_no_room_at_any_call_leaves_nothing_behind() {
