@@ -29,7 +29,7 @@ const UNFINISHED: &str = ".unfinished-restore-";
 /// Puts a copy of `from`, which must be a whole database, in the place of a SQLite file that no server uses. What was there, if
 /// anything, is kept under the name that is returned. A crash leaves the one or the other, whole: see `finish`.
 pub async fn restore(database: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError> {
-    let _lock = file::lock_beside(database)?;
+    let _lock = file::lock_for_server(database)?;
     finish(database)?;
     check_file(from).await?;
     remove_unfinished(database).map_err(doing(OPERATION))?;

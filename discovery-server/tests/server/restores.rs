@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{
+        fs::{MetadataExt as _, symlink},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -191,6 +194,34 @@ async fn a_database_is_restored_where_a_file_has_one_name_only() {
     let mut server = Server::start_in(directory, |_| Vec::new(), &["--snapshot-interval=never"]);
     assert_eq!(scene.net.directory(&server).await.peers.len(), NEW);
     server.stop();
+}
+
+#[test]
+fn a_lock_that_leads_elsewhere_keeps_root_from_what_it_leads_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let victim = directory.path().join("victim");
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    // Root gives what it makes to the directory's owner.
+    let another = nix::unistd::geteuid().is_root().then_some(65_534);
+    std::os::unix::fs::chown(&data, another, another).unwrap();
+    let about = fs::metadata(&victim).unwrap();
+    symlink(&victim, data.join("discovery.sqlite.lock")).unwrap();
+    let refused = restore(&data, &victim);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_explains(&error_of(&refused), &["not a regular file", "as it was"]);
+    let after = fs::metadata(&victim).unwrap();
+    assert_eq!((after.uid(), after.gid()), (about.uid(), about.gid()));
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    // What is no database is refused for that reason.
+    fs::remove_file(data.join("discovery.sqlite.lock")).unwrap();
+    let refused = error_of(&restore(&data, &victim));
+    assert_explains(&refused, &["whole database"]);
+    assert!(!refused.contains("stop the server"), "{refused}");
+    let lock = fs::metadata(data.join("discovery.sqlite.lock")).unwrap();
+    let owner = fs::metadata(&data).unwrap();
+    assert_eq!((lock.uid(), lock.gid()), (owner.uid(), owner.gid()));
 }
 
 /// A snapshot looks for room before it is begun; what an administrator asks for is tried.
