@@ -131,7 +131,7 @@ impl Links {
         if is_known || link.surplus.len() >= MAX_SURPLUS {
             return;
         }
-        let order = link.order(certificate.binding.span.from, is_revoked, now);
+        let order = link.order(is_revoked);
         link.surplus.push(Surplus {
             node,
             name: certificate.binding.name.clone(),

@@ -7,14 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Link;
 
-/// Machines beyond a link's number whose keys its judge revokes while it cannot end the link: a network keeps 1,000
-/// revocations.
-const MAX_REVOKED: usize = 4;
-
-/// How long a machine was heard of alone, in seconds, if whoever came next is clearly the later one: longer than it takes
-/// until a connection that is dead is noticed, with heartbeats of 30 s.
-const ALONE: u64 = 120;
-
 /// A machine that a link has let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,11 +38,10 @@ pub struct Surplus {
 pub enum Order {
     /// It may have been before one of them: they were first heard of in the same lists, or while a server was away.
     Unknown,
-    /// They were heard of before it, though it says to have been first, or was so within two minutes.
+    /// They were heard of before it, whatever it says of itself.
     #[default]
+    #[serde(alias = "clearly-later")]
     Later,
-    /// They were heard of alone for a while.
-    ClearlyLater,
 }
 
 /// A link that somebody came by, before its judge.
@@ -119,16 +110,11 @@ impl Link {
         true
     }
 
-    /// Whether somebody who came after those that were let in, and says to have come at that time, did so.
-    pub(super) fn order(&self, says: u64, is_revoked: impl Fn(&NodeId) -> bool, now: u64) -> Order {
+    /// Whether somebody who is heard of now came after those that were let in.
+    pub(super) fn order(&self, is_revoked: impl Fn(&NodeId) -> bool) -> Order {
         let mut entries = self.let_in.iter();
-        if entries.any(|(node, entry)| !entry.settled && !is_revoked(node)) {
-            return Order::Unknown;
-        }
-        let last = self.let_in.values().map(|entry| entry.at).max();
-        let last = last.unwrap_or_default();
-        match says > last && now >= last.saturating_add(ALONE) {
-            true => Order::ClearlyLater,
+        match entries.any(|(node, entry)| !entry.settled && !is_revoked(node)) {
+            true => Order::Unknown,
             false => Order::Later,
         }
     }
@@ -194,25 +180,19 @@ impl<'a> Counted<'a> {
         all.filter(|node| !is_revoked(node)).copied().collect()
     }
 
-    /// Which keys its judge revokes, if too many came, or one that the link let in was revoked and may come again as somebody
-    /// new. The link, once no machine that it let in `rests_on` it any more: that puts out all others, and loses no machine its
-    /// key. Until then the machines that came clearly later; nobody else.
-    pub fn sentence(
+    /// Whether its judge ends the link, which puts out whoever rests on it, and loses no machine its key for good: because too
+    /// many came, once no machine that it let in `rests_on` it any more; members refuse the others until then.
+    pub fn is_to_end(
         &self,
         rests_on: impl Fn(&NodeId) -> bool,
         is_revoked: impl Fn(&NodeId) -> bool,
-    ) -> Vec<NodeId> {
+    ) -> bool {
         let is_full = self.link.let_in.len() >= self.link.uses as usize;
         let is_lost = is_full && self.link.let_in.keys().any(&is_revoked);
         let is_overused = is_lost || !self.link.surplus.is_empty();
-        if !is_overused || self.link.is_contested(&is_revoked) {
-            return Vec::new();
-        }
-        if !self.link.keeps_place(is_revoked) && !self.link.let_in.keys().any(rests_on) {
-            return vec![self.key];
-        }
-        let surplus = self.link.surplus.iter();
-        let later = surplus.filter(|other| other.order == Order::ClearlyLater);
-        later.take(MAX_REVOKED).map(|other| other.node).collect()
+        is_overused
+            && !self.link.is_contested(&is_revoked)
+            && !self.link.keeps_place(is_revoked)
+            && !self.link.let_in.keys().any(rests_on)
     }
 }

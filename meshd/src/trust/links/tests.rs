@@ -83,14 +83,14 @@ fn whom_a_link_let_in_first_is_in_and_the_others_are_not_also_after_a_restart() 
 }
 
 #[test]
-fn the_maker_ends_a_used_link_and_until_it_can_puts_out_some_that_are_clearly_too_late() {
+fn the_maker_ends_a_used_link_once_nobody_rests_on_it_and_takes_no_machine_its_key() {
     let (one, now) = (link(Some(1)), unix_time());
     let mut links = Links::default();
-    let bob = joined_at(&one, 2, now);
+    let bob = joined(&one, 2);
     links.note(&bob, nobody, now);
     links.settle(nobody);
     let rests = |node: &NodeId| *node == id(&bob);
-    assert!(ours(&links).sentence(nobody, nobody).is_empty());
+    assert!(!ours(&links).is_to_end(nobody, nobody));
     for node in 3..100 {
         let surplus = joined_at(&one, node, now + 1);
         assert!(links.used_up(&surplus, nobody).is_some());
@@ -98,23 +98,15 @@ fn the_maker_ends_a_used_link_and_until_it_can_puts_out_some_that_are_clearly_to
         links.note_surplus(&surplus, nobody, now + 300);
         let count = usize::from(node) - 2;
         assert_eq!(ours(&links).surplus().len(), count.min(MAX_SURPLUS));
-        let out = ours(&links).sentence(rests, nobody);
-        assert_eq!(out.len(), count.min(4), "bob rests on the link");
-        assert!(!out.contains(&id(&bob)) && !out.contains(&one.invite.terms.key));
-        let out = ours(&links).sentence(nobody, nobody);
-        assert_eq!(out, [one.invite.terms.key], "which loses nobody its key");
+        assert!(!ours(&links).is_to_end(rests, nobody), "bob rests on it");
+        assert!(ours(&links).is_to_end(nobody, nobody));
     }
     assert_eq!(links.made_by(|maker| maker.is_some()).count(), 0);
 }
 
 #[test]
-fn nobody_loses_its_key_who_may_have_been_first_by_its_own_word_or_came_soon_after() {
-    for (says, heard, order) in [
-        (10, 200, Order::ClearlyLater),
-        (-10, 200, Order::Later),
-        (0, 200, Order::Later),
-        (10, 119, Order::Later),
-    ] {
+fn what_a_machine_says_of_when_it_came_decides_nothing() {
+    for (says, heard) in [(10, 200), (-10, 200), (0, 200), (10, 119)] {
         let (one, now) = (link(Some(1)), unix_time() + 100);
         let mut links = Links::default();
         let bob = joined_at(&one, 2, now);
@@ -122,9 +114,7 @@ fn nobody_loses_its_key_who_may_have_been_first_by_its_own_word_or_came_soon_aft
         links.settle(nobody);
         let mallory = joined_at(&one, 3, now.saturating_add_signed(says));
         links.note_surplus(&mallory, nobody, now + heard);
-        assert_eq!(orders(&links), [order], "says {says}, heard {heard}");
-        let out = ours(&links).sentence(|node| *node == id(&bob), nobody);
-        assert_eq!(out.contains(&id(&mallory)), order == Order::ClearlyLater);
+        assert_eq!(orders(&links), [Order::Later], "says {says}, heard {heard}");
         assert!(is_first(&links, &bob, now));
     }
 }
@@ -143,7 +133,7 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
             links = serde_json::from_str(&text).unwrap();
             assert!(!is_first(&links, &bob, now + round * MISSING));
             assert_eq!(ours(&links).contest(nobody), [id(&bob), id(&mallory)]);
-            assert!(ours(&links).sentence(nobody, nobody).is_empty());
+            assert!(!ours(&links).is_to_end(nobody, nobody));
         }
         let (stays, out) = match keeps_the_one_inside {
             true => (&bob, id(&mallory)),
@@ -153,11 +143,7 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
         links.settle(is_out);
         assert!(ours(&links).contest(is_out).is_empty(), "it is decided");
         // The link is kept until the one that stays is in.
-        assert!(
-            ours(&links)
-                .sentence(|node| *node == id(stays), is_out)
-                .is_empty()
-        );
+        assert!(!ours(&links).is_to_end(|node| *node == id(stays), is_out));
         let newcomer = joined(&one, 4);
         assert!(
             links.used_up(&newcomer, is_out).is_some(),
@@ -170,8 +156,7 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
         assert!(links.used_up(&newcomer, is_out).is_some());
         let others = links.others(stays).unwrap();
         assert_eq!(others, (1, vec![out]));
-        let sentence = ours(&links).sentence(nobody, is_out);
-        assert_eq!(sentence, [one.invite.terms.key], "nobody else comes by it");
+        assert!(ours(&links).is_to_end(nobody, is_out), "for all others");
     }
 }
 
@@ -206,11 +191,8 @@ fn whoever_put_out_one_that_a_link_let_in_lets_nobody_else_in_by_it() {
     links.note(&contractor, nobody, now);
     links.settle(nobody);
     let is_out = |node: &NodeId| *node == id(&contractor);
-    assert!(ours(&links).sentence(nobody, nobody).is_empty());
-    assert_eq!(
-        ours(&links).sentence(nobody, is_out),
-        [one.invite.terms.key]
-    );
+    assert!(!ours(&links).is_to_end(nobody, nobody));
+    assert!(ours(&links).is_to_end(nobody, is_out));
     assert!(links.used_up(&again, is_out).is_some());
     links.note_surplus(&again, is_out, now);
     assert!(links.used_up(&again, is_out).is_some(), "it came later");
@@ -266,18 +248,20 @@ fn who_was_heard_of_while_its_link_held_came_in_time() {
 fn what_earlier_versions_wrote_is_read() {
     let (one, now) = (link(Some(1)), unix_time());
     let (bob, mallory) = (joined(&one, 2), joined(&one, 3));
-    let key = one.invite.terms.key;
+    let (key, trudy) = (one.invite.terms.key, joined(&one, 4));
     let text = format!(
         r#"{{"{key}": {{"uses": 1, "until": 9, "maker": null, "let_in": ["{}"],
-            "surplus": [{{"node": "{}", "name": "mallory", "at": 5}}]}}}}"#,
+            "surplus": [{{"node": "{}", "name": "mallory", "at": 5}},
+                {{"node": "{}", "name": "trudy", "at": 6, "order": "clearly-later"}}]}}}}"#,
         id(&bob),
         id(&mallory),
+        id(&trudy),
     );
     let mut links: Links = serde_json::from_str(&text).unwrap();
     assert!(is_first(&links, &bob, now));
-    assert_eq!(orders(&links), [Order::Later]);
+    assert_eq!(orders(&links), [Order::Later; 2]);
     assert!(links.used_up(&mallory, nobody).is_some());
-    assert_eq!(ours(&links).sentence(nobody, nobody), [key]);
+    assert!(ours(&links).is_to_end(nobody, nobody));
     // When it came was not written down; that it is there now is.
     links.note(&bob, nobody, now);
     let standing = links.standing(&bob, nobody, now + LONG).unwrap();
