@@ -15,6 +15,9 @@ pub struct LetIn {
     pub at: u64,
     /// Whether all servers were heard since, and no other may have been before.
     pub settled: bool,
+    /// Whether another was let in since it was revoked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub followed: bool,
 }
 
 /// A machine that came by a link which had let in as many as it may.
@@ -65,6 +68,7 @@ pub(super) fn read_let_in<'de, D: Deserializer<'de>>(
     let known = LetIn {
         at: 0,
         settled: true,
+        followed: false,
     };
     Ok(match Form::deserialize(deserializer)? {
         Form::Heard(let_in) => let_in,
@@ -105,7 +109,11 @@ impl Link {
         let entry = LetIn {
             at: now,
             settled: false,
+            followed: false,
         };
+        for (other, entry) in &mut self.let_in {
+            entry.followed |= is_revoked(other);
+        }
         self.let_in.insert(node, entry);
         true
     }
@@ -180,19 +188,23 @@ impl<'a> Counted<'a> {
         all.filter(|node| !is_revoked(node)).copied().collect()
     }
 
-    /// Whether its judge ends the link, which puts out whoever rests on it, and loses no machine its key for good: because too
-    /// many came, once no machine that it let in `rests_on` it any more; members refuse the others until then.
+    /// Whether its judge ends the link, which puts out whoever rests on it, and loses no machine its key for good. At once, when
+    /// one that a full link let in was revoked: servers may let it in again as somebody new. Because too many came, and for the
+    /// sake of who came since the revocation, once no machine that it let in `rests_on` it any more; members refuse the others
+    /// until then.
     pub fn is_to_end(
         &self,
         rests_on: impl Fn(&NodeId) -> bool,
         is_revoked: impl Fn(&NodeId) -> bool,
     ) -> bool {
         let is_full = self.link.let_in.len() >= self.link.uses as usize;
-        let is_lost = is_full && self.link.let_in.keys().any(&is_revoked);
-        let is_overused = is_lost || !self.link.surplus.is_empty();
+        let entries = self.link.let_in.iter();
+        let mut lost = entries.filter(|(node, _)| is_full && is_revoked(node));
+        let is_last_lost = lost.clone().any(|(_, entry)| !entry.followed);
+        let is_overused = lost.next().is_some() || !self.link.surplus.is_empty();
         is_overused
             && !self.link.is_contested(&is_revoked)
-            && !self.link.keeps_place(is_revoked)
-            && !self.link.let_in.keys().any(rests_on)
+            && !self.link.keeps_place(&is_revoked)
+            && (is_last_lost || !self.link.let_in.keys().any(rests_on))
     }
 }

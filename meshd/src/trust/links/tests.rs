@@ -200,6 +200,46 @@ fn whoever_put_out_one_that_a_link_let_in_lets_nobody_else_in_by_it() {
 }
 
 #[test]
+fn who_was_put_out_of_a_used_link_does_not_come_again_by_it_while_others_rest_on_it() {
+    let (two, now) = (link(Some(2)), unix_time());
+    let [alice, bob] = [2, 3].map(|node| joined(&two, node));
+    let mut links = Links::default();
+    for machine in [&alice, &bob] {
+        links.note(machine, nobody, now);
+        links.settle(nobody);
+    }
+    let rests = |node: &NodeId| *node == id(&alice);
+    assert!(!ours(&links).is_to_end(rests, nobody));
+    let is_out = |node: &NodeId| *node == id(&bob);
+    assert!(ours(&links).is_to_end(rests, is_out));
+    let text = serde_json::to_string(&links).unwrap();
+    let read: Links = serde_json::from_str(&text).unwrap();
+    assert!(ours(&read).is_to_end(rests, is_out));
+}
+
+#[test]
+fn who_comes_by_a_place_that_was_left_is_not_put_out_for_one_revoked_before() {
+    let (three, now) = (link(Some(3)), unix_time());
+    let [alice, bob, carol] = [2, 3, 4].map(|node| joined(&three, node));
+    let mut links = Links::default();
+    links.note(&alice, nobody, now);
+    links.note(&bob, nobody, now);
+    links.settle(nobody);
+    let is_out = |node: &NodeId| *node == id(&bob);
+    let rests = |node: &NodeId| *node == id(&carol);
+    assert!(!ours(&links).is_to_end(nobody, is_out), "a place is left");
+    assert_eq!(links.used_up(&carol, is_out), None);
+    links.note(&carol, is_out, now);
+    links.settle(is_out);
+    let text = serde_json::to_string(&links).unwrap();
+    let links: Links = serde_json::from_str(&text).unwrap();
+    assert!(!ours(&links).is_to_end(rests, is_out), "carol rests on it");
+    assert!(ours(&links).is_to_end(nobody, is_out));
+    let are_out = |node: &NodeId| [id(&alice), id(&bob)].contains(node);
+    assert!(ours(&links).is_to_end(rests, are_out), "it was full");
+}
+
+#[test]
 fn a_server_that_is_away_for_good_delays_a_certificate_by_an_hour() {
     let (one, now) = (link(Some(1)), unix_time());
     let bob = joined(&one, 2);
