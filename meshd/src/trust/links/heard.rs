@@ -1,6 +1,9 @@
 //! Who of those that came by a link for some machines was there before the others?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mesh_wire::NodeId;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,6 +21,9 @@ pub struct LetIn {
     /// Whether another was let in since it was revoked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub followed: bool,
+    /// For how long this run had gone on when it was first heard; nothing where that was in an earlier one.
+    #[serde(skip)]
+    pub heard: Duration,
 }
 
 /// A machine that came by a link which had let in as many as it may.
@@ -69,6 +75,7 @@ pub(super) fn read_let_in<'de, D: Deserializer<'de>>(
         at: 0,
         settled: true,
         followed: false,
+        heard: Duration::ZERO,
     };
     Ok(match Form::deserialize(deserializer)? {
         Form::Heard(let_in) => let_in,
@@ -78,12 +85,12 @@ pub(super) fn read_let_in<'de, D: Deserializer<'de>>(
 
 impl Link {
     /// Takes a machine in, in the place of one that is revoked and may have come after it where there is no other; whether
-    /// anything changed.
+    /// anything changed. `run` is for how long this run has gone on.
     pub(super) fn let_in(
         &mut self,
         node: NodeId,
         is_revoked: impl Fn(&NodeId) -> bool,
-        now: u64,
+        (now, run): (u64, Duration),
     ) -> bool {
         if let Some(entry) = self.let_in.get_mut(&node) {
             let is_undated = entry.at == 0;
@@ -110,6 +117,7 @@ impl Link {
             at: now,
             settled: false,
             followed: false,
+            heard: run,
         };
         for (other, entry) in &mut self.let_in {
             entry.followed |= is_revoked(other);

@@ -131,7 +131,8 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
             links.settle(nobody);
             let text = serde_json::to_string(&links).unwrap();
             links = serde_json::from_str(&text).unwrap();
-            assert!(!is_first(&links, &bob, now + round * MISSING));
+            links.runs_for(round * MISSING);
+            assert!(!is_first(&links, &bob, now));
             assert_eq!(ours(&links).contest(nobody), [id(&bob), id(&mallory)]);
             assert!(!ours(&links).is_to_end(nobody, nobody));
         }
@@ -240,16 +241,27 @@ fn who_comes_by_a_place_that_was_left_is_not_put_out_for_one_revoked_before() {
 }
 
 #[test]
-fn a_server_that_is_away_for_good_delays_a_certificate_by_an_hour() {
+fn a_server_that_is_away_for_good_delays_a_certificate_by_an_hour_of_one_run() {
     let (one, now) = (link(Some(1)), unix_time());
-    let bob = joined(&one, 2);
+    let (bob, second) = (joined(&one, 2), Duration::from_secs(1));
     let mut links = Links::default();
+    links.runs_for(MISSING);
     links.note(&bob, nobody, now);
-    assert!(!is_first(&links, &bob, now + MISSING - 1));
-    assert!(is_first(&links, &bob, now + MISSING));
+    // A clock that is set forward, or a time without us, is no time in which the server was missed.
+    assert!(!is_first(&links, &bob, now + LONG));
+    links.runs_for(2 * MISSING - second);
+    assert!(!is_first(&links, &bob, now + LONG));
+    links.runs_for(2 * MISSING);
+    assert!(is_first(&links, &bob, now));
+    let text = serde_json::to_string(&links).unwrap();
+    let mut links: Links = serde_json::from_str(&text).unwrap();
+    links.runs_for(MISSING - second);
+    assert!(!is_first(&links, &bob, now + LONG), "another run");
+    links.runs_for(MISSING);
+    assert!(is_first(&links, &bob, now));
     // Whom that server shows later may have been first all the same.
-    links.note_surplus(&joined(&one, 3), nobody, now + MISSING);
-    assert!(!is_first(&links, &bob, now + MISSING));
+    links.note_surplus(&joined(&one, 3), nobody, now);
+    assert!(!is_first(&links, &bob, now));
     assert_eq!(orders(&links), [Order::Unknown]);
 }
 
