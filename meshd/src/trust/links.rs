@@ -34,8 +34,8 @@ const MAX_LINKS: usize = 1_000;
 /// Machines that one link lets in, whatever it says: as many as a discovery server takes by it.
 const MAX_USES: u32 = 10_000;
 
-/// Machines beyond a link's number that are kept in mind, and named. A server in league with the link's holder can make up
-/// any number.
+/// Machines beyond a link's number that are kept in mind, and named; those that were put out make room. A server in league with
+/// the link's holder can make up any number.
 const MAX_SURPLUS: usize = 16;
 
 /// After how long of one run a machine is vouched for though not all servers were heard since it was heard of: one that may
@@ -131,8 +131,15 @@ impl Links {
             return;
         };
         let is_known = link.surplus.iter().any(|other| other.node == node);
-        if is_known || link.surplus.len() >= MAX_SURPLUS {
+        if is_known {
             return;
+        }
+        if link.surplus.len() >= MAX_SURPLUS {
+            let mut all = link.surplus.iter();
+            let Some(out) = all.position(|other| is_revoked(&other.node)) else {
+                return;
+            };
+            link.surplus.remove(out);
         }
         let order = link.order(is_revoked);
         link.surplus.push(Surplus {

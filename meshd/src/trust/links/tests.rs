@@ -105,6 +105,25 @@ fn the_maker_ends_a_used_link_once_nobody_rests_on_it_and_takes_no_machine_its_k
 }
 
 #[test]
+fn of_too_many_that_came_too_late_those_that_are_put_out_make_room_for_others() {
+    let (one, now) = (link(Some(1)), unix_time());
+    let mut links = Links::default();
+    links.note(&joined(&one, 2), nobody, now);
+    for node in 0..MAX_SURPLUS {
+        links.note_surplus(&joined(&one, 3 + node as u8), nobody, now);
+    }
+    let bob = joined(&one, 100);
+    links.note_surplus(&bob, nobody, now);
+    assert!(!ours(&links).contest(nobody).contains(&id(&bob)));
+    let out = id(&joined(&one, 5));
+    links.note_surplus(&bob, |node| *node == out, now);
+    assert!(ours(&links).contest(nobody).contains(&id(&bob)));
+    let surplus = ours(&links).surplus();
+    assert_eq!(surplus.len(), MAX_SURPLUS);
+    assert!(surplus.iter().all(|other| other.node != out));
+}
+
+#[test]
 fn what_a_machine_says_of_when_it_came_decides_nothing() {
     for (says, heard) in [(10, 200), (-10, 200), (0, 200), (10, 119)] {
         let (one, now) = (link(Some(1)), unix_time() + 100);
