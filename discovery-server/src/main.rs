@@ -215,7 +215,7 @@ async fn restore(Restore { place, from }: Restore) -> anyhow::Result<()> {
                 format!("{} is not restored", database.display()),
             )
             .detail(error.to_string())
-            .fix("stop the server first, and name a file that is a whole database")
+            .fix(error.fix_of_restore())
         })?;
     let kept = match aside {
         Some(aside) => format!("what was there is {}", aside.display()),

@@ -139,6 +139,55 @@ pub fn lock_exclusive(path: &Path) -> Result<LockGuard, FileError> {
     }
 }
 
+/// Opens the file that stands for a lock in a directory that may be another user's, and makes it if it is missing; whether
+/// it was made, and so is nobody else's. Its own name is followed nowhere: a link, and whatever is no file, is
+/// [`FileError::NotRegular`]. Root takes none with another name either, by which it may be anybody's.
+pub fn open_lock(path: &Path) -> Result<(File, bool), FileError> {
+    let failed = |source| system("open", path, source);
+    match File::options().write(true).create_new(true).open(path) {
+        Ok(file) => return Ok((file, true)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(failed(source)),
+    }
+    let not_regular = || FileError::NotRegular {
+        path: path.to_owned(),
+    };
+    // What the name stands for may change meanwhile: the open file is looked at too.
+    if !fs::symlink_metadata(path).map_err(failed)?.is_file() {
+        return Err(not_regular());
+    }
+    let file = open_unfollowed(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(not_regular());
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&about) != 1 && rustix::process::geteuid().is_root() {
+        return Err(failed(io::Error::other("the file has another name too")));
+    }
+    Ok((file, false))
+}
+
+/// Opens a file that is there, through no link and without waiting for anybody at the other end of a pipe. What root has
+/// made may be closed to writers; a lock takes readers too.
+fn open_unfollowed(path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use rustix::{
+            fs::{Mode, OFlags, open},
+            io::Errno,
+        };
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = match open(path, OFlags::WRONLY | flags, Mode::empty()) {
+            Err(Errno::ACCESS) => open(path, OFlags::RDONLY | flags, Mode::empty()),
+            opened => opened,
+        };
+        Ok(opened?.into())
+    }
+    #[cfg(not(unix))]
+    File::options().write(true).open(path)
+}
+
 /// Makes a directory with mode 0700 (where modes exist), with those above it; fine if it exists.
 pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
     let mut builder = DirBuilder::new();
@@ -386,6 +435,36 @@ mod tests {
             write_atomic(&path, &[version; 5_000], 0o600).expect("write");
         }
         reader.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_lock_is_no_way_to_what_is_elsewhere() {
+        let root = tempfile::tempdir().expect("a directory");
+        let victim = root.path().join("victim");
+        fs::write(&victim, b"precious").expect("write");
+        let (link, dangling) = (root.path().join("link"), root.path().join("dangling"));
+        symlink(&victim, &link).expect("link");
+        symlink(root.path().join("missing"), &dangling).expect("link");
+        let pipe = root.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo").success());
+        for bad in [&link, &dangling, &pipe, &root.path().to_owned()] {
+            let error = open_lock(bad).expect_err("no file");
+            assert!(matches!(error, FileError::NotRegular { .. }), "{error}");
+        }
+        assert!(!root.path().join("missing").exists());
+        let second = root.path().join("second");
+        fs::hard_link(&victim, &second).expect("link");
+        let is_root = rustix::process::geteuid().is_root();
+        assert_eq!(open_lock(&second).is_err(), is_root, "a second name");
+        let lock = root.path().join("lock");
+        let (file, is_made) = open_lock(&lock).expect("missing");
+        assert!(is_made);
+        file.try_lock().expect("free");
+        let (other, is_made) = open_lock(&lock).expect("there");
+        assert!(!is_made);
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        assert_eq!(fs::read(&victim).expect("read"), b"precious");
     }
 
     #[test]

@@ -5,6 +5,13 @@ use std::{borrow::Cow, io};
 use platform::files::FileError;
 use sqlx::migrate::MigrateError;
 
+/// What is done to a file that may be no database.
+pub(super) const OPEN: &str = "open the file";
+pub(super) const CHECK: &str = "check the file";
+
+/// What is done once a restore has decided for the copy.
+pub(super) const FINISH: &str = "finish a restore that was interrupted";
+
 /// Why the database did not do something.
 #[derive(Debug, thiserror::Error)]
 #[error("database: {operation}: {cause}")]
@@ -54,6 +61,19 @@ impl StoreError {
     /// Whether a restore has decided for another file and has not put it in place.
     pub fn is_half_restored(&self) -> bool {
         matches!(self.cause, Cause::HalfRestored)
+    }
+
+    /// What to do where a restore ended with this.
+    pub fn fix_of_restore(&self) -> &'static str {
+        if matches!(self.cause, Cause::Locked) {
+            "stop the server first"
+        } else if self.operation == FINISH {
+            "mend what the reason names; then start the server, which puts the copy in place, or restore again"
+        } else if self.is_damaged() || [OPEN, CHECK].contains(&self.operation) {
+            "name a file that is a whole database"
+        } else {
+            "mend what the reason names, and restore again: the database is as it was"
+        }
     }
 
     /// What the database calls the error.

@@ -13,6 +13,8 @@ use super::{
     snapshot::{beside, directory_of},
 };
 
+const LOCK: &str = "lock the file";
+
 /// Makes the database file, readable by its owner only, if it is missing. SQLite gives its companion files the
 /// same mode, and takes an empty file as an empty database.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
@@ -29,23 +31,30 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
 
 /// Locks `PATH.lock` until the file is closed; a process that dies lets go of it.
 pub(super) fn lock_beside(path: &Path) -> Result<File, StoreError> {
-    const OPERATION: &str = "lock the file";
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(beside(path, ".lock"))
-        .map_err(doing(OPERATION))?;
-    files::give_from_root(&file, model(path)).map_err(doing(OPERATION))?;
+    let (file, _) = files::open_lock(&beside(path, ".lock")).map_err(doing(LOCK))?;
+    lock(file)
+}
+
+/// As [`lock_beside`]; a lock that root makes here is the server's, which runs as another user. One that is there is its
+/// owner's, and stays so: in another user's directory it may be any file.
+pub(super) fn lock_for_server(path: &Path) -> Result<File, StoreError> {
+    let (file, is_made) = files::open_lock(&beside(path, ".lock")).map_err(doing(LOCK))?;
+    if is_made {
+        files::give_from_root(&file, model(path)).map_err(doing(LOCK))?;
+    }
+    lock(file)
+}
+
+fn lock(file: File) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(doing(OPERATION)(Cause::Locked)),
-        Err(TryLockError::Error(error)) => Err(doing(OPERATION)(error)),
+        Err(TryLockError::WouldBlock) => Err(doing(LOCK)(Cause::Locked)),
+        Err(TryLockError::Error(error)) => Err(doing(LOCK)(error)),
     }
 }
 
 /// Whose what root makes in the place of this file shall be, or beside it: of the file's owner, or its directory's.
-pub(super) fn model(path: &Path) -> &Path {
+fn model(path: &Path) -> &Path {
     if path.exists() {
         path
     } else {

@@ -9,7 +9,7 @@ use std::{
 use platform::files;
 
 use super::{
-    error::{Cause, StoreError, doing},
+    error::{Cause, FINISH, StoreError, doing},
     file,
     snapshot::{beside, check_file, copy_beside, directory_of, entries},
 };
@@ -29,7 +29,7 @@ const UNFINISHED: &str = ".unfinished-restore-";
 /// Puts a copy of `from`, which must be a whole database, in the place of a SQLite file that no server uses. What was there, if
 /// anything, is kept under the name that is returned. A crash leaves the one or the other, whole: see `finish`.
 pub async fn restore(database: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError> {
-    let _lock = file::lock_beside(database)?;
+    let _lock = file::lock_for_server(database)?;
     finish(database)?;
     check_file(from).await?;
     remove_unfinished(database).map_err(doing(OPERATION))?;
@@ -51,7 +51,7 @@ pub(super) fn finish(database: &Path) -> Result<Option<PathBuf>, StoreError> {
     let mut aside = None;
     for (number, restoring) in found(database)? {
         aside = put(database, &restoring, &numbered(database, REPLACED, number))
-            .map_err(doing("finish a restore that was interrupted"))?;
+            .map_err(doing(FINISH))?;
     }
     Ok(aside)
 }
@@ -66,11 +66,13 @@ pub(super) fn check_finished(database: &Path) -> Result<(), StoreError> {
 
 fn put(database: &Path, restoring: &Path, aside: &Path) -> Result<Option<PathBuf>, Cause> {
     files::sync_parent(database)?;
-    let kept = match fs::hard_link(database, aside) {
-        Ok(()) => Some(aside.to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(aside.to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
+    let is_kept = match fs::hard_link(database, aside) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
+        // Or it was renamed by who was killed then.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => is_there(aside)?,
+        // Not each file system knows second names. Without a database the restore is finished all the same.
+        Err(_) => fs::rename(database, aside).map(|()| true)?,
     };
     for companion in ["-wal", "-shm"] {
         moved(&beside(database, companion), &beside(aside, companion))?;
@@ -78,7 +80,16 @@ fn put(database: &Path, restoring: &Path, aside: &Path) -> Result<Option<PathBuf
     files::sync_parent(database)?;
     fs::rename(restoring, database)?;
     files::sync_parent(database)?;
-    Ok(kept)
+    Ok(is_kept.then(|| aside.to_owned()))
+}
+
+/// Whether the name is taken, if only by a link to nothing.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Copies that a restore has decided for; one, unless somebody has put more there.
@@ -103,10 +114,7 @@ fn found(database: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
 /// The time, or what comes behind it if that is taken.
 fn free_number(database: &Path) -> Result<u64, StoreError> {
     let mut number = now();
-    while numbered(database, REPLACED, number)
-        .try_exists()
-        .map_err(doing(OPERATION))?
-    {
+    while is_there(&numbered(database, REPLACED, number)).map_err(doing(OPERATION))? {
         number += 1;
     }
     Ok(number)

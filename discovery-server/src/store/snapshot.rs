@@ -11,7 +11,7 @@ use sqlx::{AnyConnection, ConnectOptions as _, Connection as _};
 use tempfile::NamedTempFile;
 
 use super::{
-    error::{Cause, StoreError, doing},
+    error::{CHECK, Cause, OPEN, StoreError, doing},
     open, restore,
 };
 
@@ -169,20 +169,19 @@ pub(super) async fn check_file(path: &Path) -> Result<(), StoreError> {
     let checked = check(&mut connection).await;
     let closed = connection.close().await;
     checked?;
-    closed.map_err(doing("check the file"))
+    closed.map_err(doing(CHECK))
 }
 
 /// Refuses a database whose pages do not fit together.
 pub(super) async fn check(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    const OPERATION: &str = "check the file";
     let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
         .fetch_one(connection)
         .await
-        .map_err(doing(OPERATION))?;
+        .map_err(doing(CHECK))?;
     if verdict == "ok" {
         Ok(())
     } else {
-        Err(doing(OPERATION)(Cause::Damaged(verdict)))
+        Err(doing(CHECK)(Cause::Damaged(verdict)))
     }
 }
 
@@ -190,7 +189,7 @@ async fn read_only(path: &Path) -> Result<AnyConnection, StoreError> {
     open::install_drivers();
     let url = format!("{}?mode=ro", open::sqlite_url(path)?);
     let options = open::options(&url)?;
-    options.connect().await.map_err(doing("open the file"))
+    options.connect().await.map_err(doing(OPEN))
 }
 
 /// What is in a directory; nothing in one that is not there.

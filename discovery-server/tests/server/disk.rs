@@ -236,7 +236,7 @@ impl Scene {
         let expected = match fault.calls {
             // What else than a write finds no room is not told apart from a disk that fails.
             Calls::Writes => [(507, "disk-full")].as_slice(),
-            Calls::Syncs | Calls::Sizes | Calls::Opens | Calls::All => {
+            Calls::Syncs | Calls::Sizes | Calls::Opens | Calls::All | Calls::Links => {
                 &[(507, "disk-full"), (500, "database")]
             }
         };

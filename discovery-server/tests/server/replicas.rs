@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::{follower::Follower, writer::Writer};
 use crate::{
     authority::Authority,
-    harness::{BINARY, Events, Net, Node, Server},
+    harness::{BINARY, Events, Net, Node, Server, within},
 };
 
 /// Kills of one run, two seconds each.
@@ -39,6 +39,9 @@ const FOLLOWERS: u16 = 4;
 /// News go round in milliseconds; the rest is for a busy machine. Less than the lease of a server that died: nothing may wait for
 /// its end.
 const SOON: Duration = Duration::from_secs(10);
+
+/// Between two letters of a member that waits for an answer.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the servers are; those that were killed are nowhere.
 #[derive(Clone)]
@@ -283,9 +286,15 @@ async fn letters_go_to_where_a_member_came_last_also_where_it_never_left() {
     let _left_behind = Events::open_as(&first, &net, &roamer).await;
     let _elsewhere = Events::open_as(at_second, &net, &roamer).await;
     let mut back = Events::open_as(&first, &net, &roamer).await;
-    // By then the others have heard it, one way or the other.
-    sleep(Duration::from_secs(2)).await;
-    let is_letter = |message: &ServerMessage| matches!(message, ServerMessage::Signal { .. });
+    // A letter that comes shows that the other server has heard it; one may go to the old place until then.
+    let has_come = async {
+        let is_signal = |message: &ServerMessage| matches!(message, ServerMessage::Signal { .. });
+        while timeout(PAUSE, back.until(is_signal)).await.is_err() {
+            writing.signal(&roamer, "are you there").await;
+        }
+    };
+    within(has_come).await;
+    let is_letter = |message: &ServerMessage| matches!(message, ServerMessage::Signal { payload, .. } if payload.starts_with("letter"));
     for number in 0..3 {
         let letter = format!("letter {number}");
         writing.signal(&roamer, &letter).await;

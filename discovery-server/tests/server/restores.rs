@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{
+        fs::{MetadataExt as _, symlink},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -160,6 +163,65 @@ async fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new
     }
     println!("killed at {behind} calls, {half_done} of them in the middle");
     assert!(has_new && half_done >= 4, "{half_done}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_restored_where_a_file_has_one_name_only() {
+    let scene = Scene::new().await;
+    let faults = tempfile::tempdir().unwrap();
+    let disk = Disk::new(faults.path());
+    let directory = scene.fresh();
+    let data = directory.path().join("data");
+    let no_links = Fault {
+        calls: Calls::Links,
+        error: Errno::EPERM as i32,
+        many: i32::MAX,
+    };
+    disk.fails(no_links, 0);
+    let mut command = disk.command("restore");
+    command.arg("--data-dir").arg(&data);
+    let output = command.arg("--from").arg(&scene.copy).output().unwrap();
+    assert_eq!(disk.works(), 1);
+    assert!(output.status.success(), "{}", error_of(&output));
+    assert_eq!(usize::from(judge(&data.join("discovery.sqlite"))), NEW);
+    let kept = kept(&data);
+    assert_eq!(members(&kept[0]), OLD);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(kept[0].to_str().unwrap()));
+    // Killed between the two names.
+    let database = data.join("discovery.sqlite");
+    fs::rename(&database, data.join("discovery.sqlite.restoring-7")).unwrap();
+    fs::rename(&kept[0], data.join("discovery.sqlite.replaced-7")).unwrap();
+    let mut server = Server::start_in(directory, |_| Vec::new(), &["--snapshot-interval=never"]);
+    assert_eq!(scene.net.directory(&server).await.peers.len(), NEW);
+    server.stop();
+}
+
+#[test]
+fn a_lock_that_leads_elsewhere_keeps_root_from_what_it_leads_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let victim = directory.path().join("victim");
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    // Root gives what it makes to the directory's owner.
+    let another = nix::unistd::geteuid().is_root().then_some(65_534);
+    std::os::unix::fs::chown(&data, another, another).unwrap();
+    let about = fs::metadata(&victim).unwrap();
+    symlink(&victim, data.join("discovery.sqlite.lock")).unwrap();
+    let refused = restore(&data, &victim);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_explains(&error_of(&refused), &["not a regular file", "as it was"]);
+    let after = fs::metadata(&victim).unwrap();
+    assert_eq!((after.uid(), after.gid()), (about.uid(), about.gid()));
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    // What is no database is refused for that reason.
+    fs::remove_file(data.join("discovery.sqlite.lock")).unwrap();
+    let refused = error_of(&restore(&data, &victim));
+    assert_explains(&refused, &["whole database"]);
+    assert!(!refused.contains("stop the server"), "{refused}");
+    let lock = fs::metadata(data.join("discovery.sqlite.lock")).unwrap();
+    let owner = fs::metadata(&data).unwrap();
+    assert_eq!((lock.uid(), lock.gid()), (owner.uid(), owner.gid()));
 }
 
 /// A snapshot looks for room before it is begun; what an administrator asks for is tried.

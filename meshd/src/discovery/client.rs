@@ -107,6 +107,7 @@ impl DiscoveryClient {
     /// Runs until `shutdown`, or until the data plane has ended.
     pub async fn run(mut self, mut inlets: Inlets, shutdown: CancellationToken) {
         self.wanted.mark_changed();
+        let started = Instant::now();
         let mut look = interval(REVIEW);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -115,7 +116,7 @@ impl DiscoveryClient {
                 Some((to, signal)) = inlets.signals.recv() => self.post(to, signal).await,
                 Some(hearsay) = inlets.hearsay.recv() => self.hear(hearsay).await,
                 Ok(()) = self.wanted.changed() => self.follow(&shutdown).await,
-                _ = look.tick() => self.review().await,
+                _ = look.tick() => self.review(started.elapsed()).await,
                 () = shutdown.cancelled() => break,
             };
             if done.is_err() {

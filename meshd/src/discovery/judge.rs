@@ -1,4 +1,4 @@
-//! Which links of ours, or machines, do we put out, because a link had let in as many as it may? And what do we ask our user?
+//! Which links of ours do we end, because one had let in as many as it may? And what do we ask our user?
 
 use mesh_wire::NodeId;
 
@@ -17,7 +17,7 @@ use crate::{
 const SHOWN: u64 = 24 * 3600;
 
 impl DiscoveryClient {
-    /// Puts out whoever came by a link of ours that was used up, and asks where it is not known who came first. What we know of
+    /// Ends the links of ours by which too many came, and asks where it is not known who came first. What we know of
     /// links is on disk before that.
     pub(super) async fn judge(&mut self) -> Result<(), Ended> {
         if !self.keep_links() || self.believed.links().made_by(|_| true).next().is_none() {
@@ -26,14 +26,14 @@ impl DiscoveryClient {
         let Some(authority) = self.membership.authority() else {
             return Ok(());
         };
-        for key in self.condemned(&authority) {
+        for key in self.over(&authority) {
             match authority.revoke(&key) {
                 Ok(revocation) => {
                     tracing::warn!(key = %key.short(), "a join link was used too often: who came by it too late was put out");
                     self.hear(Hearsay::Signed(revocation)).await?;
                 }
                 Err(problem) => {
-                    tracing::error!(%problem, "a machine that came by a used link stays")
+                    tracing::error!(%problem, "a used link cannot be ended");
                 }
             }
         }
@@ -50,15 +50,15 @@ impl DiscoveryClient {
         Ok(())
     }
 
-    /// Whose keys are to be revoked and are not yet.
-    fn condemned(&self, authority: &Authority) -> Vec<NodeId> {
+    /// The links of ours that are to be ended and are not yet. A link's key alone is ever revoked without its user's word.
+    fn over(&self, authority: &Authority) -> Vec<NodeId> {
         let is_revoked = self.believed.is_revoked();
         let ours = self.ours(authority).filter(|link| !is_revoked(&link.key));
-        let keys = ours.flat_map(|link| {
+        let over = ours.filter(|link| {
             let rests_on = |node: &NodeId| self.believed.may_rest_on(&link.key, node);
-            link.sentence(rests_on, &is_revoked)
+            link.is_to_end(rests_on, &is_revoked)
         });
-        keys.filter(|key| !is_revoked(key)).collect()
+        over.map(|link| link.key).collect()
     }
 
     /// The links of ours that somebody came by.

@@ -13,8 +13,10 @@ use crate::{
 pub const REVIEW: Duration = Duration::from_secs(5);
 
 impl DiscoveryClient {
-    /// Compares lists with others, tells the revocations that were too many at once, and judges anew who is a member.
-    pub(super) async fn review(&mut self) -> Result<(), Ended> {
+    /// Compares lists with others, tells the revocations that were too many at once, and judges anew who is a member. This run
+    /// has gone on for so long.
+    pub(super) async fn review(&mut self, run: Duration) -> Result<(), Ended> {
+        self.believed.runs_for(run);
         self.compare_lists().await?;
         self.spread_news(None);
         self.judge().await?;

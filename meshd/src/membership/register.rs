@@ -126,7 +126,7 @@ impl Membership {
         let has_place = !network.virtual_ips.is_empty();
         let is_taken = code == "name-taken" && !stored || code == "address-taken" && !has_place;
         let holds_no_more = ["certificate-expired", "invite-expired", "invite-used-up"].contains(&code)
-                // The link that it rests on may be ended, and this is another one.
+                // The link that it rests on may be ended, or the admin be revoked, and this link is another one.
                 || code == "revoked" && anchor.has_another_link();
         anchor.can_certify() && (is_taken || stored && holds_no_more)
     }

@@ -98,13 +98,19 @@ impl Anchor {
         self.creator_key.is_some() || self.capability.as_ref().is_some_and(holds)
     }
 
-    /// Whether our certificate rests on another link than the one that we have now.
+    /// Whether our certificate rests on another link than the one that we have now, or on an admin and the link does not rest on
+    /// any of its keys.
     pub fn has_another_link(&self) -> bool {
-        let certificate = self.certificate.as_ref();
-        let issuer = certificate.map(|certificate| &certificate.issuer);
-        match (issuer, &self.capability) {
-            (Some(Issuer::Invite(old)), Some(new)) => old.terms.key != new.invite.terms.key,
-            _ => false,
+        let (Some(certificate), Some(new)) = (&self.certificate, &self.capability) else {
+            return false;
+        };
+        match &certificate.issuer {
+            Issuer::Invite(old) => old.terms.key != new.invite.terms.key,
+            Issuer::Admin(_) => {
+                let old = certificate.keys();
+                !new.invite.keys().iter().any(|key| old.contains(key))
+            }
+            Issuer::Network => false,
         }
     }
 
@@ -273,6 +279,28 @@ pub(crate) mod tests {
             .ok()
             .filter(|made| made.issuer == Issuer::Network);
         assert!(anchor.certificate.is_some() && !anchor.has_another_link());
+    }
+
+    #[test]
+    fn who_is_out_with_an_admin_comes_back_by_a_link_of_another_and_not_by_one_of_the_same() {
+        let root = creator().root(&network());
+        let identity = SigningKey::from_bytes(&[1; 32]);
+        let by_network = creator().authority(&network(), &identity).unwrap();
+        let admin = |number: u8| {
+            let own = by_network.certify(&binding(number, Roles::all())).unwrap();
+            let key = SigningKey::from_bytes(&[number; 32]);
+            Authority::of_admin(root.clone(), key, own).unwrap()
+        };
+        let (gone, other) = (admin(9), admin(8));
+        let certificate = gone.certify(&binding(2, Roles::default())).unwrap();
+        for (maker, is_another) in [(&gone, false), (&other, true), (&by_network, true)] {
+            let anchor = Anchor {
+                capability: Some(maker.invite(&Offer::default()).unwrap()),
+                certificate: Some(certificate.clone()),
+                ..joined()
+            };
+            assert_eq!(anchor.has_another_link(), is_another);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod heard;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use mesh_wire::{
     NodeId,
@@ -34,13 +34,13 @@ const MAX_LINKS: usize = 1_000;
 /// Machines that one link lets in, whatever it says: as many as a discovery server takes by it.
 const MAX_USES: u32 = 10_000;
 
-/// Machines beyond a link's number that are kept in mind, and named. A server in league with the link's holder can make up
-/// any number.
+/// Machines beyond a link's number that are kept in mind, and named; those that were put out make room. A server in league with
+/// the link's holder can make up any number.
 const MAX_SURPLUS: usize = 16;
 
-/// After how long a machine is vouched for though not all servers were heard since it was heard of, in seconds: one that may
-/// have let in others before it may be away for good.
-const MISSING: u64 = 3_600;
+/// After how long of one run a machine is vouched for though not all servers were heard since it was heard of: one that may
+/// have let in others before it may be away for good. Time without us, or that a clock was set forward, says nothing of it.
+const MISSING: Duration = Duration::from_secs(3_600);
 
 /// How long an admin who did not make a link has known a machine that it vouches for, in seconds: its maker had as long to
 /// judge.
@@ -53,6 +53,9 @@ pub struct Links {
     known: BTreeMap<NodeId, Link>,
     #[serde(skip)]
     changed: bool,
+    /// For how long this run has gone on, as far as we were told.
+    #[serde(skip)]
+    run: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,11 +111,11 @@ impl Links {
         is_revoked: impl Fn(&NodeId) -> bool,
         now: u64,
     ) {
-        let node = certificate.binding.node_id;
+        let (node, run) = (certificate.binding.node_id, self.run);
         let Some(link) = self.link(certificate) else {
             return;
         };
-        let changed = link.let_in(node, is_revoked, now);
+        let changed = link.let_in(node, is_revoked, (now, run));
         self.changed |= changed;
     }
 
@@ -128,10 +131,17 @@ impl Links {
             return;
         };
         let is_known = link.surplus.iter().any(|other| other.node == node);
-        if is_known || link.surplus.len() >= MAX_SURPLUS {
+        if is_known {
             return;
         }
-        let order = link.order(certificate.binding.span.from, is_revoked, now);
+        if link.surplus.len() >= MAX_SURPLUS {
+            let mut all = link.surplus.iter();
+            let Some(out) = all.position(|other| is_revoked(&other.node)) else {
+                return;
+            };
+            link.surplus.remove(out);
+        }
+        let order = link.order(is_revoked);
         link.surplus.push(Surplus {
             node,
             name: certificate.binding.name.clone(),
@@ -157,6 +167,11 @@ impl Links {
         }
     }
 
+    /// This run has gone on for so long, by a clock that nobody sets.
+    pub fn runs_for(&mut self, run: Duration) {
+        self.run = run;
+    }
+
     /// Whether somebody may soon be vouched for though no server says anything new.
     pub fn awaits_servers(&self) -> bool {
         let mut entries = self.known.values().flat_map(|link| link.let_in.values());
@@ -175,11 +190,12 @@ impl Links {
         let link = self.known.get(&invite.terms.key)?;
         let entry = link.let_in.get(&certificate.binding.node_id)?;
         let is_dated = entry.at > 0;
-        let is_past = |pause| now >= entry.at.saturating_add(pause);
+        let is_long = now >= entry.at.saturating_add(LONG);
+        let is_missed = self.run >= entry.heard.saturating_add(MISSING);
         let has_rival = link.surplus.iter().any(|other| !is_revoked(&other.node));
         Some(Standing {
-            is_first: entry.settled || is_past(MISSING) && !link.is_contested(is_revoked),
-            is_long_known: entry.settled && is_dated && is_past(LONG) && !has_rival,
+            is_first: entry.settled || is_missed && !link.is_contested(is_revoked),
+            is_long_known: entry.settled && is_dated && is_long && !has_rival,
             came_in_time: is_dated && entry.at <= link.until,
         })
     }

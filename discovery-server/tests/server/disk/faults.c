@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum kind { WRITES = 1, SYNCS = 2, SIZES = 4, OPENS = 8, NAMES = 16 };
+enum kind { WRITES = 1, SYNCS = 2, SIZES = 4, OPENS = 8, NAMES = 16, LINKS = 32 };
 
 /* As in disk.rs. */
 struct plan {
@@ -109,7 +109,7 @@ int rename(const char *from, const char *to)
 
 int linkat(int at, const char *from, int there, const char *to, int flags)
 {
-    return fails(NAMES) ? -1 : REAL(linkat)(at, from, there, to, flags);
+    return fails(NAMES | LINKS) ? -1 : REAL(linkat)(at, from, there, to, flags);
 }
 
 int unlink(const char *path)

@@ -22,6 +22,8 @@ pub(crate) enum Calls {
     Opens = 8,
     /// Each of these, and each change of a name.
     All = 31,
+    /// Second names of a file.
+    Links = 32,
 }
 
 /// How it fails.

@@ -1,6 +1,8 @@
 //! Whom do links for some machines let in? Whoever is heard of first, and nobody beyond a link's number until its maker has
 //! vouched for them: each discovery server counts for itself alone.
 
+use std::time::Duration;
+
 use mesh_wire::{
     NodeId,
     peer_info::PeerInfo,
@@ -71,6 +73,11 @@ impl Believed {
     /// Whether a node's own key is revoked.
     pub fn is_revoked(&self) -> impl Fn(&NodeId) -> bool {
         |node| self.revoked.covers(&[*node])
+    }
+
+    /// This run has gone on for so long, by a clock that nobody sets.
+    pub fn runs_for(&mut self, run: Duration) {
+        self.links.runs_for(run);
     }
 
     /// How a member stands that rests on a link for some machines.

@@ -1,19 +1,14 @@
 //! Who of those that came by a link for some machines was there before the others?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mesh_wire::NodeId;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Link;
-
-/// Machines beyond a link's number whose keys its judge revokes while it cannot end the link: a network keeps 1,000
-/// revocations.
-const MAX_REVOKED: usize = 4;
-
-/// How long a machine was heard of alone, in seconds, if whoever came next is clearly the later one: longer than it takes
-/// until a connection that is dead is noticed, with heartbeats of 30 s.
-const ALONE: u64 = 120;
 
 /// A machine that a link has let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +18,12 @@ pub struct LetIn {
     pub at: u64,
     /// Whether all servers were heard since, and no other may have been before.
     pub settled: bool,
+    /// Whether another was let in since it was revoked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub followed: bool,
+    /// For how long this run had gone on when it was first heard; nothing where that was in an earlier one.
+    #[serde(skip)]
+    pub heard: Duration,
 }
 
 /// A machine that came by a link which had let in as many as it may.
@@ -46,11 +47,10 @@ pub struct Surplus {
 pub enum Order {
     /// It may have been before one of them: they were first heard of in the same lists, or while a server was away.
     Unknown,
-    /// They were heard of before it, though it says to have been first, or was so within two minutes.
+    /// They were heard of before it, whatever it says of itself.
     #[default]
+    #[serde(alias = "clearly-later")]
     Later,
-    /// They were heard of alone for a while.
-    ClearlyLater,
 }
 
 /// A link that somebody came by, before its judge.
@@ -74,6 +74,8 @@ pub(super) fn read_let_in<'de, D: Deserializer<'de>>(
     let known = LetIn {
         at: 0,
         settled: true,
+        followed: false,
+        heard: Duration::ZERO,
     };
     Ok(match Form::deserialize(deserializer)? {
         Form::Heard(let_in) => let_in,
@@ -83,12 +85,12 @@ pub(super) fn read_let_in<'de, D: Deserializer<'de>>(
 
 impl Link {
     /// Takes a machine in, in the place of one that is revoked and may have come after it where there is no other; whether
-    /// anything changed.
+    /// anything changed. `run` is for how long this run has gone on.
     pub(super) fn let_in(
         &mut self,
         node: NodeId,
         is_revoked: impl Fn(&NodeId) -> bool,
-        now: u64,
+        (now, run): (u64, Duration),
     ) -> bool {
         if let Some(entry) = self.let_in.get_mut(&node) {
             let is_undated = entry.at == 0;
@@ -114,21 +116,21 @@ impl Link {
         let entry = LetIn {
             at: now,
             settled: false,
+            followed: false,
+            heard: run,
         };
+        for (other, entry) in &mut self.let_in {
+            entry.followed |= is_revoked(other);
+        }
         self.let_in.insert(node, entry);
         true
     }
 
-    /// Whether somebody who came after those that were let in, and says to have come at that time, did so.
-    pub(super) fn order(&self, says: u64, is_revoked: impl Fn(&NodeId) -> bool, now: u64) -> Order {
+    /// Whether somebody who is heard of now came after those that were let in.
+    pub(super) fn order(&self, is_revoked: impl Fn(&NodeId) -> bool) -> Order {
         let mut entries = self.let_in.iter();
-        if entries.any(|(node, entry)| !entry.settled && !is_revoked(node)) {
-            return Order::Unknown;
-        }
-        let last = self.let_in.values().map(|entry| entry.at).max();
-        let last = last.unwrap_or_default();
-        match says > last && now >= last.saturating_add(ALONE) {
-            true => Order::ClearlyLater,
+        match entries.any(|(node, entry)| !entry.settled && !is_revoked(node)) {
+            true => Order::Unknown,
             false => Order::Later,
         }
     }
@@ -194,25 +196,23 @@ impl<'a> Counted<'a> {
         all.filter(|node| !is_revoked(node)).copied().collect()
     }
 
-    /// Which keys its judge revokes, if too many came, or one that the link let in was revoked and may come again as somebody
-    /// new. The link, once no machine that it let in `rests_on` it any more: that puts out all others, and loses no machine its
-    /// key. Until then the machines that came clearly later; nobody else.
-    pub fn sentence(
+    /// Whether its judge ends the link, which puts out whoever rests on it, and loses no machine its key for good. At once, when
+    /// one that a full link let in was revoked: servers may let it in again as somebody new. Because too many came, and for the
+    /// sake of who came since the revocation, once no machine that it let in `rests_on` it any more; members refuse the others
+    /// until then.
+    pub fn is_to_end(
         &self,
         rests_on: impl Fn(&NodeId) -> bool,
         is_revoked: impl Fn(&NodeId) -> bool,
-    ) -> Vec<NodeId> {
+    ) -> bool {
         let is_full = self.link.let_in.len() >= self.link.uses as usize;
-        let is_lost = is_full && self.link.let_in.keys().any(&is_revoked);
-        let is_overused = is_lost || !self.link.surplus.is_empty();
-        if !is_overused || self.link.is_contested(&is_revoked) {
-            return Vec::new();
-        }
-        if !self.link.keeps_place(is_revoked) && !self.link.let_in.keys().any(rests_on) {
-            return vec![self.key];
-        }
-        let surplus = self.link.surplus.iter();
-        let later = surplus.filter(|other| other.order == Order::ClearlyLater);
-        later.take(MAX_REVOKED).map(|other| other.node).collect()
+        let entries = self.link.let_in.iter();
+        let mut lost = entries.filter(|(node, _)| is_full && is_revoked(node));
+        let is_last_lost = lost.clone().any(|(_, entry)| !entry.followed);
+        let is_overused = lost.next().is_some() || !self.link.surplus.is_empty();
+        is_overused
+            && !self.link.is_contested(&is_revoked)
+            && !self.link.keeps_place(&is_revoked)
+            && (is_last_lost || !self.link.let_in.keys().any(rests_on))
     }
 }

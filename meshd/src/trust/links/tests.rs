@@ -83,14 +83,14 @@ fn whom_a_link_let_in_first_is_in_and_the_others_are_not_also_after_a_restart() 
 }
 
 #[test]
-fn the_maker_ends_a_used_link_and_until_it_can_puts_out_some_that_are_clearly_too_late() {
+fn the_maker_ends_a_used_link_once_nobody_rests_on_it_and_takes_no_machine_its_key() {
     let (one, now) = (link(Some(1)), unix_time());
     let mut links = Links::default();
-    let bob = joined_at(&one, 2, now);
+    let bob = joined(&one, 2);
     links.note(&bob, nobody, now);
     links.settle(nobody);
     let rests = |node: &NodeId| *node == id(&bob);
-    assert!(ours(&links).sentence(nobody, nobody).is_empty());
+    assert!(!ours(&links).is_to_end(nobody, nobody));
     for node in 3..100 {
         let surplus = joined_at(&one, node, now + 1);
         assert!(links.used_up(&surplus, nobody).is_some());
@@ -98,23 +98,34 @@ fn the_maker_ends_a_used_link_and_until_it_can_puts_out_some_that_are_clearly_to
         links.note_surplus(&surplus, nobody, now + 300);
         let count = usize::from(node) - 2;
         assert_eq!(ours(&links).surplus().len(), count.min(MAX_SURPLUS));
-        let out = ours(&links).sentence(rests, nobody);
-        assert_eq!(out.len(), count.min(4), "bob rests on the link");
-        assert!(!out.contains(&id(&bob)) && !out.contains(&one.invite.terms.key));
-        let out = ours(&links).sentence(nobody, nobody);
-        assert_eq!(out, [one.invite.terms.key], "which loses nobody its key");
+        assert!(!ours(&links).is_to_end(rests, nobody), "bob rests on it");
+        assert!(ours(&links).is_to_end(nobody, nobody));
     }
     assert_eq!(links.made_by(|maker| maker.is_some()).count(), 0);
 }
 
 #[test]
-fn nobody_loses_its_key_who_may_have_been_first_by_its_own_word_or_came_soon_after() {
-    for (says, heard, order) in [
-        (10, 200, Order::ClearlyLater),
-        (-10, 200, Order::Later),
-        (0, 200, Order::Later),
-        (10, 119, Order::Later),
-    ] {
+fn of_too_many_that_came_too_late_those_that_are_put_out_make_room_for_others() {
+    let (one, now) = (link(Some(1)), unix_time());
+    let mut links = Links::default();
+    links.note(&joined(&one, 2), nobody, now);
+    for node in 0..MAX_SURPLUS {
+        links.note_surplus(&joined(&one, 3 + node as u8), nobody, now);
+    }
+    let bob = joined(&one, 100);
+    links.note_surplus(&bob, nobody, now);
+    assert!(!ours(&links).contest(nobody).contains(&id(&bob)));
+    let out = id(&joined(&one, 5));
+    links.note_surplus(&bob, |node| *node == out, now);
+    assert!(ours(&links).contest(nobody).contains(&id(&bob)));
+    let surplus = ours(&links).surplus();
+    assert_eq!(surplus.len(), MAX_SURPLUS);
+    assert!(surplus.iter().all(|other| other.node != out));
+}
+
+#[test]
+fn what_a_machine_says_of_when_it_came_decides_nothing() {
+    for (says, heard) in [(10, 200), (-10, 200), (0, 200), (10, 119)] {
         let (one, now) = (link(Some(1)), unix_time() + 100);
         let mut links = Links::default();
         let bob = joined_at(&one, 2, now);
@@ -122,9 +133,7 @@ fn nobody_loses_its_key_who_may_have_been_first_by_its_own_word_or_came_soon_aft
         links.settle(nobody);
         let mallory = joined_at(&one, 3, now.saturating_add_signed(says));
         links.note_surplus(&mallory, nobody, now + heard);
-        assert_eq!(orders(&links), [order], "says {says}, heard {heard}");
-        let out = ours(&links).sentence(|node| *node == id(&bob), nobody);
-        assert_eq!(out.contains(&id(&mallory)), order == Order::ClearlyLater);
+        assert_eq!(orders(&links), [Order::Later], "says {says}, heard {heard}");
         assert!(is_first(&links, &bob, now));
     }
 }
@@ -141,9 +150,10 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
             links.settle(nobody);
             let text = serde_json::to_string(&links).unwrap();
             links = serde_json::from_str(&text).unwrap();
-            assert!(!is_first(&links, &bob, now + round * MISSING));
+            links.runs_for(round * MISSING);
+            assert!(!is_first(&links, &bob, now));
             assert_eq!(ours(&links).contest(nobody), [id(&bob), id(&mallory)]);
-            assert!(ours(&links).sentence(nobody, nobody).is_empty());
+            assert!(!ours(&links).is_to_end(nobody, nobody));
         }
         let (stays, out) = match keeps_the_one_inside {
             true => (&bob, id(&mallory)),
@@ -153,11 +163,7 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
         links.settle(is_out);
         assert!(ours(&links).contest(is_out).is_empty(), "it is decided");
         // The link is kept until the one that stays is in.
-        assert!(
-            ours(&links)
-                .sentence(|node| *node == id(stays), is_out)
-                .is_empty()
-        );
+        assert!(!ours(&links).is_to_end(|node| *node == id(stays), is_out));
         let newcomer = joined(&one, 4);
         assert!(
             links.used_up(&newcomer, is_out).is_some(),
@@ -170,8 +176,7 @@ fn of_those_who_came_in_the_same_lists_none_is_put_out_or_vouched_for_until_its_
         assert!(links.used_up(&newcomer, is_out).is_some());
         let others = links.others(stays).unwrap();
         assert_eq!(others, (1, vec![out]));
-        let sentence = ours(&links).sentence(nobody, is_out);
-        assert_eq!(sentence, [one.invite.terms.key], "nobody else comes by it");
+        assert!(ours(&links).is_to_end(nobody, is_out), "for all others");
     }
 }
 
@@ -206,11 +211,8 @@ fn whoever_put_out_one_that_a_link_let_in_lets_nobody_else_in_by_it() {
     links.note(&contractor, nobody, now);
     links.settle(nobody);
     let is_out = |node: &NodeId| *node == id(&contractor);
-    assert!(ours(&links).sentence(nobody, nobody).is_empty());
-    assert_eq!(
-        ours(&links).sentence(nobody, is_out),
-        [one.invite.terms.key]
-    );
+    assert!(!ours(&links).is_to_end(nobody, nobody));
+    assert!(ours(&links).is_to_end(nobody, is_out));
     assert!(links.used_up(&again, is_out).is_some());
     links.note_surplus(&again, is_out, now);
     assert!(links.used_up(&again, is_out).is_some(), "it came later");
@@ -218,16 +220,67 @@ fn whoever_put_out_one_that_a_link_let_in_lets_nobody_else_in_by_it() {
 }
 
 #[test]
-fn a_server_that_is_away_for_good_delays_a_certificate_by_an_hour() {
-    let (one, now) = (link(Some(1)), unix_time());
-    let bob = joined(&one, 2);
+fn who_was_put_out_of_a_used_link_does_not_come_again_by_it_while_others_rest_on_it() {
+    let (two, now) = (link(Some(2)), unix_time());
+    let [alice, bob] = [2, 3].map(|node| joined(&two, node));
     let mut links = Links::default();
+    for machine in [&alice, &bob] {
+        links.note(machine, nobody, now);
+        links.settle(nobody);
+    }
+    let rests = |node: &NodeId| *node == id(&alice);
+    assert!(!ours(&links).is_to_end(rests, nobody));
+    let is_out = |node: &NodeId| *node == id(&bob);
+    assert!(ours(&links).is_to_end(rests, is_out));
+    let text = serde_json::to_string(&links).unwrap();
+    let read: Links = serde_json::from_str(&text).unwrap();
+    assert!(ours(&read).is_to_end(rests, is_out));
+}
+
+#[test]
+fn who_comes_by_a_place_that_was_left_is_not_put_out_for_one_revoked_before() {
+    let (three, now) = (link(Some(3)), unix_time());
+    let [alice, bob, carol] = [2, 3, 4].map(|node| joined(&three, node));
+    let mut links = Links::default();
+    links.note(&alice, nobody, now);
     links.note(&bob, nobody, now);
-    assert!(!is_first(&links, &bob, now + MISSING - 1));
-    assert!(is_first(&links, &bob, now + MISSING));
+    links.settle(nobody);
+    let is_out = |node: &NodeId| *node == id(&bob);
+    let rests = |node: &NodeId| *node == id(&carol);
+    assert!(!ours(&links).is_to_end(nobody, is_out), "a place is left");
+    assert_eq!(links.used_up(&carol, is_out), None);
+    links.note(&carol, is_out, now);
+    links.settle(is_out);
+    let text = serde_json::to_string(&links).unwrap();
+    let links: Links = serde_json::from_str(&text).unwrap();
+    assert!(!ours(&links).is_to_end(rests, is_out), "carol rests on it");
+    assert!(ours(&links).is_to_end(nobody, is_out));
+    let are_out = |node: &NodeId| [id(&alice), id(&bob)].contains(node);
+    assert!(ours(&links).is_to_end(rests, are_out), "it was full");
+}
+
+#[test]
+fn a_server_that_is_away_for_good_delays_a_certificate_by_an_hour_of_one_run() {
+    let (one, now) = (link(Some(1)), unix_time());
+    let (bob, second) = (joined(&one, 2), Duration::from_secs(1));
+    let mut links = Links::default();
+    links.runs_for(MISSING);
+    links.note(&bob, nobody, now);
+    // A clock that is set forward, or a time without us, is no time in which the server was missed.
+    assert!(!is_first(&links, &bob, now + LONG));
+    links.runs_for(2 * MISSING - second);
+    assert!(!is_first(&links, &bob, now + LONG));
+    links.runs_for(2 * MISSING);
+    assert!(is_first(&links, &bob, now));
+    let text = serde_json::to_string(&links).unwrap();
+    let mut links: Links = serde_json::from_str(&text).unwrap();
+    links.runs_for(MISSING - second);
+    assert!(!is_first(&links, &bob, now + LONG), "another run");
+    links.runs_for(MISSING);
+    assert!(is_first(&links, &bob, now));
     // Whom that server shows later may have been first all the same.
-    links.note_surplus(&joined(&one, 3), nobody, now + MISSING);
-    assert!(!is_first(&links, &bob, now + MISSING));
+    links.note_surplus(&joined(&one, 3), nobody, now);
+    assert!(!is_first(&links, &bob, now));
     assert_eq!(orders(&links), [Order::Unknown]);
 }
 
@@ -266,18 +319,20 @@ fn who_was_heard_of_while_its_link_held_came_in_time() {
 fn what_earlier_versions_wrote_is_read() {
     let (one, now) = (link(Some(1)), unix_time());
     let (bob, mallory) = (joined(&one, 2), joined(&one, 3));
-    let key = one.invite.terms.key;
+    let (key, trudy) = (one.invite.terms.key, joined(&one, 4));
     let text = format!(
         r#"{{"{key}": {{"uses": 1, "until": 9, "maker": null, "let_in": ["{}"],
-            "surplus": [{{"node": "{}", "name": "mallory", "at": 5}}]}}}}"#,
+            "surplus": [{{"node": "{}", "name": "mallory", "at": 5}},
+                {{"node": "{}", "name": "trudy", "at": 6, "order": "clearly-later"}}]}}}}"#,
         id(&bob),
         id(&mallory),
+        id(&trudy),
     );
     let mut links: Links = serde_json::from_str(&text).unwrap();
     assert!(is_first(&links, &bob, now));
-    assert_eq!(orders(&links), [Order::Later]);
+    assert_eq!(orders(&links), [Order::Later; 2]);
     assert!(links.used_up(&mallory, nobody).is_some());
-    assert_eq!(ours(&links).sentence(nobody, nobody), [key]);
+    assert!(ours(&links).is_to_end(nobody, nobody));
     // When it came was not written down; that it is there now is.
     links.note(&bob, nobody, now);
     let standing = links.standing(&bob, nobody, now + LONG).unwrap();

@@ -177,7 +177,7 @@ fn of_two_in_the_first_lists_after_an_absence_neither_is_first_in_whichever_orde
             believed.revoke(&network().revoke(&nodes[0]).unwrap());
             let rests_on = |node: &NodeId| believed.may_rest_on(&key, node);
             let made = believed.links().made_by(|_| true).next().unwrap();
-            assert!(made.sentence(rests_on, believed.is_revoked()).is_empty());
+            assert!(!made.is_to_end(rests_on, believed.is_revoked()));
             believed.review(now + 10);
             assert_eq!(names(&believed), [second.name.as_str()]);
             assert!(is_vouched_for(&believed, second, now));
