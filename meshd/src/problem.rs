@@ -43,7 +43,7 @@ pub use self::{
     },
     trust::{
         LINK_CONTESTED, LINK_OVERUSED, PUT_OUT, cannot_certify, link_contested, link_overused,
-        network_without_key, no_address_left, not_admin, put_out, role_not_held,
+        network_without_key, no_address_left, not_admin, put_out, put_out_says, role_not_held,
     },
 };
 

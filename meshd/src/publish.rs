@@ -234,6 +234,7 @@ fn no_connection(
         Some(NETWORK_EXISTS | NETWORK_KEY_DIFFERS) => {
             return Some(problem::network_replaced(network, &server.url));
         }
+        Some("revoked") => return Some(problem::put_out_says(&server.url)),
         Some(_) | None => {}
     }
     let retry = server

@@ -263,7 +263,7 @@ fn rejected(rejection: Rejection) -> Refusal {
         .fix(ask),
         Rejection::Revoked => Refusal::new(403, "revoked", "this node was revoked")
             .detail("its key, or the key of who let it in, is out for good")
-            .fix("join with a new state directory and a new link, if an admin agrees"),
+            .fix("join with a new link, if an admin agrees; where the node's own key is out, with a new state directory too"),
         Rejection::InviteExpired => Refusal::new(
             403,
             "invite-expired",

@@ -79,6 +79,7 @@ fn one_of_each() -> Vec<Problem> {
             &[("ann".to_owned(), NodeId::from_bytes([2; 32]))],
         ),
         put_out(None, true),
+        put_out_says("http://198.51.100.2:7080/"),
         put_out(Some((2, vec!["ann".to_owned()])), false),
         members_unsigned(&["bob".to_owned()]),
         daemon_not_running(path),

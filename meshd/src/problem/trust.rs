@@ -151,6 +151,16 @@ pub fn put_out(link: Option<(u32, Vec<String>)>, by_own_key: bool) -> Problem {
     ))
 }
 
+/// A discovery server takes this node for none of the network, and the node has not heard from a member why.
+pub fn put_out_says(server: &str) -> Problem {
+    let title = format!("the discovery server {server} says that this node was revoked");
+    Problem::new(403, PUT_OUT, title)
+        .detail("its key, or the key of who let it in, is out for good; sessions that stand go on until the others hear of it")
+        .fix(
+            "ask an admin of the network; to come back, join with a new link (meshd up --join 'LINK'), and with another --state-dir too where that is refused",
+        )
+}
+
 /// `1 machine`, `2 machines`.
 pub(super) fn machines(uses: u32) -> String {
     match uses {

@@ -246,7 +246,9 @@ fn who_was_put_out_with_its_link_comes_back_by_a_new_one_with_its_state() {
     });
     let late = scene.join_at(1, "late");
     knows_that_it_is_out(&late);
-    assert!(says(&late, "put-out", &["meshd up --join"]));
+    wait_until("it is told how to come back", ECHO, || {
+        says(&late, "put-out", &["meshd up --join"])
+    });
     let node = id(&late);
     late.kill().unwrap();
     let link = alice.ask(&["invite", "--uses", "1"]).unwrap();
