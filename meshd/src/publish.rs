@@ -96,12 +96,15 @@ impl Sources {
             .as_ref()
             .map_or_else(|| self.identity.hostname.clone(), |own| own.name.clone());
         let servers = self.servers.borrow().clone();
+        // Not within the expression below: a guard in it would be held until its end, and a second one waits for whoever
+        // waits for the first to end.
+        let network = self.network.borrow().id.clone();
         Status {
             node: NodeStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 node_id: self.identity.node_id,
                 name,
-                network: self.network.borrow().id.clone(),
+                network: network.clone(),
                 interface: link
                     .as_ref()
                     .map(|link| link.interface.clone())
@@ -116,7 +119,7 @@ impl Sources {
             },
             nat: link.as_ref().map(nat).unwrap_or_default(),
             peers: self.peers(&directory, core.as_deref()),
-            health: self.problems(&servers),
+            health: self.problems(&network, &servers),
             notes: notes(&servers),
             counters: core.as_deref().map(counters).unwrap_or_default(),
             server: status::best(&servers).cloned().unwrap_or_default(),
@@ -161,7 +164,7 @@ impl Sources {
             .collect()
     }
 
-    fn problems(&self, servers: &[ServerStatus]) -> Vec<Problem> {
+    fn problems(&self, network: &NetworkId, servers: &[ServerStatus]) -> Vec<Problem> {
         let mut problems = self.health.borrow().clone();
         if let (Some(link), Some(own)) = (&*self.link.borrow(), &*self.own.borrow())
             && link.virtual_ips != own.virtual_ips
@@ -175,12 +178,11 @@ impl Sources {
             let node = link.node.borrow();
             problems.extend(no_relays(&node.turn));
         }
-        let network = self.network.borrow().id.clone();
         let any_connected = servers.iter().any(|server| server.connected);
         problems.extend(
             servers
                 .iter()
-                .filter_map(|server| no_connection(&network, server, any_connected)),
+                .filter_map(|server| no_connection(network, server, any_connected)),
         );
         problems
     }
