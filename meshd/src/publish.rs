@@ -344,3 +344,73 @@ fn counters(core: &CoreStatus) -> BTreeMap<String, u64> {
         .map(|reason| (reason.name().to_owned(), core.counters.get(reason)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicBool, Ordering},
+            mpsc,
+        },
+        thread,
+    };
+
+    use super::*;
+
+    /// A guard that is held while the same thing is read a second time waits for ever, if somebody writes in between.
+    #[test]
+    fn a_status_is_made_while_what_it_is_made_of_changes() {
+        let network = Arc::new(Network {
+            id: "my-network".parse().unwrap(),
+            cidr: "10.100.0.0/16".parse().unwrap(),
+            created_at: 0,
+            peer_count: 0,
+            network_key: None,
+            stun_port: None,
+            public_ip: None,
+        });
+        let (link, own) = (watch::Sender::new(None), watch::Sender::new(None));
+        let directory = watch::Sender::new(Arc::new(Directory::default()));
+        let networks = watch::Sender::new(Arc::clone(&network));
+        let (servers, health) = (
+            watch::Sender::new(Vec::new()),
+            watch::Sender::new(Vec::new()),
+        );
+        let sources = Sources {
+            identity: OwnIdentity {
+                node_id: NodeId::from_bytes([1; 32]),
+                hostname: "alice".to_owned(),
+                started: Instant::now(),
+                trust: Trust::Psk,
+            },
+            link: link.subscribe(),
+            own: own.subscribe(),
+            directory: directory.subscribe(),
+            network: networks.subscribe(),
+            servers: servers.subscribe(),
+            health: health.subscribe(),
+        };
+        let is_done = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_done);
+        thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                link.send_replace(None);
+                own.send_replace(None);
+                directory.send_replace(Arc::default());
+                networks.send_replace(Arc::clone(&network));
+                servers.send_replace(Vec::new());
+                health.send_replace(Vec::new());
+            }
+        });
+        let (done, made) = mpsc::channel();
+        thread::spawn(move || {
+            for _ in 0..20_000 {
+                sources.status();
+            }
+            done.send(()).unwrap();
+        });
+        let made = made.recv_timeout(Duration::from_secs(60));
+        is_done.store(true, Ordering::Relaxed);
+        assert!(made.is_ok(), "it waits for itself");
+    }
+}
