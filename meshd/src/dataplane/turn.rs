@@ -95,7 +95,7 @@ impl Turn {
         let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
         let ready = self
             .watch
-            .wait_for_all(self.tun.device(), self.udp.sockets(), timeout)
+            .wait(self.tun.device(), self.udp.sockets(), timeout)
             .map_err(|error| problem::operation_failed("wait for packets", &error))?;
         self.publisher.dirty |= ready != Ready::default();
         Ok(ready)

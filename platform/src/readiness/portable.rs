@@ -43,12 +43,12 @@ impl Watch {
         &self.bell
     }
 
-    /// Waits until something is ready, for `timeout` at most; `None` waits for ever. The sockets
-    /// are the same each time.
+    /// Waits until something is ready, for `timeout` at most; `None` waits for ever. The first two sockets
+    /// are the same each time; more are not waited for.
     pub fn wait(
         &mut self,
         tun: &Tun,
-        sockets: [Option<&UdpSocket>; 2],
+        (sockets, _): ([Option<&UdpSocket>; 2], &[UdpSocket]),
         timeout: Option<Duration>,
     ) -> io::Result<Ready> {
         let _context = self.runtime.enter();
@@ -67,16 +67,6 @@ impl Watch {
                 None => event.await,
             }
         })
-    }
-
-    /// As [`Self::wait`]; additional sockets are not waited for.
-    pub fn wait_for_all(
-        &mut self,
-        tun: &Tun,
-        (sockets, _): ([Option<&UdpSocket>; 2], &[UdpSocket]),
-        timeout: Option<Duration>,
-    ) -> io::Result<Ready> {
-        self.wait(tun, sockets, timeout)
     }
 
     /// Nothing.

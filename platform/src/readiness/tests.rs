@@ -22,8 +22,8 @@ async fn tun() -> Tun {
     Tun::create(&config).await.expect("create")
 }
 
-fn both(sockets: &[UdpSocket; 2]) -> [Option<&UdpSocket>; 2] {
-    sockets.each_ref().map(Some)
+fn both(sockets: &[UdpSocket; 2]) -> ([Option<&UdpSocket>; 2], &[UdpSocket]) {
+    (sockets.each_ref().map(Some), &[])
 }
 
 #[test]
@@ -69,13 +69,13 @@ fn each_source_is_told_from_the_others_for_as_long_as_it_has_something() {
         };
         assert_eq!(
             watch
-                .wait(&tun, [None, Some(&sockets[1])], LONG)
+                .wait(&tun, ([None, Some(&sockets[1])], &[]), LONG)
                 .expect("wait"),
             rung
         );
         assert_eq!(
             watch
-                .wait(&tun, [None, Some(&sockets[1])], SHORT)
+                .wait(&tun, ([None, Some(&sockets[1])], &[]), SHORT)
                 .expect("wait"),
             Ready::default()
         );
@@ -107,7 +107,12 @@ fn a_bell_ends_a_wait_of_another_thread() {
             bell.ring();
         });
         let begun = Instant::now();
-        assert!(watch.wait(&tun, [None, None], LONG).expect("wait").bell);
+        assert!(
+            watch
+                .wait(&tun, ([None, None], &[]), LONG)
+                .expect("wait")
+                .bell
+        );
         assert!(begun.elapsed() < Duration::from_secs(9));
         ringer.join().expect("ring");
     });
@@ -162,5 +167,40 @@ fn an_error_wakes_its_socket_until_it_is_taken_and_costs_no_datagram() {
             .try_recv(&mut buffers, SLOTS, |_, bytes| got.extend_from_slice(bytes))
             .expect("receive");
         assert_eq!(got, b"hello");
+    });
+}
+
+#[test]
+fn of_sockets_beside_the_two_those_are_told_that_have_something() {
+    in_namespace(async || {
+        let (mut watch, _bell) = Watch::new().expect("watch");
+        let tun = tun().await;
+        let mut more = [(); 3]
+            .map(|()| UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("bind"));
+        let to = Destination {
+            address: more[2].local_addr(),
+            source_ip: None,
+            ecn: 0,
+            hop_limit: None,
+        };
+        more[0].try_send(to, b"hello", 5).expect("send");
+        for _ in 0..2 {
+            let ready = watch.wait(&tun, ([None, None], &more), LONG).expect("wait");
+            assert_eq!(ready, Ready::default());
+            let told: Vec<_> = watch
+                .additional()
+                .iter()
+                .map(|found| (found.socket, found.error))
+                .collect();
+            assert_eq!(told, [(2, false)]);
+        }
+        let mut buffers = RecvBuffers::new();
+        more[2]
+            .try_recv(&mut buffers, SLOTS, |_, _| {})
+            .expect("receive");
+        watch
+            .wait(&tun, ([None, None], &more), SHORT)
+            .expect("wait");
+        assert!(watch.additional().is_empty());
     });
 }

@@ -58,18 +58,9 @@ impl Watch {
         &self.bell
     }
 
-    /// Waits until something is ready, for `timeout` at most; `None` waits for ever.
+    /// Waits until something is ready, for `timeout` at most; `None` waits for ever. There may be more sockets beside the two;
+    /// [`Self::additional`] then tells which of those have something.
     pub fn wait(
-        &mut self,
-        tun: &Tun,
-        sockets: [Option<&UdpSocket>; 2],
-        timeout: Option<Duration>,
-    ) -> io::Result<Ready> {
-        self.wait_for_all(tun, (sockets, &[]), timeout)
-    }
-
-    /// As [`Self::wait`], for more sockets besides; [`Self::additional`] then tells which of those have something.
-    pub fn wait_for_all(
         &mut self,
         tun: &Tun,
         (sockets, more): ([Option<&UdpSocket>; 2], &[UdpSocket]),

@@ -278,7 +278,7 @@ fn a_deleted_interface_is_an_error_of_the_device() {
         let error = write(&tun, [good.as_slice()], &mut tun.coalescer());
         error.expect_err("the device is gone");
         let (mut watch, _bell) = crate::readiness::Watch::new().expect("watch");
-        let ready = watch.wait(&tun, [None, None], Some(Duration::from_secs(5)));
+        let ready = watch.wait(&tun, ([None, None], &[]), Some(Duration::from_secs(5)));
         assert!(
             ready.expect("wait").tun,
             "a vanished device wakes its reader"
