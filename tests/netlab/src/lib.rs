@@ -31,6 +31,7 @@ mod returning;
 mod roam;
 mod tap;
 mod traffic;
+mod way;
 
 pub use binary::binary;
 pub use capture::Capture;

@@ -12,7 +12,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use netlab::{
@@ -28,37 +28,10 @@ const BLOCK: &str = "nft 'table ip blocked { chain forward { type filter hook fo
                      meta l4proto udp drop; }; }'";
 const UNBLOCK: &str = "nft delete table ip blocked";
 
-/// Path and transport to a peer, as the daemon shows them.
-fn way(of: &Daemon, peer: &str) -> String {
-    let peer = of.peer(peer).unwrap();
-    let transport = peer["transport"].as_str().unwrap_or_default();
-    format!("{} {transport}", peer["path"].as_str().unwrap())
-}
-
-fn wait_for_way(of: &Daemon, peer: &str, wanted: &str, limit: Duration) -> Duration {
-    wait_until(wanted, limit, || Ok(way(of, peer) == wanted)).unwrap()
-}
-
-fn health(of: &Daemon) -> String {
-    of.status().unwrap()["health"].to_string()
-}
-
 /// A file of `bytes` comes over whole.
 fn check_bulk(from: &Daemon, to: &Daemon, bytes: u32) {
-    let folder = from.host().dir().join("documents");
-    fs::create_dir(&folder).unwrap();
-    let folder = folder.to_str().unwrap();
-    let make = format!("head -c {bytes} /dev/urandom > {folder}/big.bin");
-    from.host().sh(&make).unwrap();
-    from.ask(&["share", "add", "docs", folder, "--to", "all"])
-        .unwrap();
-    let start = Instant::now();
-    let fetch = format!("curl -sS -f -O http://{}/docs/big.bin", from.virtual_ip);
-    to.host().sh(&fetch).unwrap();
-    println!("{bytes} bytes: {:.1} s", start.elapsed().as_secs_f64());
-    let sum = |host: &Host, file: &str| host.sh(&format!("sha256sum < {file}")).unwrap().stdout;
-    let whole = sum(from.host(), "documents/big.bin");
-    assert_eq!(sum(to.host(), "big.bin"), whole);
+    let took = from.check_bulk(to, bytes).unwrap();
+    println!("{bytes} bytes: {:.1} s", took.as_secs_f64());
 }
 
 #[test]
@@ -67,7 +40,7 @@ fn two_hosts_without_udp_meet_by_the_servers_turn_over_tcp_and_say_so() {
     let took = pair.alice.first_echo(&pair.bob, SOON).unwrap();
     println!("first echo: {} ms", took.as_millis());
     for (one, other) in [(&pair.alice, "bob"), (&pair.bob, "alice")] {
-        wait_for_way(one, other, "turn tcp", SOON);
+        one.wait_for_way(other, "turn tcp", SOON).unwrap();
     }
     let pong = pair.bob.ask(&["ping", "alice", "-c", "1"]).unwrap();
     assert!(pong.contains("via turn over tcp "), "{pong}");
@@ -76,9 +49,9 @@ fn two_hosts_without_udp_meet_by_the_servers_turn_over_tcp_and_say_so() {
     // Everything is as good as it can be: nothing is to be mended at the server.
     sleep(15 * SECOND);
     assert!(
-        !health(&pair.alice).contains("turn-"),
+        !pair.alice.health().unwrap().contains("turn-"),
         "{}",
-        health(&pair.alice)
+        pair.alice.health().unwrap()
     );
     assert_eq!(pair.alice.peer("bob").unwrap()["mtu"], 1400);
     check_bulk(&pair.alice, &pair.bob, 20_000_000);
@@ -101,7 +74,7 @@ fn a_server_that_was_restarted_relays_over_tcp_again_within_seconds() {
 fn check_blocked_meanwhile(name: &str, nats: [Nat; 2], path: &str) {
     let pair = Pair::new(name, nats).unwrap();
     pair.alice.first_echo(&pair.bob, SOON).unwrap();
-    wait_for_way(&pair.alice, "bob", path, 20 * SECOND);
+    pair.alice.wait_for_way("bob", path, 20 * SECOND).unwrap();
     let router = pair.homes[0].router();
     router.sh(BLOCK).unwrap();
     let took = pair.alice.first_echo(&pair.bob, 2 * SOON).unwrap();
@@ -110,14 +83,14 @@ fn check_blocked_meanwhile(name: &str, nats: [Nat; 2], path: &str) {
         took.as_secs_f64()
     );
     assert!(took < SOON, "{took:?}");
-    wait_for_way(&pair.alice, "bob", "turn tcp", SOON);
+    pair.alice.wait_for_way("bob", "turn tcp", SOON).unwrap();
     let pings = [
         Pings::start(&pair.alice, &pair.bob).unwrap(),
         Pings::start(&pair.bob, &pair.alice).unwrap(),
     ];
     sleep(10 * SECOND);
     router.sh(UNBLOCK).unwrap();
-    let took = wait_for_way(&pair.alice, "bob", path, 120 * SECOND);
+    let took = pair.alice.wait_for_way("bob", path, 120 * SECOND).unwrap();
     println!("{name}: {path} {} s after UDP passes", took.as_secs());
     sleep(20 * SECOND);
     for ping in &pings {
@@ -125,7 +98,7 @@ fn check_blocked_meanwhile(name: &str, nats: [Nat; 2], path: &str) {
         println!("{name}: {lost} of {sent} lost");
         assert!(sent > 100 && lost <= 5, "{lost} of {sent}: {}", ping.log());
     }
-    assert_eq!(way(&pair.alice, "bob"), path);
+    assert_eq!(pair.alice.way("bob").unwrap(), path);
 }
 
 #[test]
@@ -236,17 +209,17 @@ fn trusting(host: &Host, authority: &Path) -> PathBuf {
 fn check_coturn(scene: &Coturn, wanted: &str) {
     let took = scene.alice.first_echo(&scene.bob, SOON).unwrap();
     println!("first echo: {} ms", took.as_millis());
-    wait_for_way(&scene.alice, "bob", wanted, SOON);
+    scene.alice.wait_for_way("bob", wanted, SOON).unwrap();
     // Its nonces are stale after 20 s.
     let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     sleep(45 * SECOND);
     let (sent, lost) = ping.end().unwrap();
     assert!(sent > 150 && lost == 0, "{lost} of {sent}");
-    assert_eq!(way(&scene.alice, "bob"), wanted);
+    assert_eq!(scene.alice.way("bob").unwrap(), wanted);
     assert!(
-        !health(&scene.alice).contains("turn-"),
+        !scene.alice.health().unwrap().contains("turn-"),
         "{}",
-        health(&scene.alice)
+        scene.alice.health().unwrap()
     );
     check_bulk(&scene.alice, &scene.bob, 10_000_000);
 
@@ -261,7 +234,7 @@ fn check_coturn(scene: &Coturn, wanted: &str) {
 fn coturn_relays_over_tcp_where_the_configuration_leaves_the_transport_open() {
     let scene = Coturn::new("coturntcp", ("turn", ":3478"), Trust::Plain);
     check_coturn(&scene, "turn tcp");
-    wait_for_way(&scene.bob, "alice", "turn udp", SOON);
+    scene.bob.wait_for_way("alice", "turn udp", SOON).unwrap();
 }
 
 #[test]
@@ -270,7 +243,7 @@ fn coturn_relays_over_tls_on_the_port_of_https() {
     check_coturn(&scene, "turn tls");
     // Bob has UDP, and so reaches alice's relayed address by himself.
     wait_until("bob is relayed too", SOON, || {
-        Ok(way(&scene.bob, "alice").starts_with("turn "))
+        Ok(scene.bob.way("alice")?.starts_with("turn "))
     })
     .unwrap();
 }
@@ -280,16 +253,16 @@ fn check_untrusted(name: &str, trust: Trust) {
     let scene = Coturn::new(name, ("turns", ":443"), trust);
     let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     wait_until("the health says it", 2 * SOON, || {
-        Ok(health(&scene.alice).contains("turn-untrusted"))
+        Ok(scene.alice.health()?.contains("turn-untrusted"))
     })
     .unwrap();
-    let told = health(&scene.alice);
+    let told = scene.alice.health().unwrap();
     assert!(
         told.contains("certificate") && told.contains("over TLS"),
         "{told}"
     );
     sleep(5 * SECOND);
-    assert_eq!(way(&scene.alice, "bob"), "none ");
+    assert_eq!(scene.alice.way("bob").unwrap(), "none ");
     let log = scene.process.log();
     assert!(!log.contains("user <ann>"), "its user name was sent: {log}");
     drop(ping);

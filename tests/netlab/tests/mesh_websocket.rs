@@ -7,11 +7,7 @@
     reason = "figures for the reader of the test's output"
 )]
 
-use std::{
-    fs,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{thread::sleep, time::Duration};
 
 use netlab::{
     Bytes, Capture, Daemon, Does, Front, Home, Host, Nat, Pings, Process, tinyproxy, wait_until,
@@ -29,21 +25,6 @@ fn only(host: &Host, port: u16) -> String {
         "nft 'table ip blocked {{ chain forward {{ type filter hook forward priority -10; \
          ip daddr {address} tcp dport {port} accept; ip saddr {address} tcp sport {port} accept; drop; }}; }}'"
     )
-}
-
-/// Path and transport to a peer, as the daemon shows them.
-fn way(of: &Daemon, peer: &str) -> String {
-    let peer = of.peer(peer).unwrap();
-    let transport = peer["transport"].as_str().unwrap_or_default();
-    format!("{} {transport}", peer["path"].as_str().unwrap())
-}
-
-fn wait_for_way(of: &Daemon, peer: &str, wanted: &str, limit: Duration) -> Duration {
-    wait_until(wanted, limit, || Ok(way(of, peer) == wanted)).unwrap()
-}
-
-fn health(of: &Daemon) -> String {
-    of.status().unwrap()["health"].to_string()
 }
 
 /// Alice's network lets only HTTPS through, bob's is an ordinary one.
@@ -126,26 +107,13 @@ impl Scene {
 
     /// A file of `megabytes` comes over whole.
     fn check_bulk(&self, megabytes: u32) {
-        let (from, to) = (&self.alice, &self.bob);
-        let folder = from.host().dir().join("documents");
-        fs::create_dir(&folder).unwrap();
-        let folder = folder.to_str().unwrap();
-        let make = format!("head -c {megabytes}000000 /dev/urandom > {folder}/big.bin");
-        from.host().sh(&make).unwrap();
-        from.ask(&["share", "add", "docs", folder, "--to", "all"])
-            .unwrap();
-        let (start, before) = (Instant::now(), self.seconds());
-        let fetch = format!("curl -sS -f -O http://{}/docs/big.bin", from.virtual_ip);
-        to.host().sh(&fetch).unwrap();
-        let took = start.elapsed().as_secs_f64();
-        println!("{megabytes} MB: {took:.1} s");
+        let before = self.seconds();
+        let took = self.alice.check_bulk(&self.bob, megabytes * 1_000_000);
+        println!("{megabytes} MB: {:.1} s", took.unwrap().as_secs_f64());
         for ((name, after), (_, before)) in self.seconds().into_iter().zip(before) {
             let per_gigabyte = (after - before) * 1000.0 / f64::from(megabytes);
             println!("{name}: {per_gigabyte:.1} CPU s/GB");
         }
-        let sum = |host: &Host, file: &str| host.sh(&format!("sha256sum < {file}")).unwrap().stdout;
-        let whole = sum(from.host(), "documents/big.bin");
-        assert_eq!(sum(to.host(), "big.bin"), whole);
     }
 
     fn check_restarts(&mut self) {
@@ -169,7 +137,9 @@ impl Scene {
             took.as_secs_f64()
         );
         assert!(took < 20 * SECOND, "{took:?}");
-        wait_for_way(&self.alice, "bob", "turn websocket", SOON);
+        self.alice
+            .wait_for_way("bob", "turn websocket", SOON)
+            .unwrap();
     }
 
     /// UDP passes from now on: both go back to it, and nothing is lost.
@@ -180,7 +150,10 @@ impl Scene {
         ];
         sleep(5 * SECOND);
         self.home.router().sh(UNBLOCK).unwrap();
-        let took = wait_for_way(&self.alice, "bob", "direct ", 120 * SECOND);
+        let took = self
+            .alice
+            .wait_for_way("bob", "direct ", 120 * SECOND)
+            .unwrap();
         println!("direct {} s after UDP passes", took.as_secs());
         sleep(10 * SECOND);
         for ping in &pings {
@@ -188,7 +161,7 @@ impl Scene {
             println!("{lost} of {sent} lost");
             assert!(sent > 50 && lost == 0, "{lost} of {sent}: {}", ping.log());
         }
-        assert_eq!(way(&self.alice, "bob"), "direct ");
+        assert_eq!(self.alice.way("bob").unwrap(), "direct ");
     }
 }
 
@@ -202,7 +175,10 @@ fn where_only_a_proxy_lets_https_through_members_meet_within_seconds_and_go_back
     let inside = Bytes::start(&scene.front.server, "tcp port 7080").unwrap();
     let took = scene.alice.first_echo(&scene.bob, SOON).unwrap();
     println!("first echo: {} ms", took.as_millis());
-    wait_for_way(&scene.alice, "bob", "turn websocket", SOON);
+    scene
+        .alice
+        .wait_for_way("bob", "turn websocket", SOON)
+        .unwrap();
     let pong = scene.alice.ask(&["ping", "bob", "-c", "1"]).unwrap();
     assert!(pong.contains("via turn over websocket "), "{pong}");
     // `plaintext marker`, in each echo request, on each leg.
@@ -219,9 +195,9 @@ fn where_only_a_proxy_lets_https_through_members_meet_within_seconds_and_go_back
     assert_eq!(strays.finish("", 0).unwrap(), "", "past the proxy");
     scene.check_bulk(100);
     assert!(
-        !health(&scene.alice).contains("turn-"),
+        !scene.alice.health().unwrap().contains("turn-"),
         "{}",
-        health(&scene.alice)
+        scene.alice.health().unwrap()
     );
     scene.check_restarts();
     let log = scene.alice.process.log();
@@ -234,7 +210,10 @@ fn where_only_tcp_to_port_443_passes_members_meet_at_the_server_behind_nginx() {
     let mut scene = Scene::new("wsfront", false);
     let took = scene.alice.first_echo(&scene.bob, SOON).unwrap();
     println!("first echo: {} ms", took.as_millis());
-    wait_for_way(&scene.alice, "bob", "turn websocket", SOON);
+    scene
+        .alice
+        .wait_for_way("bob", "turn websocket", SOON)
+        .unwrap();
     scene.check_bulk(20);
     scene.check_restarts();
     scene.check_back();
