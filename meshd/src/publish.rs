@@ -26,7 +26,7 @@ use url::Url;
 use crate::{
     discovery::exposure::is_exposed,
     netcheck,
-    problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, Problem},
+    problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, PUT_OUT, Problem},
     status::{
         self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, RelayTransport,
         Relays, ServerStatus, Status, Trust,
@@ -179,11 +179,12 @@ impl Sources {
             problems.extend(no_relays(&node.turn));
         }
         let any_connected = servers.iter().any(|server| server.connected);
-        problems.extend(
-            servers
-                .iter()
-                .filter_map(|server| no_connection(network, server, any_connected)),
-        );
+        // What we know ourselves a server need not say as well.
+        let is_out = problems.iter().any(|problem| problem.code == PUT_OUT);
+        let connections = servers.iter();
+        let connections =
+            connections.filter_map(|server| no_connection(network, server, any_connected));
+        problems.extend(connections.filter(|problem| !is_out || problem.code != PUT_OUT));
         problems
     }
 }

@@ -186,6 +186,13 @@ fn a_revoked_member_is_cut_off_within_two_seconds_and_stays_out() {
     });
     assert!(!reaches(&b, &carol) && !reaches(&b, &alice));
     assert!(reaches(&c, &alice), "the others go on");
+    // It heard so itself, and the server that lets it in no more says nothing else.
+    wait_until("it is told once", Duration::from_secs(10), || {
+        let status = bob.status().unwrap();
+        let health = status["health"].as_array().unwrap();
+        let told = health.iter().filter(|problem| problem["code"] == "put-out");
+        status["server"]["connected"] == false && told.count() == 1
+    });
 
     // Neither a restart of its own nor one of the server, nor the same link again, brings it back.
     bob.kill().unwrap();
