@@ -16,7 +16,7 @@ TOOLS=(
   cc:build-essential ip:iproute2 nft:nftables ping:iputils-ping iperf3:iperf3 turnserver:coturn
   conntrack:conntrack tcpdump:tcpdump ethtool:ethtool strace:strace curl:curl nc:netcat-openbsd sqlite3:sqlite3 chromium:chromium
   avahi-browse:avahi-utils avahi-daemon:avahi-daemon dbus-daemon:dbus-daemon python3:python3 faketime:faketime miniupnpd:miniupnpd-nftables
-  nginx:nginx-light openssl:openssl tinyproxy:tinyproxy
+  nginx:nginx-light openssl:openssl tinyproxy:tinyproxy dnsmasq:dnsmasq-base
 )
 FAILED=()
 

@@ -114,6 +114,26 @@ impl Home {
         self.carrier().unwrap_or_else(|| self.router())
     }
 
+    /// Has the router bring back what a host sends to a public mapping of its own LAN, from the sender's public mapping
+    /// (RFC 4787 section 6, REQ-9). For a full cone.
+    pub fn allow_hairpin(&self) -> Result<()> {
+        let public = self.router().address();
+        self.router().namespace().nft(&format!(
+            r#"
+table ip cone {{
+    chain prerouting {{
+        iifname "lan0" ip daddr {public} dnat ip to udp dport map @mappings
+    }}
+}}
+table ip nat {{
+    chain postrouting {{
+        oifname "lan0" ct status dnat snat to {public}
+    }}
+}}
+"#
+        ))
+    }
+
     /// Every router of the home forgets its flows, as if it had been restarted: a symmetric NAT
     /// will give new ports, and no old flow is let in any more.
     pub fn forget_flows(&self) -> Result<()> {

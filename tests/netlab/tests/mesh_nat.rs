@@ -73,27 +73,6 @@ fn isolate(home: &Home) {
     }
 }
 
-/// The router brings back what a host sends to a public mapping of its own LAN, from the sender's public mapping (RFC 4787
-/// section 6, REQ-9).
-fn hairpin(home: &Home) {
-    let public = home.router().address();
-    let rules = format!(
-        r#"
-table ip cone {{
-    chain prerouting {{
-        iifname "lan0" ip daddr {public} dnat ip to udp dport map @mappings
-    }}
-}}
-table ip nat {{
-    chain postrouting {{
-        oifname "lan0" ct status dnat snat to {public}
-    }}
-}}
-"#
-    );
-    home.router().namespace().nft(&rules).unwrap();
-}
-
 #[test]
 fn two_on_one_lan_are_linked_across_it() {
     let pair = neighbours("samelan", Nat::PortRestricted, |_| {});
@@ -106,7 +85,7 @@ fn two_on_one_lan_are_linked_across_it() {
 fn hosts_that_do_not_see_each_other_are_linked_through_a_router_that_hairpins() {
     let pair = neighbours("hairpin", Nat::FullCone, |home| {
         isolate(home);
-        hairpin(home);
+        home.allow_hairpin().unwrap();
     });
     let took = pair.bob.first_echo(&pair.alice, SOON).unwrap();
     println!("hairpin: {} ms", took.as_millis());

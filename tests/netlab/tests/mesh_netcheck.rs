@@ -6,7 +6,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use netlab::{Asking, Daemon, Discovery, Host, Lab, MiniUpnp, Nat, Output, binary, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -143,6 +143,67 @@ fn a_port_restricted_cone_filters_by_address_and_port() {
 }
 
 #[test]
+fn a_router_that_hairpins_is_known_from_one_that_does_not() {
+    let lab = Lab::new("netcheck-hairpin").unwrap();
+    let server = coturn(&lab);
+    let home = lab.internet().home("home", Nat::FullCone).unwrap();
+    let host = home.host("pc").unwrap();
+    let hairpin = || {
+        let output = netcheck(&host, &[&format!("{}:3478", server.address())], true);
+        report(&output)["nat"]["hairpin"].clone()
+    };
+    assert_eq!(hairpin(), false);
+    home.allow_hairpin().unwrap();
+    assert_eq!(hairpin(), true);
+}
+
+/// The judge is dnsmasq, which gives the name of RFC 7050 the IPv6 address that a DNS64 would make for it.
+#[test]
+fn the_prefix_of_a_nat64_is_what_the_resolver_shows() {
+    let lab = Lab::new("netcheck-nat64").unwrap();
+    for (name, made, prefix) in [
+        ("nat64", ",64:ff9b::c000:aa", "64:ff9b::/96".into()),
+        ("plain", "", Value::Null),
+    ] {
+        let host = lab.internet().public_host(name).unwrap();
+        let record = format!("--host-record=ipv4only.arpa,192.0.0.170{made}");
+        let options = [
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+        ];
+        let _dns = host
+            .spawn(
+                "dnsmasq",
+                options
+                    .into_iter()
+                    .chain(["--user=root", "--pid-file", &record]),
+            )
+            .unwrap();
+        wait_until("dnsmasq serves", LIMIT, || {
+            Ok(host.sh("ss -Hnul")?.stdout.contains("0.0.0.0:53 "))
+        })
+        .unwrap();
+        let resolver = host.dir().join("resolv.conf");
+        std::fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
+        // Another resolver for this process alone.
+        let mut command = host.command("unshare");
+        command.args(["--mount", "sh", "-c"]);
+        command.arg(
+            r#"mount --bind "$1" /etc/resolv.conf && exec "$2" --state-dir none netcheck --json"#,
+        );
+        command.args([
+            "sh".as_ref(),
+            resolver.as_os_str(),
+            binary("meshd").unwrap().as_os_str(),
+        ]);
+        let report = report(&host.run_command(command, LIMIT).unwrap());
+        assert_eq!(report["nat64_prefix"], prefix, "{report:#}");
+    }
+}
+
+#[test]
 fn a_symmetric_nat_maps_and_filters_by_address_and_port_and_is_a_problem() {
     let report = says(
         Nat::Symmetric,
@@ -268,6 +329,14 @@ fn a_running_daemon_says_which_servers_there_are_and_what_its_router_says() {
         Ok(nat["behind_nat"] == true && nat["port_mapping"]["state"] == "mapped")
     })
     .unwrap();
+    let bob = lab.internet().public_host("bob").unwrap();
+    let link = alice.join_link().unwrap();
+    let bob = Daemon::up(&bob, &["--join", &link, "--name", "bob"]).unwrap();
+    alice.first_echo(&bob, LIMIT).unwrap();
+    wait_until("the path is measured", LIMIT, || {
+        Ok(alice.peer("bob")?["mtu"].is_number())
+    })
+    .unwrap();
     let report: Value = serde_json::from_str(&alice.ask(&["netcheck", "--json"]).unwrap()).unwrap();
     assert_eq!(report["from_daemon"], true, "{report:#}");
     let address = format!("{}:3478", server.address());
@@ -282,7 +351,8 @@ fn a_running_daemon_says_which_servers_there_are_and_what_its_router_says() {
         format!("{}:7081", router.external)
     );
     assert!(report["gateways"][0]["address"].is_string(), "{report:#}");
-    assert!(report["path_mtu"].is_array() && report["nat64_prefix"].is_null());
+    let path = json!([{ "peer": "bob", "mtu": 1400 }]);
+    assert_eq!(report["path_mtu"], path, "{report:#}");
 }
 
 #[test]
