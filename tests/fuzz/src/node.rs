@@ -9,11 +9,11 @@ use mesh_core::queue::ecn::Ecn;
 use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
     lan::{
+        errors::Messages,
         fragments::Fragments,
         ip::IpHeader,
         mss,
         segment::{Checksums, Segments, VNET_HEADER},
-        too_big::Messages,
     },
     path::{
         gather::Gatherer,
