@@ -119,7 +119,7 @@ fn nothing_that_was_recorded_does_anything_a_second_time() {
                     1 => (&mut pair.a, 2),
                     _ => (&mut pair.b, 1),
                 };
-                let way = (from.unwrap_or(address(peer)), address(*to));
+                let way = (from.unwrap_or_else(|| address(peer)), address(*to));
                 arrives(at, way, bytes, pair.now);
                 let answers = at.sent();
                 let answers = answers.iter().filter(|(_, bytes)| is_wireguard(bytes));
