@@ -6,7 +6,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use netlab::{Daemon, Discovery, Host, Lab, Traffic, wait_until};
@@ -140,57 +140,6 @@ fn answers_come_from_the_address_that_was_written_to() {
         flood(&members.alice, &members.bob, 20);
         flood(&members.bob, &members.alice, 20);
     }
-}
-
-/// A better way out appears, as when a cable is plugged in beside Wi-Fi. Behind it, as behind all, nothing passes that comes from an
-/// address that is not of there (RFC 2827).
-#[test]
-fn a_better_route_by_another_interface_is_taken_with_its_address() {
-    let members = Members::new("wgroute", |_, _| {});
-    members.echo();
-    let host = members.alice.host();
-    let (old, new) = (host.address(), IpAddr::from([198, 51, 100, 220]));
-    let router = members.router();
-    router
-        .namespace()
-        .nft(&format!(
-            "table ip spoofed {{ chain forward {{ type filter hook forward priority 0;
-                iifname p220 ip saddr != {new} drop
-                iifname {} ip saddr != {old} drop
-            }}
-            }}",
-            port(host)
-        ))
-        .unwrap();
-    router
-        .namespace()
-        .ip(&format!(
-            "link add p220 type veth peer name eth1 netns {}
-            addr add 198.51.100.1/32 dev p220
-            link set p220 up
-            route add {new}/32 dev p220",
-            host.namespace().path().display()
-        ))
-        .unwrap();
-    let begin = Instant::now();
-    host.sh(&format!(
-        "ip addr add {new}/32 dev eth1
-        ip link set eth1 up
-        ip route add default via 198.51.100.1 dev eth1 onlink src {new} metric 10
-        ip route del default dev eth0
-        ip route add default via 198.51.100.1 dev eth0 onlink src {old} metric 100"
-    ))
-    .unwrap();
-    members.echo();
-    println!(
-        "by the better route after {} ms",
-        begin.elapsed().as_millis()
-    );
-    is_at(&members.bob, &members.alice, new);
-    // The old one is of no account any more.
-    host.sh("ip link set eth0 down").unwrap();
-    flood(&members.alice, &members.bob, 50);
-    flood(&members.bob, &members.alice, 50);
 }
 
 /// A network over another one, and what comes of it when each is the only way for the other.
