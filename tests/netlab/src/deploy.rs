@@ -120,9 +120,21 @@ impl Daemon {
 
     /// As [`Self::launch`], with the `meshd` of another build.
     pub fn launch_program(program: &Path, host: &Host, args: &[&str]) -> Result<Self> {
-        let state = host.dir().join("state");
+        Self::launch_in(&host.dir().join("state"), (program, host), args)
+    }
+
+    /// As [`Self::up`], beside another daemon of this host: the name of its interface is that of its state directory too.
+    pub fn up_beside(host: &Host, interface: &str, args: &[&str]) -> Result<Self> {
+        let state = host.dir().join(interface);
+        let args = [&["--interface", interface], args].concat();
+        let mut daemon = Self::launch_in(&state, (&binary("meshd")?, host), &args)?;
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+
+    fn launch_in(state: &Path, (program, host): (&Path, &Host), args: &[&str]) -> Result<Self> {
         let mut command = host.command(program);
-        command.args(["up", "--state-dir"]).arg(&state).args(args);
+        command.args(["up", "--state-dir"]).arg(state).args(args);
         // A file of the machine that runs the tests is none of the lab's, and neither is its proxy.
         for name in ["MESHD_CONFIG", "MESHD_STATE_DIR"] {
             command.env_remove(name);
@@ -136,7 +148,7 @@ impl Daemon {
             name: String::new(),
             virtual_ip: String::new(),
             host: host.clone(),
-            state,
+            state: state.to_path_buf(),
             program: program.to_path_buf(),
         })
     }

@@ -140,7 +140,8 @@ impl Node {
     }
 
     fn set_peer(&mut self, entry: PeerEntry, now: Instant) {
-        if entry.node_id == self.local.node_id {
+        // A member that names our own key would have us talk with ourselves, by way of it.
+        if entry.node_id == self.local.node_id || entry.wireguard_key == self.keys.public() {
             return;
         }
         let Some(index) = self.peers.by_node(&entry.node_id) else {

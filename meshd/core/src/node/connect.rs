@@ -329,6 +329,8 @@ impl Node {
             return;
         };
         let Some(route) = peer.link else { return };
+        let round_trip = peer.agent.as_ref().and_then(Agent::rtt);
+        peer.session.timers.round_trip = round_trip.unwrap_or_default();
         if let Some(message) = peer.session.initiate(&mut self.keys, now) {
             self.send_on(route, &message, now, transmit);
         }

@@ -236,7 +236,7 @@ impl Session {
             Initiator::start(keys.private(), (&self.peer, &self.psk), timestamp, seed)?;
         let pause = match quick_retries {
             0 => REKEY_TIMEOUT + keys.random_below(JITTER),
-            _ => FIRST_RETRY,
+            _ => FIRST_RETRY.max(self.timers.round_trip * 3 / 2),
         };
         self.attempt = Some(Attempt {
             handshake,
