@@ -121,6 +121,10 @@ pub fn no_relay(server: SocketAddr, transport: &Transport, trouble: Trouble) -> 
             "turn-refused",
             "correct username and password in mesh.turn.servers; a discovery server hands out new ones by itself",
         ),
+        Trouble::Refused(486) => (
+            "turn-refused",
+            "give this machine a user of its own in mesh.turn.servers, have the server allow this one more, or name another server beside it, which then relays; it is asked again every few minutes",
+        ),
         Trouble::Refused(_) | Trouble::Nonsense => (
             "turn-refused",
             "ask who runs it, or name another one in mesh.turn.servers; it is asked again every few minutes",

@@ -35,7 +35,7 @@ mod way;
 
 pub use binary::binary;
 pub use capture::Capture;
-pub use coturn::{COTURN_PASSWORD, Certificate, coturn};
+pub use coturn::{COTURN_PASSWORD, Certificate, coturn, coturn_with};
 pub use deploy::{Daemon, Discovery};
 pub use evil::EvilServer;
 pub use front::{Bytes, Does, Front, tinyproxy};

@@ -46,7 +46,7 @@ impl Lab {
                 Arc::new(Issuer::new([1; 32], LIFETIME)),
                 Nonces::new([2; 32]),
                 policy,
-                Quotas::new(100),
+                Quotas::new(100, super::super::quota::BYTES_PER_SECOND),
                 Arc::new(TurnMetrics::default()),
             ),
             start: Instant::now(),
