@@ -178,7 +178,8 @@ impl Node {
             }
             if self.is_relayed(arrival) {
                 // By the time that its packets come their channel is known to the server.
-                let _way = self.gatherer.turn.bind(arrival.from, &mut self.rng, now);
+                let from = (arrival.from, index);
+                let _way = self.gatherer.turn.bind(from, &mut self.rng, now);
             }
             self.drive_agent(index, now, transmit);
             self.schedule(index);
