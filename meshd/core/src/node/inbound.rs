@@ -173,7 +173,9 @@ impl Node {
             .try_base((index, agent), &message, arrival.to, now);
         if agent.handle_stun((arrival.from, arrival.to), message, now) {
             // The source of a request may be anybody's; whoever answers one of ours from where it went has heard it there.
-            if !is_check(datagram) && self.stun.went_to(datagram, arrival.from.ip()) {
+            if is_check(datagram) {
+                peer.limits.knocks.called(arrival.from.ip(), now);
+            } else if self.stun.went_to(datagram, arrival.from.ip()) {
                 peer.limits.knocks.answered(arrival.from.ip(), now);
             }
             if self.is_relayed(arrival) {
