@@ -64,6 +64,7 @@ impl Node {
             return false;
         };
         if peer.session.take_cookie(message, now) {
+            self.schedule(index);
             return true;
         }
         let was_established = peer.session.is_established(now);

@@ -222,6 +222,7 @@ impl Node {
             Addressee::Session(index) => self.on_answer(index, &message, arrival, (now, transmit)),
             Addressee::Prove(reply) => {
                 self.answer((arrival, &reply), now, transmit);
+                self.counters.count(DropReason::UnprovenInitiation, 1);
                 true
             }
             Addressee::Nobody => false,
