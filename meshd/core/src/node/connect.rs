@@ -188,7 +188,7 @@ impl Node {
         {
             match event {
                 AgentEvent::Nominated(source, destination) => {
-                    let way = self.way_between(source, destination, now);
+                    let way = self.way_between(index, (source, destination), now);
                     if let Some(route) = way {
                         self.on_nominated(index, route, now, transmit);
                     }

@@ -71,6 +71,8 @@ pub enum DropReason {
     UnknownDatagram,
     /// A WireGuard message that is forged, replayed, damaged or too late.
     RefusedMessage,
+    /// A handshake that came while there were too many: its sender is told to prove its address first.
+    UnprovenInitiation,
     /// A STUN message that is malformed, forged or for nobody here.
     RefusedStun,
     /// An opened packet whose source does not belong to its sender.
@@ -105,12 +107,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
         Self::UnknownDatagram,
         Self::RefusedMessage,
+        Self::UnprovenInitiation,
         Self::RefusedStun,
         Self::ForgedSource,
         Self::WrongDestination,
@@ -136,6 +139,7 @@ impl DropReason {
             Self::Unreachable => "unreachable",
             Self::UnknownDatagram => "unknown_datagram",
             Self::RefusedMessage => "refused_message",
+            Self::UnprovenInitiation => "unproven_initiation",
             Self::RefusedStun => "refused_stun",
             Self::ForgedSource => "forged_source",
             Self::WrongDestination => "wrong_destination",
