@@ -16,6 +16,7 @@ mod forward;
 mod knocks;
 mod narrow;
 mod returning;
+mod slept;
 mod turn;
 
 const PSK: [u8; 32] = [9; 32];
