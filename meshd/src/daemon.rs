@@ -236,7 +236,7 @@ async fn connect(
     let hosts = feed::hosts(
         (interface.clone(), port),
         commands.clone(),
-        moving,
+        moving.clone(),
         shutdown.clone(),
     );
     tasks.spawn(hosts);
@@ -250,7 +250,7 @@ async fn connect(
     };
     around.watch(&mut prepared, &meeting, tasks, shutdown)?;
     let told = (signals, hearsay, commands.clone());
-    let switchboard = switchboard(&prepared, &meeting, told, shutdown);
+    let switchboard = switchboard(&prepared, &meeting, told, (moving, shutdown));
     let cached = Directory::clone(&meeting.directory.borrow());
     let network = prepared.membership.network().id;
     let links = prepared.state.links(&network)?;
@@ -308,7 +308,7 @@ fn switchboard(
         mpsc::Sender<Hearsay>,
         Commands,
     ),
-    shutdown: &CancellationToken,
+    (moved, shutdown): (watch::Sender<u64>, &CancellationToken),
 ) -> Switchboard {
     Switchboard {
         commands,
@@ -317,6 +317,7 @@ fn switchboard(
         directory: meeting.directory.subscribe(),
         servers: meeting.servers.clone(),
         invite: prepared.invitation(),
+        moved,
         shutdown: shutdown.clone(),
     }
 }

@@ -88,6 +88,7 @@ pub struct PeerEntry {
 impl Node {
     /// Carries out a command.
     pub fn handle_command(&mut self, command: Command, now: Instant, transmit: &mut TransmitQueue) {
+        self.notice_sleep(now, transmit);
         match command {
             Command::SetPeers(entries) => self.set_peers(entries, now),
             Command::SetPeer(entry) => self.set_peer(entry, now),

@@ -237,9 +237,9 @@ impl Node {
         };
         if peer.session.is_established(now) {
             self.flush_pending(index, now, transmit);
-        } else if controlling {
+        } else if std::mem::take(&mut peer.traffic.lapsed) || controlling {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
-            // for a path when it is nominated there.
+            // for a path when it is nominated there, or if it alone may know that there are no keys any more.
             self.handshake(index, now, transmit);
         }
     }

@@ -31,6 +31,8 @@ pub enum Event {
         /// The peer.
         node: NodeId,
     },
+    /// The machine was asleep, or stopped, for so long that connections that waited meanwhile are probably dead.
+    Awoke,
     /// The answer to [`super::command::Command::Ping`].
     Pong {
         /// The peer.

@@ -16,6 +16,7 @@ mod forward;
 mod knocks;
 mod narrow;
 mod returning;
+mod slept;
 mod turn;
 mod wireguard;
 
