@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, bail};
@@ -85,6 +85,9 @@ const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 /// What a daemon takes at most.
 const LONGEST: usize = 8 * 1024 * 1024;
 
+/// So many signatures take seconds: they are made once, before anybody waits.
+static CROWD: LazyLock<String> = LazyLock::new(|| stranger::crowd(LONGEST));
+
 /// Who tells it.
 pub(crate) struct Liar {
     pub(crate) lie: Lie,
@@ -94,6 +97,9 @@ pub(crate) struct Liar {
 
 impl Liar {
     pub(crate) fn new(lie: Lie) -> Self {
+        if lie == Lie::Crowd {
+            LazyLock::force(&CROWD);
+        }
         Self {
             lie,
             oldest: Mutex::default(),
@@ -111,11 +117,25 @@ impl Liar {
         }
     }
 
-    /// What `viewer` is told in place of a message of the real server.
-    pub(crate) fn about_message(&self, viewer: &str, text: &str) -> Vec<String> {
-        let Ok(mut message) = serde_json::from_str::<Value>(text) else {
-            return vec![text.to_owned()];
+    /// What `viewer` is told in place of a message of the real server, and a line that says so.
+    pub(crate) fn about_message(&self, viewer: &str, text: &str) -> (Vec<String>, String) {
+        let Ok(message) = serde_json::from_str::<Value>(text) else {
+            return (vec![text.to_owned()], format!("told {viewer}: no JSON"));
         };
+        let kind = message["type"].as_str().unwrap_or_default().to_owned();
+        let truth = message.to_string();
+        let told = self.in_place_of(viewer, message);
+        let verb = match told == [truth] {
+            true => "told",
+            false => "lied to",
+        };
+        (told, format!("{verb} {viewer}: {kind}"))
+    }
+
+    fn in_place_of(&self, viewer: &str, mut message: Value) -> Vec<String> {
+        if self.lie == Lie::WrongTime && message["revision"].is_number() {
+            message["revision"] = u64::MAX.into();
+        }
         let before = match message["type"].as_str() {
             Some("snapshot") => {
                 self.about_list(&mut message);
@@ -144,11 +164,14 @@ impl Liar {
         } else {
             text
         });
+        if message["type"] == "snapshot" {
+            told.extend(self.behind_a_list(viewer));
+        }
         told
     }
 
-    /// What a member is told once it has said who it is.
-    pub(crate) fn about_hello(&self, viewer: &str) -> Option<String> {
+    /// What a member is told behind the list.
+    fn behind_a_list(&self, viewer: &str) -> Option<String> {
         let (least, greatest) = self.ends()?;
         let is_misled = self.lie == Lie::Split && viewer == least;
         let left = json!({"type": "peer_left", "revision": 1, "node_id": greatest});
@@ -172,9 +195,6 @@ impl Liar {
     }
 
     fn about_list(&self, list: &mut Value) {
-        if self.lie == Lie::WrongTime {
-            list["revision"] = u64::MAX.into();
-        }
         let Some(peers) = list["peers"].as_array_mut() else {
             return;
         };
@@ -229,7 +249,7 @@ impl Liar {
 /// Messages that come before a list.
 fn before_a_list(lie: Lie) -> Vec<String> {
     match lie {
-        Lie::Crowd => vec![stranger::crowd(LONGEST); 3],
+        Lie::Crowd => vec![CROWD.clone(); 3],
         Lie::LongMessage => vec![crumbs("x", 50_000_000)],
         Lie::DeepMessage => {
             let deep = |name: &str| {

@@ -3,6 +3,9 @@
 //!
 //! usage: `evil-server LISTEN REAL LIE [ELSEWHERE]`
 //! LISTEN and REAL are ADDR:PORT, the lies are in `lie.rs`, ELSEWHERE is the ADDR:PORT that some of them point to.
+//!
+//! For each message that has gone out on an event connection it prints `told NODE: TYPE`, or `lied to NODE: TYPE` where that is not
+//! what the real server said; for each answer of its STUN `answered STUN of ADDRESS`.
 
 mod lie;
 mod stranger;
@@ -41,7 +44,6 @@ struct Evil {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[allow(clippy::print_stdout, reason = "who starts it waits for this line")]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (fixed, rest) = arguments
@@ -61,7 +63,7 @@ async fn main() -> Result<()> {
         tokio::spawn(answer_stun(socket, evil.elsewhere));
     }
     let listener = TcpListener::bind(listen).await?;
-    println!("ready {listen}");
+    say(&format!("ready {listen}"));
     let router = Router::new().fallback(handle).with_state(evil);
     Ok(axum::serve(listener, router).await?)
 }
@@ -147,13 +149,18 @@ impl Evil {
         mut real: WebSocketStream<TcpStream>,
     ) -> Result<()> {
         let mut viewer = String::new();
+        let mut told = 0_u32;
         loop {
             tokio::select! {
-                said = real.next() => match said.context("the real server hung up")?? {
+                // Behind the challenge nothing is told until it is known to whom.
+                said = real.next(), if told == 0 || !viewer.is_empty() => match said.context("the real server hung up")?? {
                     tungstenite::Message::Text(text) => {
-                        for lie in self.liar.about_message(&viewer, &text) {
-                            daemon.send(Message::Text(lie.into())).await?;
+                        let (messages, line) = self.liar.about_message(&viewer, &text);
+                        for message in messages {
+                            daemon.send(Message::Text(message.into())).await?;
                         }
+                        told += 1;
+                        say(&line);
                     }
                     tungstenite::Message::Close(_) => return Ok(()),
                     tungstenite::Message::Binary(_)
@@ -165,9 +172,6 @@ impl Evil {
                     Message::Text(text) => {
                         if let Some(node) = who_says_hello(&text) {
                             viewer = node;
-                            if let Some(lie) = self.liar.about_hello(&viewer) {
-                                daemon.send(Message::Text(lie.into())).await?;
-                            }
                         }
                         real.send(tungstenite::Message::text(text.as_str())).await?;
                     }
@@ -177,6 +181,12 @@ impl Evil {
             }
         }
     }
+}
+
+/// Tests wait for these lines.
+#[allow(clippy::print_stdout, reason = "its output is its log")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 /// The node id in a member's first message.
@@ -217,5 +227,6 @@ async fn answer_stun(socket: UdpSocket, mapped: SocketAddr) -> Result<()> {
         let address = mapped.ip().octets();
         answer.extend(address.iter().zip(COOKIE).map(|(a, b)| a ^ b));
         socket.send_to(&answer, source).await?;
+        say(&format!("answered STUN of {}", source.ip()));
     }
 }
