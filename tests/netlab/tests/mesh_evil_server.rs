@@ -352,11 +352,12 @@ fn a_stun_server_that_lies_makes_nobody_flood_whom_it_names() {
     let server = lab.internet().public_host("server").unwrap();
     let victim = lab.internet().public_host("victim").unwrap();
     let a = lab.internet().public_host("a").unwrap();
-    let b = lab.internet().home("home", Nat::PortRestricted).unwrap();
-    let b = b.host("b").unwrap();
+    let home = lab.internet().home("home", Nat::PortRestricted).unwrap();
+    let b = home.host("b").unwrap();
     let _discovery = Discovery::start(&server).unwrap();
     let named = Some((victim.address(), 4500).into());
     let evil = EvilServer::start(&server, "wrong-stun", named).unwrap();
+    let asked_by = [a.address(), home.outermost().address()];
     let (capture, start) = (
         Capture::start(&victim, "eth0", "in", "udp").unwrap(),
         Instant::now(),
@@ -369,9 +370,14 @@ fn a_stun_server_that_lies_makes_nobody_flood_whom_it_names() {
         alice.host().ping(bob.ip().unwrap(), 50).unwrap().loss(),
         0.0
     );
-    let told = capture.finish("", 0).unwrap();
+    for address in asked_by {
+        let line = format!("answered STUN of {address}");
+        wait_until(&line, BACK, || evil.said(&line) > 0);
+    }
+    let told = capture.finish("proto UDP", 1).unwrap();
     // Each of the two believes that the other is there.
-    let heard = told.matches("UDP").count();
+    let heard = told.matches("proto UDP").count();
+    println!("who was named heard {heard} datagrams");
     assert!(heard <= 2 * unanswered(start), "{heard} datagrams");
 }
 
