@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Enough for a reconnection after the longest pause that a test here causes.
 pub(crate) const BACK: Duration = Duration::from_secs(40);
 /// Lies that are in, or before, the list that begins each connection. The others come when something happens.
-const IN_THE_LIST: [&str; 8] = [
+const IN_THE_LIST: [&str; 10] = [
     "swap-keys",
     "strangers",
     "swap-addresses",
@@ -17,6 +17,8 @@ const IN_THE_LIST: [&str; 8] = [
     "deep-message",
     "crumbs",
     "wrong-time",
+    "empty-list",
+    "error-message",
 ];
 
 pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use data_encoding::BASE64;
+use mesh_wire::problem::Problem;
 use serde_json::{Value, json};
 
 use crate::stranger;
@@ -45,6 +46,14 @@ pub(crate) enum Lie {
     WrongStun,
     /// It is another year, and it always was.
     WrongTime,
+    /// Every request fails.
+    Errors,
+    /// Nobody is a member, and nobody comes.
+    EmptyList,
+    /// An error comes behind the list.
+    ErrorMessage,
+    /// Each answer and each message comes five seconds late.
+    Slow,
     /// All requests are to be made elsewhere.
     Redirect(u16),
     /// The event connection is to be made elsewhere.
@@ -73,6 +82,10 @@ impl FromStr for Lie {
             "crumbs" => Self::Crumbs,
             "wrong-stun" => Self::WrongStun,
             "wrong-time" => Self::WrongTime,
+            "errors" => Self::Errors,
+            "empty-list" => Self::EmptyList,
+            "error-message" => Self::ErrorMessage,
+            "slow" => Self::Slow,
             "redirect" => Self::Redirect(status),
             "redirect-events" => Self::RedirectEvents(status),
             _ => bail!("there is no lie {name:?}"),
@@ -82,6 +95,8 @@ impl FromStr for Lie {
 
 /// A session key that the liar has: 32 times 7.
 const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+/// What an error says.
+pub(crate) const BROKEN: &str = "everything is broken";
 /// What a daemon takes at most.
 const LONGEST: usize = 8 * 1024 * 1024;
 
@@ -144,6 +159,9 @@ impl Liar {
             Some("peer_joined" | "peer_updated") if self.is_hidden(viewer, &message) => {
                 return Vec::new();
             }
+            Some("peer_joined" | "peer_updated") if self.lie == Lie::EmptyList => {
+                return Vec::new();
+            }
             Some("peer_joined" | "peer_updated") => return self.about_change(message),
             Some("revoked" | "peer_left") if self.lie == Lie::HideRevocations => return Vec::new(),
             Some("signal") if self.lie == Lie::AlterLetters => {
@@ -172,6 +190,14 @@ impl Liar {
 
     /// What a member is told behind the list.
     fn behind_a_list(&self, viewer: &str) -> Option<String> {
+        if self.lie == Lie::EmptyList {
+            // A daemon that skips this has read the list before it.
+            return Some(json!({"type": "of no kind"}).to_string());
+        }
+        if self.lie == Lie::ErrorMessage {
+            let problem = Problem::new(500, "database", BROKEN);
+            return Some(json!({"type": "error", "problem": problem}).to_string());
+        }
         let (least, greatest) = self.ends()?;
         let is_misled = self.lie == Lie::Split && viewer == least;
         let left = json!({"type": "peer_left", "revision": 1, "node_id": greatest});
@@ -200,6 +226,10 @@ impl Liar {
         };
         for peer in peers.iter_mut() {
             self.about_peer(peer);
+        }
+        if self.lie == Lie::EmptyList {
+            peers.clear();
+            return;
         }
         if self.lie == Lie::SwapAddresses && !peers.is_empty() {
             let addresses: Vec<Value> = peers.iter().map(|it| it["virtual_ips"].clone()).collect();
@@ -272,6 +302,10 @@ fn before_a_list(lie: Lie) -> Vec<String> {
         | Lie::DoubleKeys
         | Lie::WrongStun
         | Lie::WrongTime
+        | Lie::Errors
+        | Lie::EmptyList
+        | Lie::ErrorMessage
+        | Lie::Slow
         | Lie::Redirect(_)
         | Lie::RedirectEvents(_) => Vec::new(),
     }

@@ -10,11 +10,11 @@
 mod lie;
 mod stranger;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     extract::{
         FromRequestParts as _, Request, State, WebSocketUpgrade,
@@ -23,18 +23,26 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _, stream::poll_fn};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use mesh_wire::problem::Problem;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{self, client::IntoClientRequest as _},
 };
 
-use lie::{Liar, Lie};
+use lie::{BROKEN, Liar, Lie};
+
+/// How late whatever a slow server says is.
+const LATE: Duration = Duration::from_secs(5);
 
 struct Evil {
     real: SocketAddr,
@@ -71,7 +79,13 @@ async fn main() -> Result<()> {
 async fn handle(State(evil): State<Arc<Evil>>, request: Request) -> Response {
     let is_events = request.uri().path().ends_with("/events");
     let lie = evil.liar.lie;
-    let answer = if let Lie::Redirect(status) = lie {
+    if lie == Lie::Slow {
+        sleep(LATE).await;
+    }
+    let answer = if lie == Lie::Errors {
+        let problem = Problem::new(500, "database", BROKEN);
+        Ok((StatusCode::INTERNAL_SERVER_ERROR, Json(problem)).into_response())
+    } else if let Lie::Redirect(status) = lie {
         evil.redirect(status, &request)
     } else if let (Lie::RedirectEvents(status), true) = (lie, is_events) {
         evil.redirect(status, &request)
@@ -146,14 +160,20 @@ impl Evil {
     async fn converse(
         &self,
         mut daemon: WebSocket,
-        mut real: WebSocketStream<TcpStream>,
+        real: WebSocketStream<TcpStream>,
     ) -> Result<()> {
         let mut viewer = String::new();
         let mut told = 0_u32;
+        let late = match self.liar.lie == Lie::Slow {
+            true => LATE,
+            false => Duration::ZERO,
+        };
+        let (mut real, said_by_real) = real.split();
+        let mut said_by_real = pin!(delayed(said_by_real, late));
         loop {
             tokio::select! {
                 // Behind the challenge nothing is told until it is known to whom.
-                said = real.next(), if told == 0 || !viewer.is_empty() => match said.context("the real server hung up")?? {
+                said = said_by_real.next(), if told == 0 || !viewer.is_empty() => match said.context("the real server hung up")?? {
                     tungstenite::Message::Text(text) => {
                         let (messages, line) = self.liar.about_message(&viewer, &text);
                         for message in messages {
@@ -175,12 +195,32 @@ impl Evil {
                         }
                         real.send(tungstenite::Message::text(text.as_str())).await?;
                     }
-                    Message::Close(_) => return Ok(real.close(None).await?),
+                    Message::Close(_) => return Ok(real.close().await?),
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
                 },
             }
         }
     }
+}
+
+/// The same messages, each so much later than it came.
+fn delayed<T: Send + 'static>(
+    messages: impl futures::Stream<Item = T> + Send + Unpin + 'static,
+    late: Duration,
+) -> impl futures::Stream<Item = T> {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut messages = messages;
+        while let Some(message) = messages.next().await {
+            if sender.send((Instant::now() + late, message)).is_err() {
+                return;
+            }
+        }
+    });
+    poll_fn(move |context| receiver.poll_recv(context)).then(|(due, message)| async move {
+        sleep_until(due).await;
+        message
+    })
 }
 
 /// Tests wait for these lines.
