@@ -159,6 +159,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(serve: Serve) -> anyhow::Result<()> {
+    if let Err(error) = platform::limits::keep_memory_private() {
+        tracing::warn!(%error, "if this server crashes its secrets may be in a core file");
+    }
     if let Err(error) = platform::limits::raise_open_files() {
         tracing::warn!(%error, "could not raise the limit of open files: fewer clients can be connected");
     }

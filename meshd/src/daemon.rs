@@ -65,7 +65,12 @@ async fn up(options: UpOptions) -> Result<(), Problem> {
     let shutdown = CancellationToken::new();
     let stopped = signals::termination()
         .map_err(|error| problem::operation_failed("listen for signals", &error))?;
+    // Before there is a key in it.
+    let private = limits::keep_memory_private();
     let prepared = prepare(options).await?;
+    if let Err(error) = private {
+        tracing::warn!(%error, "if this daemon crashes its keys may be in a core file");
+    }
     if let Err(error) = limits::raise_open_files() {
         tracing::warn!(%error, "many connections at once may lock others out: the limit of open files stays low");
     }
