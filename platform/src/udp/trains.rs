@@ -39,7 +39,9 @@ impl Arrived {
     /// Its datagrams, in the buffer that it was received into. None is empty.
     pub fn datagrams<'a>(&self, buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let train = &buffer[..self.length.min(buffer.len())];
-        train.chunks(self.stride.max(1))
+        // An empty datagram is one too, and comes alone.
+        let empty = train.is_empty().then_some(train);
+        train.chunks(self.stride.max(1)).chain(empty)
     }
 }
 

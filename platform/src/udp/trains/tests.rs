@@ -93,3 +93,10 @@ async fn each_datagram_that_is_not_sent_is_told_of() {
     departing.send(&from, "[::1]:9".parse().unwrap(), |_| lost += 1);
     assert_eq!(lost, 2);
 }
+
+#[tokio::test]
+async fn an_empty_datagram_is_one() {
+    let (from, to) = (socket().await, socket().await);
+    from.send_to(&[], to.local_addr().unwrap()).await.unwrap();
+    assert_eq!(receive(&to, 1).await, (vec![Vec::new()], 1));
+}
