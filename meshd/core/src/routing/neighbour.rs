@@ -1,0 +1,411 @@
+//! What was said to one neighbour, what did it say, and what is due?
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hasher as _,
+    time::{Duration, Instant},
+};
+
+use mesh_wire::{
+    relay::Path,
+    routing::{INFINITY, Item, Message, SeqnoRequest, Update},
+};
+use siphasher::sip::SipHasher13;
+
+use super::{
+    metric::link_cost,
+    reliable::{Inbound, Outbound, Topic, is_later},
+};
+
+/// How long an acknowledgement waits for a message that could carry it.
+const ACK_DELAY: Duration = Duration::from_millis(10);
+/// How often the neighbour is told what we hold to.
+const REFRESH: Duration = Duration::from_secs(30);
+/// One destination is announced to a neighbour at most so often, unless it is lost.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the neighbour was last told of a member.
+#[derive(Debug, Default)]
+struct Said {
+    told: Option<Update>,
+    sent: Option<Instant>,
+    /// The message that said it, until it is acknowledged.
+    message: u32,
+    /// When it is to be said again or anew.
+    due: Option<Instant>,
+    /// It is to be said even if nothing has changed.
+    again: bool,
+}
+
+/// What the neighbour has last said of a member.
+#[derive(Debug)]
+struct Heard {
+    message: u32,
+    /// 0 if it has no route.
+    digest: u64,
+}
+
+/// A direct neighbour: a peer with a link and a session, with which routes are exchanged.
+#[derive(Debug)]
+pub(super) struct Neighbour {
+    rtt: Duration,
+    /// Ours in this adjacency, and the neighbour's; 0 until it is known.
+    epochs: (u32, u32),
+    /// The neighbour has said something since it heard of our epoch.
+    knows_us: bool,
+    outbound: Outbound,
+    inbound: Inbound,
+    said: BTreeMap<u32, Said>,
+    requests: BTreeMap<u32, (SeqnoRequest, u32)>,
+    heard: BTreeMap<u32, Heard>,
+    /// What is due, by time.
+    schedule: BTreeSet<(Instant, Topic)>,
+    ack_due: Option<Instant>,
+    refresh_due: Instant,
+    /// Said once, and not again if it is lost.
+    once: Vec<Item>,
+    /// When it last said that all it has announced holds.
+    pub(super) fresh: Instant,
+}
+
+impl Neighbour {
+    /// A neighbour that has just come up. `epoch` is not 0.
+    pub(super) fn new(epoch: u32, rtt: Duration, now: Instant) -> Self {
+        Self {
+            rtt,
+            epochs: (epoch, 0),
+            knows_us: false,
+            outbound: Outbound::default(),
+            inbound: Inbound::default(),
+            said: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            schedule: BTreeSet::new(),
+            ack_due: None,
+            refresh_due: now + REFRESH,
+            once: Vec::new(),
+            fresh: now,
+        }
+    }
+
+    /// The link's cost.
+    pub(super) fn cost(&self) -> u16 {
+        link_cost(self.rtt)
+    }
+
+    /// Its smoothed round-trip time has changed.
+    pub(super) fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = rtt;
+    }
+
+    /// Has the route to a member announced at `due`, or as soon after the last time as may be. `again`: even if nothing has
+    /// changed.
+    pub(super) fn announce(&mut self, member: u32, due: Instant, again: bool) {
+        let said = self.said.entry(member).or_default();
+        said.again |= again;
+        let due = said.due.map_or(due, |planned| planned.min(due));
+        reschedule(
+            &mut self.schedule,
+            Topic::Route(member),
+            &mut said.due,
+            Some(due),
+        );
+    }
+
+    /// The earliest time at which something that is no retraction may be said of a member.
+    pub(super) fn pause(&self, member: u32) -> Option<Instant> {
+        Some(self.said.get(&member)?.sent? + PAUSE)
+    }
+
+    /// Asks the neighbour for a newer sequence number.
+    pub(super) fn request(&mut self, request: SeqnoRequest, now: Instant) {
+        self.requests.insert(request.destination, (request, 0));
+        self.schedule
+            .insert((now, Topic::Request(request.destination)));
+    }
+
+    /// Says something once.
+    pub(super) fn say_once(&mut self, item: Item, now: Instant) {
+        self.once.push(item);
+        self.ack_due = Some(now);
+    }
+
+    /// Whether the neighbour has heard of this adjacency.
+    pub(super) fn knows_us(&self) -> bool {
+        self.knows_us
+    }
+
+    /// Takes in what stands around the items of a message. `true` if the neighbour has begun anew: what it said before is void.
+    pub(super) fn receive(&mut self, message: &Message, now: Instant) -> bool {
+        let restarted = message.epoch != self.epochs.1;
+        if restarted {
+            // It has forgotten what we said, and what it said before is void.
+            let all: Vec<u32> = self.said.keys().copied().collect();
+            self.inbound = Inbound::default();
+            self.heard.clear();
+            self.epochs.1 = message.epoch;
+            for member in all {
+                self.announce(member, now, true);
+            }
+        }
+        if message.your_epoch == self.epochs.0 {
+            self.knows_us = true;
+            for (number, topics) in self.outbound.acknowledged(message.ack) {
+                for topic in topics {
+                    self.confirmed(topic, number);
+                }
+            }
+        }
+        if message.number != 0 {
+            self.inbound.came(message.number);
+            self.ack_due = Some(
+                self.ack_due
+                    .map_or(now + ACK_DELAY, |due| due.min(now + ACK_DELAY)),
+            );
+        }
+        restarted
+    }
+
+    /// Whether this is news: an older message must not undo a newer one.
+    pub(super) fn is_news(&mut self, message: u32, update: &Update) -> bool {
+        let known = self.heard.get(&update.destination);
+        if known.is_some_and(|known| !is_later(message, known.message)) {
+            return false;
+        }
+        let digest = digest(update);
+        self.heard
+            .insert(update.destination, Heard { message, digest });
+        true
+    }
+
+    /// Whether all that the neighbour holds to is what we have heard.
+    pub(super) fn agrees(&self, with: u64) -> bool {
+        self.heard
+            .values()
+            .fold(0, |sum: u64, heard| sum ^ heard.digest)
+            == with
+    }
+
+    /// How many destinations the neighbour has spoken of.
+    pub(super) fn count(&self) -> usize {
+        self.heard.len()
+    }
+
+    /// When there is something to do.
+    pub(super) fn due(&self) -> Instant {
+        let scheduled = self
+            .schedule
+            .first()
+            .map(|(due, _)| *due)
+            .filter(|_| self.outbound.has_room());
+        let times = [scheduled, self.outbound.due(self.rtt), self.ack_due];
+        times
+            .into_iter()
+            .flatten()
+            .fold(self.refresh_due, Instant::min)
+    }
+
+    /// What was lost is due again.
+    fn repeat_lost(&mut self, now: Instant) {
+        for (number, topics) in self.outbound.lost(self.rtt, now) {
+            for topic in topics {
+                match topic {
+                    Topic::Route(member)
+                        if self
+                            .said
+                            .get(&member)
+                            .is_some_and(|said| said.message == number) =>
+                    {
+                        self.announce(member, now, true);
+                    }
+                    Topic::Request(member)
+                        if self
+                            .requests
+                            .get(&member)
+                            .is_some_and(|(_, message)| *message == number) =>
+                    {
+                        self.schedule.insert((now, topic));
+                    }
+                    Topic::Route(_) | Topic::Request(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The next message, if one is due. `compose` says how a member is reached now, as this neighbour may be told; it is asked
+    /// for each announcement that is due, and what it returns is sent.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        mut compose: impl FnMut(u32) -> Option<Update>,
+    ) -> Option<Message> {
+        self.repeat_lost(now);
+        let mut items = std::mem::take(&mut self.once);
+        let mut topics = Vec::new();
+        let mut room = Message::ROOM.saturating_sub(items.iter().map(Item::len).sum());
+        while self.outbound.has_room() && room >= Item::MAX_LEN {
+            let Some((due, topic)) = self
+                .schedule
+                .first()
+                .copied()
+                .filter(|(due, _)| *due <= now)
+            else {
+                break;
+            };
+            self.schedule.remove(&(due, topic));
+            let item = match topic {
+                Topic::Route(member) => self.speak_of(member, now, &mut compose),
+                Topic::Request(member) => self
+                    .requests
+                    .get(&member)
+                    .map(|(request, _)| Item::SeqnoRequest(*request)),
+            };
+            if let Some(item) = item {
+                room -= item.len();
+                items.push(item);
+                topics.push(topic);
+            }
+        }
+        if self.refresh_due <= now {
+            self.refresh_due = now + REFRESH;
+            // While something is under way both may differ for good reasons.
+            if topics.is_empty()
+                && self
+                    .said
+                    .values()
+                    .all(|said| said.message == 0 && said.due.is_none())
+            {
+                items.push(Item::Refresh {
+                    digest: self.digest(),
+                });
+            }
+        }
+        if items.is_empty() && self.ack_due.is_none_or(|due| due > now) {
+            return None;
+        }
+        self.ack_due = None;
+        let number = match topics.is_empty() {
+            true => 0,
+            false => self.note(topics, now),
+        };
+        Some(Message {
+            epoch: self.epochs.0,
+            your_epoch: self.epochs.1,
+            number,
+            ack: self.inbound.ack(),
+            items,
+        })
+    }
+
+    /// The announcement of a member, unless the neighbour knows it already.
+    fn speak_of(
+        &mut self,
+        member: u32,
+        now: Instant,
+        compose: &mut impl FnMut(u32) -> Option<Update>,
+    ) -> Option<Item> {
+        let said = self.said.entry(member).or_default();
+        said.due = None;
+        let again = std::mem::take(&mut said.again);
+        let old = said.told.filter(|told| told.metric != INFINITY || again);
+        let update = match (compose(member), old) {
+            (Some(new), Some(old)) if !again && !is_worth_it(&old, &new) => return None,
+            (Some(new), _) => new,
+            // Poison: the neighbour was told of a route that is none for it any more.
+            (None, Some(old)) => Update {
+                metric: INFINITY,
+                path: Path::default(),
+                ..old
+            },
+            (None, None) => return None,
+        };
+        said.told = Some(update);
+        said.sent = Some(now);
+        Some(Item::Update(update))
+    }
+
+    fn note(&mut self, topics: Vec<Topic>, now: Instant) -> u32 {
+        let number = self.outbound.number(topics.clone(), now);
+        for topic in topics {
+            match topic {
+                Topic::Route(member) => {
+                    if let Some(said) = self.said.get_mut(&member) {
+                        said.message = number;
+                    }
+                }
+                Topic::Request(member) => {
+                    if let Some((_, message)) = self.requests.get_mut(&member) {
+                        *message = number;
+                    }
+                }
+            }
+        }
+        number
+    }
+
+    fn confirmed(&mut self, topic: Topic, number: u32) {
+        match topic {
+            Topic::Route(member) => {
+                if let Some(said) = self
+                    .said
+                    .get_mut(&member)
+                    .filter(|said| said.message == number)
+                {
+                    said.message = 0;
+                    if said.due.is_none() && said.told.is_none_or(|told| told.metric == INFINITY) {
+                        self.said.remove(&member);
+                    }
+                }
+            }
+            Topic::Request(member) => {
+                if self
+                    .requests
+                    .get(&member)
+                    .is_some_and(|(_, message)| *message == number)
+                {
+                    self.requests.remove(&member);
+                }
+            }
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        let told = self.said.values().filter_map(|said| said.told.as_ref());
+        told.fold(0, |sum, update| sum ^ digest(update))
+    }
+}
+
+fn reschedule(
+    schedule: &mut BTreeSet<(Instant, Topic)>,
+    topic: Topic,
+    planned: &mut Option<Instant>,
+    due: Option<Instant>,
+) {
+    if let Some(old) = std::mem::replace(planned, due) {
+        schedule.remove(&(old, topic));
+    }
+    schedule.extend(due.map(|due| (due, topic)));
+}
+
+/// Whether a change is worth a message: a metric that moved by less than a tenth, and by less than 10, is not.
+fn is_worth_it(old: &Update, new: &Update) -> bool {
+    old.seqno != new.seqno
+        || old.path != new.path
+        || old.metric.abs_diff(new.metric) >= (old.metric / 10).max(10)
+        || (old.metric == INFINITY) != (new.metric == INFINITY)
+}
+
+/// 0 for a retraction. Both ends must find the same, so nothing here is secret.
+fn digest(update: &Update) -> u64 {
+    if update.metric == INFINITY {
+        return 0;
+    }
+    let mut hasher = SipHasher13::new();
+    hasher.write(&update.destination.to_be_bytes());
+    hasher.write(&update.seqno.to_be_bytes());
+    hasher.write(&update.metric.to_be_bytes());
+    for member in update.path.members() {
+        hasher.write(&member.to_be_bytes());
+    }
+    hasher.finish()
+}
