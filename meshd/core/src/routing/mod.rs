@@ -1,6 +1,7 @@
 //! Over which neighbour, or along which path, does a message reach a member that has no direct path to us? A distance-vector
 //! protocol with Babel's feasibility condition (RFC 8966), path vectors and fast reroute: `docs/ROUTING.md`.
 
+mod adjacency;
 mod destination;
 mod metric;
 mod neighbour;
@@ -20,10 +21,10 @@ use mesh_wire::{
     relay::Path,
     routing::{Item, Message},
 };
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use self::{destination::Destination, neighbour::Neighbour, seqno::Seqno};
+use self::{adjacency::Standing, destination::Destination, neighbour::Neighbour, seqno::Seqno};
 
 /// What may be set.
 #[derive(Debug, Clone, Copy)]
@@ -121,9 +122,8 @@ impl Router {
             }
             return;
         }
-        let epoch = self.random.random_range(1..=u32::MAX);
-        self.neighbours
-            .insert(member, Neighbour::new(epoch, rtt, now));
+        let neighbour = Neighbour::new(rtt, &mut self.random, now);
+        self.neighbours.insert(member, neighbour);
         let known: Vec<u32> = self
             .destinations
             .keys()
@@ -149,8 +149,10 @@ impl Router {
         let Some(neighbour) = self.neighbours.get_mut(&from) else {
             return;
         };
-        if neighbour.receive(message, now) {
-            self.forget_routes_of(from, now);
+        match neighbour.receive(message, &mut self.random, now) {
+            Standing::First | Standing::Current => {}
+            Standing::Void => return,
+            Standing::Anew => return self.forget_routes_of(from, now),
         }
         for item in &message.items {
             match item {
@@ -179,7 +181,7 @@ impl Router {
     /// When to call [`Self::handle_timeout`] and [`Self::poll_message`] next.
     pub fn poll_timeout(&self) -> Instant {
         let reviews = self.reviews.first().map(|(due, _)| *due);
-        let neighbours = self.neighbours.values().map(Neighbour::due);
+        let neighbours = self.neighbours.values().filter_map(Neighbour::due);
         neighbours.chain(reviews).fold(self.sweep_due, Instant::min)
     }
 
@@ -188,7 +190,7 @@ impl Router {
         let due = self
             .neighbours
             .iter()
-            .filter(|(_, neighbour)| neighbour.due() <= now);
+            .filter(|(_, neighbour)| neighbour.due().is_some_and(|due| due <= now));
         let due: Vec<u32> = due.map(|(member, _)| *member).collect();
         due.into_iter().find_map(|to| {
             // Taken out, so that the rest can be looked at while it is asked what it is to be told.

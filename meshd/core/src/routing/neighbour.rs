@@ -10,9 +10,11 @@ use mesh_wire::{
     relay::Path,
     routing::{INFINITY, Item, Message, SeqnoRequest, Update},
 };
+use rand_chacha::ChaCha8Rng;
 use siphasher::sip::SipHasher13;
 
 use super::{
+    adjacency::{Adjacency, Standing},
     metric::link_cost,
     reliable::{Inbound, Outbound, Topic, is_later},
 };
@@ -49,10 +51,7 @@ struct Heard {
 #[derive(Debug)]
 pub(super) struct Neighbour {
     rtt: Duration,
-    /// Ours in this adjacency, and the neighbour's; 0 until it is known.
-    epochs: (u32, u32),
-    /// The neighbour has said something since it heard of our epoch.
-    knows_us: bool,
+    adjacency: Adjacency,
     outbound: Outbound,
     inbound: Inbound,
     said: BTreeMap<u32, Said>,
@@ -69,12 +68,11 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
-    /// A neighbour that has just come up. `epoch` is not 0.
-    pub(super) fn new(epoch: u32, rtt: Duration, now: Instant) -> Self {
+    /// A neighbour that has just come up.
+    pub(super) fn new(rtt: Duration, random: &mut ChaCha8Rng, now: Instant) -> Self {
         Self {
             rtt,
-            epochs: (epoch, 0),
-            knows_us: false,
+            adjacency: Adjacency::new(random, now),
             outbound: Outbound::default(),
             inbound: Inbound::default(),
             said: BTreeMap::new(),
@@ -132,38 +130,44 @@ impl Neighbour {
 
     /// Whether the neighbour has heard of this adjacency.
     pub(super) fn knows_us(&self) -> bool {
-        self.knows_us
+        self.adjacency.is_agreed()
     }
 
-    /// Takes in what stands around the items of a message. `true` if the neighbour has begun anew: what it said before is void.
-    pub(super) fn receive(&mut self, message: &Message, now: Instant) -> bool {
-        let restarted = message.epoch != self.epochs.1;
-        if restarted {
-            // It has forgotten what we said, and what it said before is void.
-            let all: Vec<u32> = self.said.keys().copied().collect();
-            self.inbound = Inbound::default();
-            self.heard.clear();
-            self.epochs.1 = message.epoch;
-            for member in all {
-                self.announce(member, now, true);
+    /// Takes in what stands around the items of a message, and tells what to make of those.
+    pub(super) fn receive(
+        &mut self,
+        message: &Message,
+        random: &mut ChaCha8Rng,
+        now: Instant,
+    ) -> Standing {
+        let standing = self.adjacency.judge(message, random, now);
+        match standing {
+            Standing::Void => {}
+            Standing::Anew => {
+                // It has forgotten what we said, or may have.
+                self.outbound = Outbound::default();
+                self.inbound = Inbound::default();
+                self.heard.clear();
+                self.requests.clear();
+                let all: Vec<u32> = self.said.keys().copied().collect();
+                for member in all {
+                    self.announce(member, now, true);
+                }
             }
-        }
-        if message.your_epoch == self.epochs.0 {
-            self.knows_us = true;
-            for (number, topics) in self.outbound.acknowledged(message.ack) {
-                for topic in topics {
-                    self.confirmed(topic, number);
+            Standing::First | Standing::Current => {
+                for (number, topics) in self.outbound.acknowledged(message.ack) {
+                    for topic in topics {
+                        self.confirmed(topic, number);
+                    }
+                }
+                if message.number != 0 {
+                    self.inbound.came(message.number);
+                    let due = now + ACK_DELAY;
+                    self.ack_due = Some(self.ack_due.map_or(due, |planned| planned.min(due)));
                 }
             }
         }
-        if message.number != 0 {
-            self.inbound.came(message.number);
-            self.ack_due = Some(
-                self.ack_due
-                    .map_or(now + ACK_DELAY, |due| due.min(now + ACK_DELAY)),
-            );
-        }
-        restarted
+        standing
     }
 
     /// Whether this is news: an older message must not undo a newer one.
@@ -191,18 +195,20 @@ impl Neighbour {
         self.heard.len()
     }
 
-    /// When there is something to do.
-    pub(super) fn due(&self) -> Instant {
-        let scheduled = self
-            .schedule
-            .first()
-            .map(|(due, _)| *due)
-            .filter(|_| self.outbound.has_room());
-        let times = [scheduled, self.outbound.due(self.rtt), self.ack_due];
-        times
-            .into_iter()
-            .flatten()
-            .fold(self.refresh_due, Instant::min)
+    /// When there is something to do; `None` if the neighbour must say something first.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if !self.adjacency.is_agreed() {
+            return self.adjacency.due();
+        }
+        let scheduled = self.schedule.first().map(|(due, _)| *due);
+        let times = [
+            scheduled.filter(|_| self.outbound.has_room()),
+            self.outbound.due(self.rtt),
+            self.ack_due,
+            self.adjacency.due(),
+            Some(self.refresh_due),
+        ];
+        times.into_iter().flatten().min()
     }
 
     /// What was lost is due again.
@@ -239,48 +245,17 @@ impl Neighbour {
         now: Instant,
         mut compose: impl FnMut(u32) -> Option<Update>,
     ) -> Option<Message> {
-        self.repeat_lost(now);
-        let mut items = std::mem::take(&mut self.once);
         let mut topics = Vec::new();
-        let mut room = Message::ROOM.saturating_sub(items.iter().map(Item::len).sum());
-        while self.outbound.has_room() && room >= Item::MAX_LEN {
-            let Some((due, topic)) = self
-                .schedule
-                .first()
-                .copied()
-                .filter(|(due, _)| *due <= now)
-            else {
-                break;
-            };
-            self.schedule.remove(&(due, topic));
-            let item = match topic {
-                Topic::Route(member) => self.speak_of(member, now, &mut compose),
-                Topic::Request(member) => self
-                    .requests
-                    .get(&member)
-                    .map(|(request, _)| Item::SeqnoRequest(*request)),
-            };
-            if let Some(item) = item {
-                room -= item.len();
-                items.push(item);
-                topics.push(topic);
-            }
-        }
-        if self.refresh_due <= now {
+        let mut items = match self.adjacency.is_agreed() {
+            true => self.items(&mut topics, now, &mut compose),
+            false => Vec::new(),
+        };
+        if self.adjacency.is_agreed() && self.refresh_due <= now {
             self.refresh_due = now + REFRESH;
-            // While something is under way both may differ for good reasons.
-            if topics.is_empty()
-                && self
-                    .said
-                    .values()
-                    .all(|said| said.message == 0 && said.due.is_none())
-            {
-                items.push(Item::Refresh {
-                    digest: self.digest(),
-                });
-            }
+            items.extend(self.refresh(&topics));
         }
-        if items.is_empty() && self.ack_due.is_none_or(|due| due > now) {
+        let due = [self.ack_due, self.adjacency.due()];
+        if items.is_empty() && due.into_iter().flatten().min().is_none_or(|due| due > now) {
             return None;
         }
         self.ack_due = None;
@@ -288,12 +263,54 @@ impl Neighbour {
             true => 0,
             false => self.note(topics, now),
         };
+        let (epoch, your_epoch) = self.adjacency.speak(now);
         Some(Message {
-            epoch: self.epochs.0,
-            your_epoch: self.epochs.1,
+            epoch,
+            your_epoch,
             number,
             ack: self.inbound.ack(),
             items,
+        })
+    }
+
+    /// What is due, and what it is about.
+    fn items(
+        &mut self,
+        topics: &mut Vec<Topic>,
+        now: Instant,
+        compose: &mut impl FnMut(u32) -> Option<Update>,
+    ) -> Vec<Item> {
+        self.repeat_lost(now);
+        let mut items = std::mem::take(&mut self.once);
+        let mut room = Message::ROOM.saturating_sub(items.iter().map(Item::len).sum());
+        while self.outbound.has_room() && room >= Item::MAX_LEN {
+            let next = self.schedule.first().copied();
+            let Some((due, topic)) = next.filter(|(due, _)| *due <= now) else {
+                break;
+            };
+            self.schedule.remove(&(due, topic));
+            let item = match topic {
+                Topic::Route(member) => self.speak_of(member, now, compose),
+                Topic::Request(member) => {
+                    let request = self.requests.get(&member);
+                    request.map(|(request, _)| Item::SeqnoRequest(*request))
+                }
+            };
+            if let Some(item) = item {
+                room -= item.len();
+                items.push(item);
+                topics.push(topic);
+            }
+        }
+        items
+    }
+
+    /// What we hold to. While something is under way both may differ for good reasons.
+    fn refresh(&self, topics: &[Topic]) -> Option<Item> {
+        let is_settled = |said: &Said| said.message == 0 && said.due.is_none();
+        let settled = topics.is_empty() && self.said.values().all(is_settled);
+        settled.then(|| Item::Refresh {
+            digest: self.digest(),
         })
     }
 
