@@ -40,6 +40,9 @@ pub const DEFAULT_HTTP_PORT: u16 = mesh_wire::join_link::DEFAULT_SERVER_PORT;
 /// The port of STUN and TURN unless another is given (RFC 8489 section 18.6).
 pub const DEFAULT_STUN_PORT: u16 = 3478;
 
+/// Bytes that the relay carries for one member in a second, both ways together, unless told otherwise.
+pub const DEFAULT_TURN_RATE: u64 = turn::BYTES_PER_SECOND;
+
 /// How often a snapshot of a SQLite database is taken unless told otherwise.
 pub const DEFAULT_SNAPSHOT_INTERVAL: std::time::Duration =
     std::time::Duration::from_secs(24 * 60 * 60);

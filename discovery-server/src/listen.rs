@@ -74,7 +74,7 @@ fn bind_exactly(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Resu
     }
     if kind == Type::DGRAM {
         // It only tunes: relayed packets of all members wait here while the program is busy for a moment.
-        let _ = platform::udp::enlarge_buffers(&socket);
+        let _ = platform::udp::enlarge_buffers(&socket, platform::udp::BUFFER);
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -72,7 +72,7 @@ pub(crate) struct Hub {
 
 #[derive(Debug)]
 struct Connection {
-    queue: mpsc::Sender<(Utf8Bytes, OwnedSemaphorePermit)>,
+    queue: mpsc::Sender<Box<Waiting>>,
     room: Arc<Semaphore>,
     ending: watch::Sender<Option<Ending>>,
     hears: Hears,
@@ -92,18 +92,31 @@ impl Connection {
     fn put(&self, text: &Utf8Bytes) -> bool {
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(length);
-        room.is_ok_and(|room| self.queue.try_send((text.clone(), room)).is_ok())
+        let waiting = |_room| {
+            Box::new(Waiting {
+                text: text.clone(),
+                _room,
+            })
+        };
+        room.is_ok_and(|room| self.queue.try_send(waiting(room)).is_ok())
     }
+}
+
+/// A message with the room that it takes. In a box, since each queue keeps places for some sixty, mostly empty.
+#[derive(Debug)]
+struct Waiting {
+    text: Utf8Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The end of a queue at which its connection takes messages out.
 #[derive(Debug)]
-pub(crate) struct Inbox(mpsc::Receiver<(Utf8Bytes, OwnedSemaphorePermit)>);
+pub(crate) struct Inbox(mpsc::Receiver<Box<Waiting>>);
 
 impl Inbox {
     /// The next message; its room is free from now on.
     pub(crate) async fn recv(&mut self) -> Option<Utf8Bytes> {
-        self.0.recv().await.map(|(text, _)| text)
+        self.0.recv().await.map(|waiting| waiting.text)
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use discovery_server::{
-    AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, Database, DatabaseUrlError,
-    ServeConfig, TurnConfig, any_address, start,
+    AdminTokenSource, DEFAULT_HTTP_PORT, DEFAULT_STUN_PORT, DEFAULT_TURN_RATE, Database,
+    DatabaseUrlError, ServeConfig, TurnConfig, any_address, start,
 };
 use ipnet::IpNet;
 use log::LogFormat;
@@ -115,6 +115,11 @@ struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, conflicts_with = "no_turn",
         value_parser = clap::value_parser!(u64).range(10..=86_400))]
     turn_lifetime: u64,
+    /// Mbit/s that one member may have relayed, both ways together; all members from one address may 5 times that, all of
+    /// an IPv6 /48 8 times, and everybody 10 times.
+    #[arg(long, value_name = "MBITS", default_value_t = DEFAULT_TURN_RATE * 8 / 1_000_000, conflicts_with = "no_turn",
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    turn_rate: u64,
     /// How to write the log, which goes to standard error.
     #[arg(
         long,
@@ -154,6 +159,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(serve: Serve) -> anyhow::Result<()> {
+    if let Err(error) = platform::limits::keep_memory_private() {
+        tracing::warn!(%error, "if this server crashes its secrets may be in a core file");
+    }
     if let Err(error) = platform::limits::raise_open_files() {
         tracing::warn!(%error, "could not raise the limit of open files: fewer clients can be connected");
     }
@@ -247,6 +255,7 @@ fn config(serve: Serve) -> Result<ServeConfig, Problem> {
         turn: (!serve.no_turn).then_some(TurnConfig {
             allow_private_peers: serve.allow_private_peers,
             lifetime: Duration::from_secs(serve.turn_lifetime),
+            bytes_per_second: serve.turn_rate * 1_000_000 / 8,
         }),
         public_ip: serve.public_ip,
         trusted_proxies: serve.trusted_proxy,

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    DEFAULT_TURN_RATE,
     app::App,
     auth::{AdminTokenSource, AdminTokens},
     database::Database,
@@ -65,6 +66,8 @@ pub struct TurnConfig {
     pub allow_private_peers: bool,
     /// How long a credential holds. Members get the next one when half of it is over.
     pub lifetime: Duration,
+    /// What one member may have relayed, both ways together; see [`crate::DEFAULT_TURN_RATE`].
+    pub bytes_per_second: u64,
 }
 
 impl Default for TurnConfig {
@@ -72,6 +75,7 @@ impl Default for TurnConfig {
         Self {
             allow_private_peers: false,
             lifetime: LIFETIME,
+            bytes_per_second: DEFAULT_TURN_RATE,
         }
     }
 }
@@ -128,9 +132,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let issuer = Arc::new(issuer(config.turn.unwrap_or_default().lifetime)?);
     let relay = match (config.turn, stun_addr) {
         (Some(turn), Some(address)) => {
-            let allow = turn.allow_private_peers;
             let issuer = Arc::clone(&issuer);
-            let turn = Turn::new(issuer, allow, address, config.public_ip, limits).await;
+            let turn = Turn::new(issuer, turn, address, config.public_ip, limits).await;
             Some(Arc::new(turn.map_err(ServeError::Turn)?))
         }
         (None, _) | (_, None) => None,

@@ -18,12 +18,14 @@ mod requests;
 mod served;
 mod service;
 pub(crate) mod tcp;
+mod trains;
 pub(crate) mod udp;
 pub(crate) mod websocket;
 
 use std::{fmt, net::SocketAddr, time::Instant};
 
 pub use message::{CHANNELS, ChannelData, Kind, channel_data, kind, parse, peers, send_data};
+pub use quota::BYTES_PER_SECOND;
 pub(crate) use service::Turn;
 
 use credential::Holder;

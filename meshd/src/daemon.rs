@@ -65,7 +65,12 @@ async fn up(options: UpOptions) -> Result<(), Problem> {
     let shutdown = CancellationToken::new();
     let stopped = signals::termination()
         .map_err(|error| problem::operation_failed("listen for signals", &error))?;
+    // Before there is a key in it.
+    let private = limits::keep_memory_private();
     let prepared = prepare(options).await?;
+    if let Err(error) = private {
+        tracing::warn!(%error, "if this daemon crashes its keys may be in a core file");
+    }
     if let Err(error) = limits::raise_open_files() {
         tracing::warn!(%error, "many connections at once may lock others out: the limit of open files stays low");
     }
@@ -236,7 +241,7 @@ async fn connect(
     let hosts = feed::hosts(
         (interface.clone(), port),
         commands.clone(),
-        moving,
+        moving.clone(),
         shutdown.clone(),
     );
     tasks.spawn(hosts);
@@ -250,7 +255,7 @@ async fn connect(
     };
     around.watch(&mut prepared, &meeting, tasks, shutdown)?;
     let told = (signals, hearsay, commands.clone());
-    let switchboard = switchboard(&prepared, &meeting, told, shutdown);
+    let switchboard = switchboard(&prepared, &meeting, told, (moving, shutdown));
     let cached = Directory::clone(&meeting.directory.borrow());
     let network = prepared.membership.network().id;
     let links = prepared.state.links(&network)?;
@@ -308,7 +313,7 @@ fn switchboard(
         mpsc::Sender<Hearsay>,
         Commands,
     ),
-    shutdown: &CancellationToken,
+    (moved, shutdown): (watch::Sender<u64>, &CancellationToken),
 ) -> Switchboard {
     Switchboard {
         commands,
@@ -317,6 +322,7 @@ fn switchboard(
         directory: meeting.directory.subscribe(),
         servers: meeting.servers.clone(),
         invite: prepared.invitation(),
+        moved,
         shutdown: shutdown.clone(),
     }
 }

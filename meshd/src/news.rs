@@ -37,6 +37,8 @@ pub struct Switchboard {
     pub servers: LiveList,
     /// Makes the link that `meshd invite` prints.
     pub invite: Invitation,
+    /// Rises when connections from this host are probably dead.
+    pub moved: watch::Sender<u64>,
     /// Ends the daemon.
     pub shutdown: CancellationToken,
 }
@@ -85,6 +87,10 @@ impl Switchboard {
             }
             Event::Disconnected { node } => {
                 tracing::info!(peer = %self.name(&node), "disconnected")
+            }
+            Event::Awoke => {
+                tracing::info!("this machine was asleep: servers and peers are asked anew");
+                self.moved.send_modify(|times| *times += 1);
             }
             Event::Pong {
                 node,

@@ -29,7 +29,7 @@ pub use self::{
         NETWORK_KEY_DIFFERS, address_changed, already_joined, cidr_fixed, daemon_not_running,
         join_link_invalid, lan_discovery_off, lists_differ, member_refused, member_too_many,
         members_unsigned, network_deleted, network_exists, network_key_differs, network_replaced,
-        no_relay, not_joined, peer_not_found, server_embedded, server_embedded_first,
+        no_relay, no_stun, not_joined, peer_not_found, server_embedded, server_embedded_first,
         server_implausible, server_plain_http, server_refused, server_unreachable,
         server_untrusted,
     },
@@ -97,6 +97,7 @@ pub const CODES: &[(&str, &str)] = &[
         "server-plain-http",
         "what is said to the discovery server can be read on the way",
     ),
+    ("stun-silent", "no STUN server answers"),
     ("turn-silent", "a TURN server does not answer"),
     (
         "turn-untrusted",

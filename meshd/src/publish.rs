@@ -177,6 +177,7 @@ impl Sources {
         if let Some(link) = &*self.link.borrow() {
             let node = link.node.borrow();
             problems.extend(no_relays(&node.turn));
+            problems.extend(no_stun(&node));
         }
         let any_connected = servers.iter().any(|server| server.connected);
         // What we know ourselves a server need not say as well.
@@ -223,6 +224,15 @@ fn no_relays(servers: &[TurnStatus]) -> Vec<Problem> {
         .filter(|(turn, trouble)| !is_of_network(turn, *trouble))
         .map(|(turn, trouble)| problem::no_relay(turn.server, &turn.transport, trouble))
         .collect()
+}
+
+/// What is wrong with STUN servers, if none answers. Where UDP does not pass at all they are not to blame: a TURN server that
+/// relays over UDP shows that it does.
+fn no_stun(node: &CoreStatus) -> Option<Problem> {
+    let over_udp = |turn: &TurnStatus| turn.relayed.is_some() && turn.transport == Transport::Udp;
+    let silent = node.stun_silent && node.turn.iter().any(over_udp);
+    let servers = node.stun_servers.iter().map(|(server, _)| *server);
+    silent.then(|| problem::no_stun(&servers.collect::<Vec<_>>()))
 }
 
 /// What is wrong with a server, if there is no connection to it.

@@ -1,4 +1,4 @@
-//! How many files and connections may this process have open?
+//! How many files and connections may this process have open, and who may have what is in its memory?
 
 use std::io;
 
@@ -26,6 +26,27 @@ pub fn open_files() -> u64 {
     {
         u64::MAX
     }
+}
+
+/// Keeps what is in this process's memory, its keys above all, out of files: it leaves no core when it dies. On Linux neither
+/// does a program to which the kernel hands cores get one, for which a limit of nothing is no limit, and no other process
+/// of the same user may look into this one (PR_SET_DUMPABLE of prctl(2)); root may. Elsewhere than on Unix nothing is done.
+pub fn keep_memory_private() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let nothing = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        setrlimit(Resource::Core, nothing)?;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    Ok(())
 }
 
 #[cfg(all(test, unix))]

@@ -2,6 +2,8 @@
 //! threads ring, all at once.
 
 #[cfg(unix)]
+mod alarm;
+#[cfg(unix)]
 #[path = "readiness/unix.rs"]
 mod system;
 #[cfg(not(unix))]

@@ -4,8 +4,9 @@
 mod bind;
 mod errors;
 mod hop_limit;
+pub mod trains;
 
-pub use bind::enlarge_buffers;
+pub use bind::{BUFFER, enlarge_buffers};
 pub use errors::{Report, TooLong};
 pub use hop_limit::HOP_LIMITS;
 use quinn_udp::{EcnCodepoint, Transmit, UdpSocketState};

@@ -84,7 +84,7 @@ pub(super) async fn events(
             let end = connection.run(attachment, list, hello_by).await;
             // The member is offline from here on, however slowly it takes its farewell.
             drop(guard);
-            connection.farewell(end).await;
+            Box::pin(connection.farewell(end)).await;
         };
         tasks.track_future(run)
     }))

@@ -4,7 +4,7 @@ use super::*;
 
 impl Inbox {
     fn take(&mut self) -> Option<Utf8Bytes> {
-        self.0.try_recv().ok().map(|(text, _)| text)
+        self.0.try_recv().ok().map(|waiting| waiting.text)
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Allocation<S> {
     /// What the client was told.
     pub(super) relayed: SocketAddr,
     pub(super) expires: Instant,
+    /// When anything last came from the client.
+    pub(super) heard: Instant,
     pub(super) socket: S,
     permissions: HashMap<IpAddr, Instant>,
     channels: HashMap<u16, (SocketAddr, Instant)>,
@@ -90,6 +92,7 @@ impl<S> Allocation<S> {
             made_by,
             relayed,
             expires: now + Duration::from_secs(seconds.into()),
+            heard: now,
             socket,
             permissions: HashMap::new(),
             channels: HashMap::new(),

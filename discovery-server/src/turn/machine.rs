@@ -106,6 +106,9 @@ impl<S: Clone> Machine<S> {
 
     /// Takes a message of a client.
     pub(super) fn receive(&mut self, bytes: &[u8], client: Client, now: Moment) -> Step<S> {
+        if let Some(allocation) = self.allocations.get_mut(&client) {
+            allocation.heard = now.instant;
+        }
         match message::kind(bytes) {
             Kind::Channel => self.channel_data(bytes, client, now),
             Kind::Other => Step::Garbage,

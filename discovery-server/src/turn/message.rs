@@ -229,6 +229,12 @@ impl Question {
     }
 }
 
+/// The header of ChannelData of `length` bytes.
+pub(super) fn channel_header(channel: u16, length: usize) -> [u8; 4] {
+    let ([a, b], [c, d]) = (channel.to_be_bytes(), sixteen(length));
+    [a, b, c, d]
+}
+
 /// Writes a ChannelData header in front of the `length` bytes at `buffer[HEADROOM..]`, and padding behind them if
 /// `padded`. Returns where the message is in the buffer, which must have room for padding.
 pub(super) fn frame_channel(
@@ -238,8 +244,7 @@ pub(super) fn frame_channel(
     padded: bool,
 ) -> Range<usize> {
     let start = HEADROOM - 4;
-    buffer[start..start + 2].copy_from_slice(&channel.to_be_bytes());
-    buffer[start + 2..HEADROOM].copy_from_slice(&sixteen(length));
+    buffer[start..HEADROOM].copy_from_slice(&channel_header(channel, length));
     let end = HEADROOM + length;
     start..if padded {
         pad(buffer, end, length)

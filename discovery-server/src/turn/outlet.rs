@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use platform::udp::trains::Departing;
 use socket2::SockRef;
 use tokio::{net::UdpSocket, sync::Notify};
 
@@ -60,10 +61,33 @@ impl Outlet {
 
 /// Sends a datagram at once or not at all. Past the runtime, which would call a fresh socket not ready.
 pub(super) fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> Result<(), Dropped> {
-    match SockRef::from(socket).send_to(bytes, &to.into()) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Dropped::Congested),
-        Err(_) => Err(Dropped::Unsendable),
+    let sent = SockRef::from(socket).send_to(bytes, &to.into());
+    sent.map(|_| ()).map_err(|error| reason(&error))
+}
+
+/// Sends datagrams, each a header and data, likewise, by as few system calls as it takes. `lost` is told of each that is not sent.
+pub(super) fn send_all<'a>(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    datagrams: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    mut lost: impl FnMut(Dropped),
+) {
+    let mut departing = Departing::new();
+    for (header, data) in datagrams {
+        if !departing.push(header, data) {
+            departing.send(socket, to, |error| lost(reason(error)));
+            // An empty one takes any.
+            let _taken = departing.push(header, data);
+        }
+    }
+    departing.send(socket, to, |error| lost(reason(error)));
+}
+
+fn reason(error: &io::Error) -> Dropped {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        Dropped::Congested
+    } else {
+        Dropped::Unsendable
     }
 }
 

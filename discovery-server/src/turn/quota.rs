@@ -24,10 +24,10 @@ pub(crate) const MAX_PER_SITE: usize = 512;
 
 /// Bytes per second that one member may have relayed, both ways together: 100 Mbit/s, more than homes without a direct
 /// path mostly send, and a tenth of what a small server has.
-const BYTES_PER_SECOND: u64 = 12_500_000;
+pub const BYTES_PER_SECOND: u64 = 12_500_000;
 
-/// What may come at once: a quarter of a second's worth, as much as a relay's socket buffers hold on either side.
-const BURST: u64 = BYTES_PER_SECOND / 4;
+/// What may come at once is this part of a second's worth: as much as a relay's socket buffers hold on either side.
+const BURST: u64 = 4;
 
 /// So many times what a member may have relayed, all members of one address together may.
 const SOURCE_SHARE: u64 = 5;
@@ -72,15 +72,18 @@ struct Usage {
 #[derive(Debug)]
 pub(crate) struct Quotas {
     limit: usize,
+    /// Bytes that one member may have relayed in a second; the others may so many times that.
+    rate: u64,
     total: usize,
     usage: HashMap<Payer, Usage>,
 }
 
 impl Quotas {
-    /// `limit` is the number of allocations of all members together.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// `limit` is the number of allocations of all members together, `rate` what one may have relayed, in bytes per second.
+    pub(crate) fn new(limit: usize, rate: u64) -> Self {
         Self {
             limit,
+            rate,
             total: 0,
             usage: HashMap::new(),
         }
@@ -101,7 +104,7 @@ impl Quotas {
         for payer in payers(user) {
             let usage = self.usage.entry(payer).or_insert_with(|| Usage {
                 allocations: 0,
-                left: payer.burst(),
+                left: payer.burst(self.rate),
                 at: now,
             });
             usage.allocations += 1;
@@ -129,7 +132,7 @@ impl Quotas {
             let Some(usage) = self.usage.get_mut(&payer) else {
                 return false;
             };
-            usage.refill(payer, now);
+            usage.refill(payer, self.rate, now);
             if usage.left < bytes {
                 return false;
             }
@@ -146,8 +149,8 @@ impl Quotas {
     /// bring a new burst.
     pub(crate) fn forget_idle(&mut self, now: Instant) {
         self.usage.retain(|payer, usage| {
-            usage.refill(*payer, now);
-            usage.allocations > 0 || usage.left < payer.burst()
+            usage.refill(*payer, self.rate, now);
+            usage.allocations > 0 || usage.left < payer.burst(self.rate)
         });
     }
 }
@@ -178,19 +181,20 @@ impl Payer {
         }
     }
 
-    fn burst(self) -> u64 {
-        BURST * self.share()
+    fn burst(self, rate: u64) -> u64 {
+        rate.saturating_mul(self.share()) / BURST
     }
 }
 
 impl Usage {
-    fn refill(&mut self, payer: Payer, now: Instant) {
+    fn refill(&mut self, payer: Payer, rate: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.at);
         let micros = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
-        let more = micros.saturating_mul(BYTES_PER_SECOND * payer.share()) / 1_000_000;
+        let rate = rate.saturating_mul(payer.share());
+        let more = micros.saturating_mul(rate) / 1_000_000;
         // Packets follow each other faster than in microseconds; what they leave over must add up.
         if more > 0 {
-            self.left = self.left.saturating_add(more).min(payer.burst());
+            self.left = self.left.saturating_add(more).min(rate / BURST);
             self.at = now;
         }
     }
@@ -201,6 +205,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const MEMBERS_BURST: u64 = BYTES_PER_SECOND / BURST;
+
     /// A member at an address of its own.
     fn user(number: u8) -> User {
         (NodeId::from_bytes([number; 32]), [192, 0, 2, number].into())
@@ -209,7 +215,7 @@ mod tests {
     #[test]
     fn a_member_has_its_allocations_and_the_server_its_own() {
         let now = Instant::now();
-        let mut quotas = Quotas::new(MAX_PER_MEMBER + 1);
+        let mut quotas = Quotas::new(MAX_PER_MEMBER + 1, BYTES_PER_SECOND);
         for _ in 0..MAX_PER_MEMBER {
             assert_eq!(quotas.admit(user(1), now), Ok(()));
         }
@@ -223,14 +229,14 @@ mod tests {
     #[test]
     fn a_member_has_its_burst_and_then_its_rate() {
         let start = Instant::now();
-        let mut quotas = Quotas::new(10);
+        let mut quotas = Quotas::new(10, BYTES_PER_SECOND);
         quotas.admit(user(1), start).unwrap();
         quotas.admit(user(2), start).unwrap();
         let mut taken = 0;
         while quotas.take(user(1), 1_000, start) {
             taken += 1_000;
         }
-        assert_eq!(taken, BURST);
+        assert_eq!(taken, MEMBERS_BURST);
         assert!(quotas.take(user(2), 1_000, start));
         assert!(!quotas.take(user(3), 1, start));
         // In steps shorter than a byte's time nothing is lost and nothing is won.
@@ -249,9 +255,9 @@ mod tests {
     #[test]
     fn a_new_allocation_brings_no_new_burst() {
         let start = Instant::now();
-        let mut quotas = Quotas::new(10);
+        let mut quotas = Quotas::new(10, BYTES_PER_SECOND);
         quotas.admit(user(1), start).unwrap();
-        assert!(quotas.take(user(1), BURST as usize, start));
+        assert!(quotas.take(user(1), MEMBERS_BURST as usize, start));
         quotas.release(user(1));
         quotas.forget_idle(start);
         quotas.admit(user(1), start).unwrap();
@@ -264,7 +270,7 @@ mod tests {
     #[test]
     fn many_members_of_one_address_share_what_it_may_use() {
         let start = Instant::now();
-        let mut quotas = Quotas::new(10_000);
+        let mut quotas = Quotas::new(10_000, BYTES_PER_SECOND);
         let at_one = |number: usize| {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&number.to_be_bytes());
@@ -277,9 +283,10 @@ mod tests {
         let admitted = (0..1_000).filter(|n| quotas.admit(at_one(*n), start).is_ok());
         assert_eq!(admitted.count(), MAX_PER_SOURCE);
         assert_eq!(quotas.admit(user(1), start), Ok(()));
-        let taken = (0..MAX_PER_SOURCE).filter(|n| quotas.take(at_one(*n), BURST as usize, start));
+        let taken =
+            (0..MAX_PER_SOURCE).filter(|n| quotas.take(at_one(*n), MEMBERS_BURST as usize, start));
         assert_eq!(taken.count() as u64, SOURCE_SHARE);
-        assert!(quotas.take(user(1), BURST as usize, start));
+        assert!(quotas.take(user(1), MEMBERS_BURST as usize, start));
         quotas.release(at_one(0));
         assert_eq!(quotas.admit(at_one(1_000), start), Ok(()));
     }
@@ -296,23 +303,24 @@ mod tests {
     #[test]
     fn many_networks_of_one_site_share_what_it_may_use() {
         let start = Instant::now();
-        let mut quotas = Quotas::new(10_000);
+        let mut quotas = Quotas::new(10_000, BYTES_PER_SECOND);
         let admitted = (0..1_000).filter(|n| quotas.admit(in_site(1, *n), start).is_ok());
         assert_eq!(admitted.count(), MAX_PER_SITE);
         assert_eq!(quotas.admit(in_site(2, 0), start), Ok(()));
-        let taken = (0..512).filter(|n| quotas.take(in_site(1, *n), BURST as usize, start));
+        let taken = (0..512).filter(|n| quotas.take(in_site(1, *n), MEMBERS_BURST as usize, start));
         assert_eq!(taken.count() as u64, SITE_SHARE);
-        assert!(quotas.take(in_site(2, 0), BURST as usize, start));
+        assert!(quotas.take(in_site(2, 0), MEMBERS_BURST as usize, start));
     }
 
     #[test]
     fn all_together_have_what_the_server_carries() {
         let start = Instant::now();
-        let mut quotas = Quotas::new(10_000);
+        let mut quotas = Quotas::new(10_000, BYTES_PER_SECOND);
         for site in 0..100 {
             quotas.admit(in_site(site, 0), start).unwrap();
         }
-        let taken = (0..100).filter(|site| quotas.take(in_site(*site, 0), BURST as usize, start));
+        let taken =
+            (0..100).filter(|site| quotas.take(in_site(*site, 0), MEMBERS_BURST as usize, start));
         assert_eq!(taken.count() as u64, SERVER_SHARE);
     }
 }

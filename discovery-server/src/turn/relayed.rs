@@ -1,11 +1,14 @@
 //! Where are relayed addresses, and how do peers' packets come from there?
 
 use std::{
+    cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use platform::udp::{enlarge_buffers, trains};
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,10 +25,14 @@ pub(super) const FIRST_PORT: u16 = 49_152;
 /// Ports that are tried for one allocation. With the most allocations there can be, one in eight is taken.
 const ATTEMPTS: usize = 32;
 
-/// Packets taken from one socket in a row, before others have their turn.
+/// After so many packets from one socket others have their turn. A train that came together is taken whole.
 const BATCH: usize = 32;
 
-/// Room for a packet, the header before it, padding, and one byte that shows that a packet is too long.
+/// What waits at a relayed address while the program is busy: a third of what one member may have relayed at once, and
+/// sixteen trains. All of them together are bounded by the system.
+const WAITING: usize = 1 << 20;
+
+/// Room for a packet, the header before it, and padding.
 pub(super) const BUFFER: usize = HEADROOM + MAX_DATA + 4;
 
 /// A relayed address and the client that it is for. Dropping it ends what is relayed from there.
@@ -40,6 +47,17 @@ impl Relayed {
     /// Sends to a peer.
     pub(super) fn send(&self, bytes: &[u8], peer: SocketAddr) -> Result<(), Dropped> {
         outlet::send(&self.socket, bytes, peer)
+    }
+
+    /// Sends packets to a peer; `lost` is told of each that is not sent.
+    pub(super) fn send_all<'a>(
+        &self,
+        packets: impl Iterator<Item = &'a [u8]>,
+        peer: SocketAddr,
+        lost: impl FnMut(Dropped),
+    ) {
+        let datagrams = packets.map(|packet| (&[][..], packet));
+        outlet::send_all(&self.socket, peer, datagrams, lost);
     }
 }
 
@@ -56,7 +74,11 @@ pub(super) fn bind(ip: IpAddr, is_free: impl Fn(u16) -> bool) -> io::Result<UdpS
         match std::net::UdpSocket::bind((ip, port)) {
             Ok(socket) => {
                 socket.set_nonblocking(true)?;
-                return UdpSocket::from_std(socket);
+                // It only tunes.
+                let _ = enlarge_buffers(&SockRef::from(&socket), WAITING);
+                let socket = UdpSocket::from_std(socket)?;
+                trains::join_arrivals(&socket);
+                return Ok(socket);
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
             Err(error) => return Err(error),
@@ -88,24 +110,36 @@ pub(super) fn open(
     Arc::new(relayed)
 }
 
-/// Relays for ever. The buffer is on the stack, and only while there is something to read.
+/// Relays for ever.
 async fn hear(turn: &Turn, allocation: (Client, u64), socket: &UdpSocket) {
     loop {
         if let Err(error) = socket.readable().await {
             tracing::debug!(%error, "a relayed socket cannot be read");
             return;
         }
-        drain(turn, allocation, socket);
+        ARRIVED.with_borrow_mut(|buffer| {
+            buffer.resize(trains::TRAIN, 0);
+            drain(turn, allocation, socket, buffer);
+        });
         tokio::task::yield_now().await;
     }
 }
 
-fn drain(turn: &Turn, allocation: (Client, u64), socket: &UdpSocket) {
-    let mut buffer = [0; BUFFER];
-    for _ in 0..BATCH {
-        match socket.try_recv_from(&mut buffer[HEADROOM..]) {
-            Ok((length, _)) if length > MAX_DATA => turn.metrics.dropped(Dropped::TooLong),
-            Ok((length, peer)) => turn.deliver(allocation, peer, &mut buffer, length),
+thread_local! {
+    /// What arrived at the socket that this thread reads: one for all sockets, since each train is sent on at once.
+    static ARRIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn drain(turn: &Turn, allocation: (Client, u64), socket: &UdpSocket, buffer: &mut [u8]) {
+    let mut taken = 0;
+    while taken < BATCH {
+        taken += 1;
+        match trains::try_recv_train(socket, buffer) {
+            Ok(arrived) => {
+                let packets: Vec<&[u8]> = arrived.datagrams(buffer).collect();
+                taken += packets.len();
+                turn.deliver(allocation, arrived.from, &packets);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // An ICMP error for an earlier packet, mostly.
             Err(error) => tracing::debug!(%error, "receiving at a relayed address failed"),

@@ -23,6 +23,10 @@ use super::{
 /// The number of UDP in REQUESTED-TRANSPORT: nothing else is relayed.
 const UDP: u8 = 17;
 
+/// A client from which nothing has come for so long may be gone: ours refreshes each 25 s, to keep the NAT before it open,
+/// so two refreshes of one that lives were lost in a row.
+const SILENT: Duration = Duration::from_secs(60);
+
 /// An allocation that is granted, and has no socket yet.
 #[derive(Debug)]
 pub(super) struct Grant {
@@ -68,7 +72,12 @@ impl<S: Clone> Machine<S> {
             // The port after it is not kept for anybody: pairs of ports are RTP's of old.
             return self.refuse(&question, 508);
         }
-        match self.quotas.admit(client.user(&holder), now.instant) {
+        let user = client.user(&holder);
+        let mut admitted = self.quotas.admit(user, now.instant);
+        if admitted == Err(Exhausted::Member) && self.end_forsaken(client, &holder, now) {
+            admitted = self.quotas.admit(user, now.instant);
+        }
+        match admitted {
             Ok(()) => {}
             Err(Exhausted::Member) => return self.refuse(&question, 486),
             Err(Exhausted::Server) => return self.refuse(&question, 508),
@@ -81,6 +90,27 @@ impl<S: Clone> Machine<S> {
             holder,
             seconds: allocation::lifetime(asked_lifetime(message), holder.left(now.unix)),
         }))
+    }
+
+    /// Ends that allocation of a member which has been silent for longest, if its client seems to have moved on: whoever
+    /// changes networks leaves an allocation behind each time, and would wait ten minutes for its end. Those at the
+    /// address that asks now are of daemons, or threads of one, that live side by side; they do not push each other out.
+    /// Returns whether there was one.
+    fn end_forsaken(&mut self, asks: Client, holder: &Holder, now: Moment) -> bool {
+        let here = asks.address.ip().to_canonical();
+        let silent = |heard| now.instant.saturating_duration_since(heard) >= SILENT;
+        let forsaken = self
+            .allocations
+            .iter()
+            .filter(|(_, found)| found.holder.node == holder.node && silent(found.heard))
+            .filter(|(client, _)| client.address.ip().to_canonical() != here)
+            .min_by_key(|(client, found)| (found.heard, client.address))
+            .map(|(client, _)| *client);
+        if let Some(client) = forsaken {
+            tracing::debug!(%client, "an allocation that its member has left is ended for a new one");
+            self.end(client);
+        }
+        forsaken.is_some()
     }
 
     /// Makes the granted allocation with its socket and the address that its client is told; without one refuses it

@@ -9,25 +9,21 @@ use std::{
 
 use mesh_wire::{NodeId, discovery::TurnAccess};
 use platform::net::addresses;
-use stun_types::message::TransactionId;
 
 use super::{
     Client, Moment, REALM, Transport,
     credential::Issuer,
     limits::Limits,
-    machine::{Envelope, Machine, Step},
-    message::{self, HEADROOM},
+    machine::{Machine, Step},
+    message,
     nonce::Nonces,
     outlet::Outlet,
     policy::Policy,
     quota::Quotas,
-    relayed::{self, BUFFER, Relayed},
+    relayed::{self, Relayed},
     requests::Grant,
 };
-use crate::{
-    membership::now,
-    metrics::turn::{Dropped, TurnMetrics},
-};
+use crate::{TurnConfig, membership::now, metrics::turn::TurnMetrics};
 
 /// How late an allocation ends: a member that was put out has its packets relayed for no longer.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -61,7 +57,7 @@ impl Turn {
     /// Without allocations. Fails if there are no random numbers or the host's own addresses cannot be read.
     pub(crate) async fn new(
         issuer: Arc<Issuer>,
-        allow_private: bool,
+        config: TurnConfig,
         listen: SocketAddr,
         public_ip: Option<IpAddr>,
         limits: Limits,
@@ -72,8 +68,8 @@ impl Turn {
         let machine = Machine::new(
             Arc::clone(&issuer),
             Nonces::new(key),
-            Policy::new(allow_private),
-            Quotas::new(limits.allocations),
+            Policy::new(config.allow_private_peers),
+            Quotas::new(limits.allocations, config.bytes_per_second),
             Arc::clone(&metrics),
         );
         let turn = Self {
@@ -143,47 +139,9 @@ impl Turn {
                     self.metrics.dropped(reason);
                 }
             }
-            Step::Within { to, from, data } => {
-                let length = data.len();
-                let mut buffer = [0; BUFFER];
-                match buffer[HEADROOM..].get_mut(..length) {
-                    Some(room) if length + 4 <= BUFFER - HEADROOM => {
-                        room.copy_from_slice(&bytes[data]);
-                        self.deliver(to, from, &mut buffer, length);
-                    }
-                    Some(_) | None => self.metrics.dropped(Dropped::TooLong),
-                }
-            }
+            Step::Within { to, from, data } => self.deliver(to, from, &[&bytes[data]]),
         }
         Taken::Yes
-    }
-
-    /// Hands the `length` bytes of `buffer` behind its headroom, which came from a peer, to the client with this
-    /// allocation, if it wants them.
-    pub(super) fn deliver(
-        &self,
-        allocation: (Client, u64),
-        peer: SocketAddr,
-        buffer: &mut [u8; BUFFER],
-        length: usize,
-    ) {
-        let peer = message::canonical(peer);
-        let mut machine = self.machine();
-        let envelope = machine.hear(allocation, peer, length, moment());
-        let Some((envelope, relayed)) = envelope.zip(machine.socket(allocation).cloned()) else {
-            return;
-        };
-        drop(machine);
-        let pads = relayed.outlet.pads();
-        let framed = match envelope {
-            Envelope::Channel(channel) => message::frame_channel(buffer, length, channel, pads),
-            Envelope::Indication => {
-                message::frame_indication(buffer, length, peer, TransactionId::generate())
-            }
-        };
-        if let Err(reason) = relayed.outlet.send_data(&buffer[framed]) {
-            self.metrics.dropped(reason);
-        }
     }
 
     /// Ends what is over, for ever.
@@ -279,12 +237,12 @@ impl Turn {
         Ok(())
     }
 
-    fn machine(&self) -> MutexGuard<'_, Machine<Arc<Relayed>>> {
+    pub(super) fn machine(&self) -> MutexGuard<'_, Machine<Arc<Relayed>>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn moment() -> Moment {
+pub(super) fn moment() -> Moment {
     Moment {
         instant: Instant::now(),
         unix: now(),

@@ -1,10 +1,12 @@
 //! What happens to a datagram that arrives at the server's UDP port?
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use platform::udp::trains;
 use tokio::net::UdpSocket;
 
 use super::{Client, Kind, MAX_FRAME, Transport, message::kind, outlet::Outlet, service::Taken};
@@ -15,13 +17,34 @@ use crate::{
 
 /// Answers and relays datagrams for ever. An answer may leave from `other`.
 pub(crate) async fn serve(socket: &Arc<UdpSocket>, other: Option<&UdpSocket>, app: &App) {
-    // One byte more than the longest message, so that longer ones are noticed as such.
-    let mut buffer = vec![0_u8; MAX_FRAME + 1];
+    trains::join_arrivals(socket);
+    let mut buffer = vec![0_u8; trains::TRAIN];
     loop {
-        let (datagram, source) = receive(socket, &mut buffer).await;
-        if !relay(datagram, source, socket, app) {
-            answer(datagram, source, (socket, other), app).await;
+        let arrived = match trains::recv_train(socket, &mut buffer).await {
+            Ok(arrived) => arrived,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        // One byte more than the longest message, so that longer ones are noticed as such.
+        let datagrams = arrived.datagrams(&buffer);
+        let datagrams = datagrams.map(|datagram| &datagram[..datagram.len().min(MAX_FRAME + 1)]);
+        let datagrams: Vec<&[u8]> = datagrams.collect();
+        for run in datagrams.chunk_by(|one, next| is_data(one) && is_data(next)) {
+            if !relay(run, arrived.from, socket, app) {
+                for datagram in run {
+                    answer(datagram, arrived.from, (socket, other), app).await;
+                }
+            }
         }
+    }
+}
+
+fn is_data(datagram: &[u8]) -> bool {
+    match kind(datagram) {
+        Kind::Channel => true,
+        Kind::Turn | Kind::Other => false,
     }
 }
 
@@ -39,36 +62,39 @@ async fn receive<'a>(socket: &UdpSocket, buffer: &'a mut [u8]) -> (&'a [u8], Soc
     let (length, source) = loop {
         match socket.recv_from(buffer).await {
             Ok(received) => break received,
-            Err(error) => {
-                // An ICMP error for an earlier answer, mostly; it must not end the service.
-                tracing::debug!(%error, "STUN receive failed");
-                tokio::task::yield_now().await;
-            }
+            Err(error) => pause(&error).await,
         }
     };
     (&buffer[..length], source)
 }
 
-/// Hands TURN's datagrams to the relay; `false` for the others.
-fn relay(datagram: &[u8], source: SocketAddr, socket: &Arc<UdpSocket>, app: &App) -> bool {
-    let Some(turn) = &app.turn else {
+/// After an ICMP error for an earlier answer, mostly; it must not end the service.
+async fn pause(error: &io::Error) {
+    tracing::debug!(%error, "STUN receive failed");
+    tokio::task::yield_now().await;
+}
+
+/// Hands TURN's datagrams, one or several of ChannelData, to the relay; `false` for the others.
+fn relay(run: &[&[u8]], source: SocketAddr, socket: &Arc<UdpSocket>, app: &App) -> bool {
+    let Some((turn, first)) = app.turn.as_ref().zip(run.first()) else {
         return false;
     };
-    match kind(datagram) {
-        Kind::Other => return false,
-        Kind::Channel | Kind::Turn => {}
-    }
     let client = Client {
         transport: Transport::Udp,
         address: source,
     };
-    let outlet = Outlet::Udp(Arc::clone(socket), source);
-    match turn.receive(datagram, client, &outlet) {
-        Taken::Yes | Taken::Stuck => {}
-        Taken::Garbage => {
-            app.metrics.stun_garbage.fetch_add(1, Relaxed);
+    let garbage = match kind(first) {
+        Kind::Other => return false,
+        Kind::Channel => turn.receive_channel_data(run, client),
+        Kind::Turn => {
+            let outlet = Outlet::Udp(Arc::clone(socket), source);
+            match turn.receive(first, client, &outlet) {
+                Taken::Yes | Taken::Stuck => 0,
+                Taken::Garbage => 1,
+            }
         }
-    }
+    };
+    app.metrics.stun_garbage.fetch_add(garbage, Relaxed);
     true
 }
 

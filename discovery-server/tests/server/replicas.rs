@@ -90,7 +90,7 @@ impl World {
 }
 
 /// Another server on the same database with the same admin token, if it is one that servers can share.
-fn start_beside(first: &Server) -> Option<Server> {
+pub(crate) fn start_beside(first: &Server) -> Option<Server> {
     let marker = fs::read(first.data.join("database")).ok()?;
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

@@ -1,11 +1,16 @@
 //! What happens to a client that does not read, and to those beside it?
 
+use std::time::{Duration, Instant};
+
 use mesh_wire::discovery::{MAX_SIGNAL, ServerMessage, hello};
 
 use crate::harness::{Events, Net, Node, Server, updated};
 
 /// Senders, each of which may send 64 signals at once.
 const SENDERS: u16 = 8;
+
+/// What a letter of others may take beside them on a busy machine; alone it is a few milliseconds.
+const PROMPT: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_told_to_start_over_and_delays_nobody() {
@@ -29,6 +34,10 @@ async fn a_client_that_does_not_read_is_told_to_start_over_and_delays_nobody() {
     let nobody = Node::new(99, "nobody");
     let lost = ServerMessage::Undeliverable { to: sleeper.id() };
     let mut overran = false;
+    let witness = Node::new(3, "witness");
+    witness.join(&server, &net, 1).await;
+    let mut witness_events = Events::open_as(&server, &net, &witness).await;
+    let mut slowest = Duration::ZERO;
     for number in 0..SENDERS {
         let sender = Node::new(10 + number, "sender");
         sender.join(&server, &net, 1).await;
@@ -36,6 +45,13 @@ async fn a_client_that_does_not_read_is_told_to_start_over_and_delays_nobody() {
         for _ in 0..60 {
             events.signal(&sleeper, &payload).await;
         }
+        // A letter of others beside these.
+        let since = Instant::now();
+        witness_events.signal(&watcher, &number.to_string()).await;
+        quick
+            .until(|message| matches!(message, ServerMessage::Signal { .. }))
+            .await;
+        slowest = slowest.max(since.elapsed());
         // The answer to this one comes behind those to all before it.
         events.signal(&nobody, "").await;
         let last = ServerMessage::Undeliverable { to: nobody.id() };
@@ -48,6 +64,8 @@ async fn a_client_that_does_not_read_is_told_to_start_over_and_delays_nobody() {
         }
     }
     assert!(overran, "a mailbox without bounds");
+    println!("letters of others took {slowest:?} at most");
+    assert!(slowest < PROMPT, "{slowest:?}");
     // It wakes up, reads what was on the way, and is told what happened.
     let (problem, code) = slow.farewell().await;
     assert_eq!((problem.code.as_str(), code), ("resync-required", 1013));

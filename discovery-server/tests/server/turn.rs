@@ -262,6 +262,10 @@ async fn forbidden_peers_are_refused_however_they_are_written() {
         "[::ffff:10.0.0.1]:9999",
         "[::127.0.0.1]:9999",
         "[64:ff9b::7f00:1]:9999",
+        "[64:ff9b::a00:1]:9999",
+        // NAT64 with a prefix of the site's own (RFC 8215).
+        "[64:ff9b:1::7f00:1]:9999",
+        "[64:ff9b:1::a00:1]:9999",
         "[::1]:9999",
         "[fe80::1]:9999",
         "[fd00::1]:9999",
@@ -273,6 +277,17 @@ async fn forbidden_peers_are_refused_however_they_are_written() {
         let asked = [attribute(0x000C, &[0x40, 0, 0, 0]), peer(address)];
         let answer = client.request(CHANNEL_BIND, &asked);
         assert_eq!(answer.code, Some(403), "{forbidden}");
+    }
+    // 6to4 (RFC 3056) and Teredo (RFC 4380) to 127.0.0.1 and 10.0.0.1: addresses of the other family than the relayed one.
+    for other_family in [
+        "[2002:7f00:1::1]:9999",
+        "[2002:a00:1::1]:9999",
+        "[2001:0:c633:6401::80ff:fffe]:9999",
+        "[2001:0:c633:6401::f5ff:fffe]:9999",
+    ] {
+        let asked = [peer(other_family.parse().unwrap())];
+        let answer = client.request(CREATE_PERMISSION, &asked);
+        assert_eq!(answer.code, Some(443), "{other_family}");
     }
     // One among allowed ones spoils them all.
     let allowed: SocketAddr = "198.51.100.1:9999".parse().unwrap();

@@ -20,6 +20,7 @@ use std::{
 
 use mesh_core::{Event, Node, NodeConfig, NodeStatus, PacketQueue, TransmitQueue};
 use platform::{
+    clock,
     readiness::{Bell, Watch},
     tun::{Tun, TunConfig, TunError},
 };
@@ -124,7 +125,7 @@ pub async fn start(
     for (number, (((tun, udp), (watch, bell)), strays)) in io.enumerate() {
         let streams = Streams::new((bell.clone(), udp.port()), tasks, &shutdown);
         let (inbox, commands) = Inbox::new(bell, udp.port());
-        let now = Instant::now();
+        let now = clock::now();
         let node = config.node(number, now);
         let (publish, status) = watched::channel(Arc::new(node.status(now)));
         inboxes.push(inbox);

@@ -13,6 +13,7 @@ use mesh_core::{
     Command, DropReason, Event, Node, NodeStatus, PacketQueue, SocketRequest, TransmitQueue,
 };
 use platform::{
+    clock,
     priority::run_before_others,
     readiness::{Ready, Watch},
 };
@@ -63,7 +64,7 @@ impl Turn {
     pub(super) fn run(&mut self) -> Result<(), Problem> {
         loop {
             let ready = self.wait()?;
-            let now = Instant::now();
+            let now = clock::now();
             let moved = self.node.moved();
             if ready.bell {
                 if self.crossing.shutdown.is_cancelled() {
@@ -92,7 +93,7 @@ impl Turn {
     fn wait(&mut self) -> Result<Ready, Problem> {
         let node = self.node.poll_timeout().map(|(at, _reason)| at);
         let due = [node, self.publisher.due()].into_iter().flatten().min();
-        let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = due.map(|at| at.saturating_duration_since(clock::now()));
         let ready = self
             .watch
             .wait(self.tun.device(), self.udp.sockets(), timeout)

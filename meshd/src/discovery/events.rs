@@ -21,8 +21,8 @@ use tokio_tungstenite::{
 
 use super::{ServerError, rest::Conversation};
 
-/// The upgrade and the challenge must be done in this time.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The challenge must come in this time behind the upgrade, which has its own.
+const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A message of ours must have gone out in this time.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// A snapshot of the greatest directory; single messages are far smaller.
@@ -45,22 +45,6 @@ impl Events {
         key: &SigningKey,
         heartbeat: Duration,
     ) -> Result<Self, ServerError> {
-        let opening = Self::upgrade(conversation, network, key, heartbeat);
-        match timeout(OPEN_TIMEOUT, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(ServerError::Unreachable(format!(
-                "no answer within {} s",
-                OPEN_TIMEOUT.as_secs()
-            ))),
-        }
-    }
-
-    async fn upgrade(
-        conversation: Conversation<'_>,
-        network: &NetworkId,
-        key: &SigningKey,
-        heartbeat: Duration,
-    ) -> Result<Self, ServerError> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
@@ -73,7 +57,12 @@ impl Events {
             next_heartbeat: now + heartbeat,
             heard: now,
         };
-        match events.next().await? {
+        let challenge = timeout(CHALLENGE_TIMEOUT, events.next());
+        let no_challenge = |_| {
+            let seconds = CHALLENGE_TIMEOUT.as_secs();
+            ServerError::Unreachable(format!("no answer within {seconds} s"))
+        };
+        match challenge.await.map_err(no_challenge)?? {
             ServerMessage::Challenge { nonce } => events.send(&hello(key, network, &nonce)).await?,
             ServerMessage::Error { problem } => {
                 return Err(ServerError::refused(problem));

@@ -98,6 +98,15 @@ pub fn server_untrusted(server: &str, why: &dyn fmt::Display) -> Problem {
     .fix("use the name that its certificate is for, or renew that one; an authority of your own is trusted if it is among this system's (update-ca-certificates), or in the file that the environment variable SSL_CERT_FILE names; see that this machine's clock is right")
 }
 
+/// No STUN server tells us how our NAT maps us; this stands in the daemon's health until one does.
+pub fn no_stun(servers: &[SocketAddr]) -> Problem {
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let what = format!("no STUN server answers: {}", servers.join(", "));
+    Problem::new(502, "stun-silent", what)
+        .detail("peers behind NATs do not learn where this node is, and are reached through a relay, or later than they could be")
+        .fix("check that they run and that this host reaches them, or name another one in mesh.stun.servers")
+}
+
 /// A TURN server was needed and does not relay; this stands in the daemon's health until it does.
 pub fn no_relay(server: SocketAddr, transport: &Transport, trouble: Trouble) -> Problem {
     let (code, fix) = match trouble {
@@ -120,6 +129,10 @@ pub fn no_relay(server: SocketAddr, transport: &Transport, trouble: Trouble) -> 
         Trouble::Refused(401 | 441) => (
             "turn-refused",
             "correct username and password in mesh.turn.servers; a discovery server hands out new ones by itself",
+        ),
+        Trouble::Refused(486) => (
+            "turn-refused",
+            "give this machine a user of its own in mesh.turn.servers, have the server allow this one more, or name another server beside it, which then relays; it is asked again every few minutes",
         ),
         Trouble::Refused(_) | Trouble::Nonsense => (
             "turn-refused",

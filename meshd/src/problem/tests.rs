@@ -35,6 +35,7 @@ fn one_of_each() -> Vec<Problem> {
         server_unreachable(&server, &"connection refused"),
         server_plain_http(server.as_str()),
         server_untrusted(server.as_str(), &"its certificate has expired"),
+        no_stun(&[address]),
         no_relay(address, &Transport::Udp, Trouble::Silent),
         no_relay(address, &Transport::Tcp, Trouble::Unreachable),
         no_relay(

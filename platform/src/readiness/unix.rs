@@ -1,6 +1,6 @@
 //! By `poll`: with four descriptors as quick as any other way, without anything to register.
 
-use super::{Additional, Ready};
+use super::{Additional, Ready, alarm::Alarm};
 use crate::{tun::Tun, udp::UdpSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -24,6 +24,7 @@ pub const ADDITIONAL_SOCKETS: bool = true;
 pub struct Watch {
     ear: UnixStream,
     bell: Bell,
+    alarm: Alarm,
     additional: Vec<Additional>,
 }
 
@@ -48,6 +49,7 @@ impl Watch {
         let watch = Self {
             ear,
             bell: bell.clone(),
+            alarm: Alarm::new(),
             additional: Vec::new(),
         };
         Ok((watch, bell))
@@ -58,7 +60,8 @@ impl Watch {
         &self.bell
     }
 
-    /// Waits until something is ready, for `timeout` at most; `None` waits for ever. There may be more sockets beside the two;
+    /// Waits until something is ready, for `timeout` at most; `None` waits for ever. The time that the machine sleeps counts, if
+    /// the timeout is not short. There may be more sockets beside the two;
     /// [`Self::additional`] then tells which of those have something.
     pub fn wait(
         &mut self,
@@ -67,10 +70,11 @@ impl Watch {
         timeout: Option<Duration>,
     ) -> io::Result<Ready> {
         self.additional.clear();
-        // An absent socket is replaced by one of the others, and its answer is not looked at.
+        // An absent socket, or alarm, is replaced by one of the others, and its answer is not looked at.
         let absent = self.ear.as_fd();
         let socket = |at: usize| sockets[at].map_or(absent, UdpSocket::descriptor);
-        let fds = [absent, tun.descriptor(), socket(0), socket(1)];
+        let alarm = self.alarm.set(timeout).unwrap_or(absent);
+        let fds = [absent, tun.descriptor(), socket(0), socket(1), alarm];
         let asked = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut few = fds.map(asked);
         let mut many: Vec<PollFd<'_>>;
@@ -153,7 +157,7 @@ impl UdpSocket {
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),

@@ -10,7 +10,7 @@ use std::{
 
 /// Kernel buffer asked for in each direction: a quarter of a second at 128 Mbit/s, about 60 full
 /// trains, so that a busy moment of ours costs no packets.
-pub(super) const BUFFER: usize = 4 << 20;
+pub const BUFFER: usize = 4 << 20;
 
 /// No smaller buffer is asked for: it holds one train.
 const LEAST_BUFFER: usize = 65_536;
@@ -33,7 +33,7 @@ pub(super) fn open(address: SocketAddr) -> Result<UdpSocket, UdpError> {
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(system("restrict"))?;
     }
-    enlarge_buffers(&socket).map_err(system("set the buffers of"))?;
+    enlarge_buffers(&socket, BUFFER).map_err(system("set the buffers of"))?;
     socket
         .set_nonblocking(true)
         .map_err(system("set non-blocking"))?;
@@ -78,23 +78,23 @@ fn bind_error(address: SocketAddr, source: io::Error) -> UdpError {
     }
 }
 
-/// Asks for buffers of 4 MiB, beyond the administrator's limit where we have the right to; the system may grant less.
-pub fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
+/// Asks for buffers of `size` bytes, beyond the administrator's limit where we have the right to; the system may grant less.
+pub fn enlarge_buffers(socket: &Socket, size: usize) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        let receive = set_option(socket, libc::SO_RCVBUFFORCE, BUFFER as libc::c_int);
-        let send = set_option(socket, libc::SO_SNDBUFFORCE, BUFFER as libc::c_int);
+        let bytes = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
+        let receive = set_option(socket, libc::SO_RCVBUFFORCE, bytes);
+        let send = set_option(socket, libc::SO_SNDBUFFORCE, bytes);
         if receive.is_ok() && send.is_ok() {
             return Ok(());
         }
     }
     // Linux cuts the request to its limit without an error; BSD refuses it, so ask for less.
-    largest_accepted(|size| socket.set_recv_buffer_size(size))?;
-    largest_accepted(|size| socket.set_send_buffer_size(size))
+    largest_accepted(size, |size| socket.set_recv_buffer_size(size))?;
+    largest_accepted(size, |size| socket.set_send_buffer_size(size))
 }
 
-fn largest_accepted(set: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
-    let mut size = BUFFER;
+fn largest_accepted(mut size: usize, set: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
     loop {
         match set(size) {
             Ok(()) => return Ok(()),
@@ -105,7 +105,7 @@ fn largest_accepted(set: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
 }
 
 #[cfg(target_os = "linux")]
-fn set_option(
+pub(super) fn set_option(
     socket: &impl std::os::fd::AsRawFd,
     option: libc::c_int,
     value: libc::c_int,

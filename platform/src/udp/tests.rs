@@ -224,8 +224,8 @@ async fn the_buffers_are_as_large_as_asked() {
     let socket = socket(LOCAL4);
     let inner = socket2::SockRef::from(&socket.socket);
     // The kernel doubles what is asked, for its own bookkeeping.
-    assert!(inner.recv_buffer_size().expect("size") >= bind::BUFFER);
-    assert!(inner.send_buffer_size().expect("size") >= bind::BUFFER);
+    assert!(inner.recv_buffer_size().expect("size") >= BUFFER);
+    assert!(inner.send_buffer_size().expect("size") >= BUFFER);
 }
 
 #[tokio::test]

@@ -33,8 +33,10 @@ pub(crate) struct Variant {
     name: Option<String>,
     /// The content of its configuration file, `Null` for none.
     pub(crate) config: Value,
-    /// Where its `meshd` is, if not where this workspace builds it.
+    /// Where its programs are, if not where this workspace builds them.
     pub(crate) build: Option<PathBuf>,
+    /// Whether its members reach each other through the TURN server alone.
+    pub(crate) relayed: bool,
 }
 
 impl Contestant {
@@ -63,12 +65,20 @@ impl Contestant {
 
 impl Kind {
     /// What `--peers` takes.
-    pub(crate) const NAMES: [&str; 5] = ["bare", "meshd", "gotatun", "boringtun", "wireguard-go"];
+    pub(crate) const NAMES: [&str; 6] = [
+        "bare",
+        "meshd",
+        "meshd-turn",
+        "gotatun",
+        "boringtun",
+        "wireguard-go",
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         let kinds = [
             Self::Bare,
             Self::Meshd(Variant::default()),
+            Self::Meshd(Variant::relayed()),
             Self::WireGuard(WireGuard::Gotatun),
             Self::WireGuard(WireGuard::Boringtun),
             Self::WireGuard(WireGuard::Go),
@@ -79,6 +89,15 @@ impl Kind {
 }
 
 impl Variant {
+    /// What is relayed, with nothing else of its own.
+    fn relayed() -> Self {
+        Self {
+            name: Some("meshd-turn".to_owned()),
+            relayed: true,
+            ..Self::default()
+        }
+    }
+
     /// Reads `NAME:KEY=VALUE,...`. A key has dots between its levels; a value that is no JSON
     /// number, boolean or null is a string.
     ///
@@ -106,6 +125,12 @@ impl Variant {
                 .ok_or_else(|| format!("{pair:?} is not KEY=VALUE"))?;
             if key == "build" {
                 variant.build = Some(PathBuf::from(value));
+            } else if key == "path" {
+                variant.relayed = match value {
+                    "turn" => true,
+                    "direct" => false,
+                    _ => return Err(format!("{value:?} is no path: turn or direct")),
+                };
             } else {
                 set(&mut variant.config, key, value)?;
             }
@@ -163,8 +188,8 @@ mod tests {
         assert_eq!(variant.config, expected);
         assert_eq!(Contestant::new(Kind::Meshd(variant)).name, "aes");
 
-        let variant = Variant::parse("old:build=/src/old/target/release").unwrap();
-        assert_eq!(variant.config, Value::Null);
+        let variant = Variant::parse("old:build=/src/old/target/release,path=turn").unwrap();
+        assert_eq!((&variant.config, variant.relayed), (&Value::Null, true));
         assert_eq!(
             variant.build,
             Some(PathBuf::from("/src/old/target/release"))
@@ -180,6 +205,7 @@ mod tests {
             "aes:a",
             "aes:a=1,a=2",
             "aes:a=1,a.b=2",
+            "aes:path=relay",
         ] {
             assert!(Variant::parse(text).is_err(), "{text}");
         }

@@ -31,6 +31,8 @@ pub(crate) struct Usage {
     pub(crate) daemons: Vec<f64>,
     /// Time of processes that are neither kernel threads nor descendants of this program.
     pub(crate) foreign: f64,
+    /// User and system time of a relay between the daemons, where there is one.
+    pub(crate) relay: Option<f64>,
 }
 
 impl Snapshot {
@@ -66,6 +68,7 @@ impl Snapshot {
             steal: seconds(later.machine.steal, self.machine.steal),
             daemons: daemons.iter().map(used).collect(),
             foreign: seconds(later.foreign(own), self.foreign(own)),
+            relay: None,
         }
     }
 

@@ -15,13 +15,13 @@ use nix::sys::signal::Signal;
 use crate::contestant::Variant;
 use crate::echo::first_echo;
 use crate::scene::{self, Scene};
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Relay, Tunnel};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// Starts both ends and waits for the first echo, and for the direct path.
+/// Starts both ends and waits for the first echo, and for the direct path, or the relayed one of a contestant that has no other.
 pub(crate) fn start(variant: &Variant, scene: &Scene) -> Result<Tunnel> {
-    let discovery = Discovery::start(&scene.bystander("server")?)?;
+    let discovery = discovery(variant, scene)?;
     let a = Launcher::new(variant, &scene.a)?;
     let b = Launcher::new(variant, &scene.b)?;
     let target = introduce(&a, &b, &discovery)?;
@@ -36,7 +36,10 @@ pub(crate) fn start(variant: &Variant, scene: &Scene) -> Result<Tunnel> {
     alice.wait_ready()?;
     bob.wait_ready()?;
     for (from, to) in [(&alice, &bob), (&bob, &alice)] {
-        wait_direct(from, &to.name)?;
+        match variant.relayed {
+            true => prove_relayed(from, &to.name)?,
+            false => wait_direct(from, &to.name)?,
+        }
     }
     let status = alice.status()?;
     let device = status["interface"].as_str();
@@ -46,7 +49,45 @@ pub(crate) fn start(variant: &Variant, scene: &Scene) -> Result<Tunnel> {
         mtu: scene::mtu(&scene.a, device)?,
         daemons: vec![alice.process.clone(), bob.process.clone()],
         first_echo: Some(took),
+        relay: variant.relayed.then(|| Relay {
+            server: discovery.process.clone(),
+            ends: [alice, bob],
+        }),
     })
+}
+
+/// The discovery server, on a host of its own. Where it relays, it does so without the limit of a member, and the router lets
+/// nothing pass from A to B or back but what the server sends.
+fn discovery(variant: &Variant, scene: &Scene) -> Result<Discovery> {
+    let host = scene.bystander("server")?;
+    let program = match &variant.build {
+        Some(build) if variant.relayed => build.join("discovery-server"),
+        Some(_) | None => netlab::binary("discovery-server")?,
+    };
+    let arguments: &[&str] = match variant.relayed {
+        true => &["--turn-rate", "100000"],
+        false => &[],
+    };
+    if variant.relayed {
+        scene.keep_apart()?;
+    }
+    Discovery::start_program(&program, &host, arguments)
+}
+
+/// Waits until `from` says that it reaches `peer` through the TURN server, and that a ping came back that way.
+fn prove_relayed(from: &Daemon, peer: &str) -> Result<()> {
+    let what = format!("a relayed path from {} to {peer}", from.name);
+    wait_until(
+        &what,
+        START_LIMIT,
+        || Ok(from.peer(peer)?["path"] == "turn"),
+    )?;
+    let pong = from.ask(&["ping", peer, "-c", "1"])?;
+    ensure!(
+        pong.contains("via turn "),
+        "a ping that was not relayed: {pong}"
+    );
+    Ok(())
 }
 
 /// Waits until `from` says that it reaches `peer` directly.

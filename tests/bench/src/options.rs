@@ -27,7 +27,7 @@ pub(crate) struct Options {
     peers: Vec<String>,
     /// One more meshd as contestant NAME, whose configuration file has these values, as in
     /// aes:mesh.connection.cipher=auto. The key `build` names the directory of other programs:
-    /// old:build=/src/old/target/release. May be repeated.
+    /// old:build=/src/old/target/release, and path=turn relays everything. May be repeated.
     #[arg(long = "variant", value_name = "NAME:KEY=VALUE,...", value_parser = Variant::parse)]
     variants: Vec<Variant>,
     #[command(flatten)]

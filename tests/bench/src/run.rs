@@ -88,7 +88,11 @@ impl Bench<'_> {
         let output = self.scene.a.run_command(command, limit)?;
         let after = Snapshot::take()?;
         self.tunnel.check_alive()?;
-        let usage = before.until(&after, std::process::id(), &self.tunnel.pids());
+        let mut pids = self.tunnel.pids();
+        let relay = self.tunnel.relay.as_ref();
+        pids.extend(relay.map(|relay| relay.server.pid()));
+        let mut usage = before.until(&after, std::process::id(), &pids);
+        usage.relay = relay.and_then(|_| usage.daemons.pop());
         Ok((output.stdout, usage))
     }
 
@@ -169,6 +173,9 @@ fn set_tcp(run: &mut Run, test: &str, report: &TcpReport, usage: &Usage) {
             usage.daemons.iter().sum::<f64>() / gb,
         );
     }
+    if let Some(used) = usage.relay {
+        run.set(test, "relay_s_per_gb", used / gb);
+    }
     set_usage(run, test, usage);
 }
 
@@ -213,6 +220,7 @@ mod tests {
             steal: 0.0,
             daemons: vec![3.0, 1.0],
             foreign: 0.5,
+            relay: Some(2.0),
         }
     }
 
@@ -244,6 +252,7 @@ mod tests {
         assert_eq!(run.get("tcp1.busy_s_per_gb"), Some(5.0));
         assert_eq!(run.get("tcp1.daemons_s_per_gb"), Some(2.0));
         assert_eq!(run.get("tcp1.daemon_b_s"), Some(1.0));
+        assert_eq!(run.get("tcp1.relay_s_per_gb"), Some(1.0));
         set_udp(&mut run, "udp64", &udp(), &usage());
         assert_eq!(run.get("udp64.kpps"), Some(20.0));
         let us = run.get("udp64.daemons_us_per_packet").unwrap();
@@ -255,11 +264,13 @@ mod tests {
         let mut run = run();
         let usage = Usage {
             daemons: Vec::new(),
+            relay: None,
             ..usage()
         };
         set_tcp(&mut run, "tcp1", &tcp(), &usage);
         set_udp(&mut run, "udp64", &udp(), &usage);
         assert_eq!(run.get("tcp1.daemons_s_per_gb"), None);
+        assert_eq!(run.get("tcp1.relay_s_per_gb"), None);
         assert_eq!(run.get("udp64.daemons_us_per_packet"), None);
     }
 

@@ -63,6 +63,19 @@ impl Scene {
         self.lab.internet().public_host(name)
     }
 
+    /// Lets nothing pass between A and B that does not stop at another host.
+    pub(crate) fn keep_apart(&self) -> Result<()> {
+        let ends = format!("{{ {}, {} }}", self.a.address(), self.b.address());
+        let router = self.lab.internet().router();
+        router.namespace().nft(&format!(
+            "table ip apart {{\n\
+             chain forward {{\n\
+             type filter hook forward priority 0\n\
+             ip saddr {ends} ip daddr {ends} drop\n\
+             }}\n}}\n"
+        ))
+    }
+
     fn shape(&self, path: &Path) -> Result<()> {
         let router = self.lab.internet().router();
         match path.frames {

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::Result;
-use netlab::Process;
+use anyhow::{Result, ensure};
+use netlab::{Daemon, Process};
 
 use crate::contestant::{Contestant, Kind};
 use crate::scene::{self, Scene};
@@ -23,6 +23,33 @@ pub(crate) struct Tunnel {
     /// From just before the first daemon is started until an echo is answered, with all
     /// configuration between; `None` where nothing is started.
     pub(crate) first_echo: Option<Duration>,
+    /// Where everything goes through a TURN server.
+    pub(crate) relay: Option<Relay>,
+}
+
+/// A TURN server, and the two that it relays for.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) server: Process,
+    pub(crate) ends: [Daemon; 2],
+}
+
+impl Relay {
+    /// # Errors
+    /// If the two reach each other in another way now.
+    fn check(&self) -> Result<()> {
+        let [a, b] = &self.ends;
+        for (from, to) in [(a, b), (b, a)] {
+            let path = &from.peer(&to.name)?["path"];
+            ensure!(
+                path == "turn",
+                "{} reaches {} by the path {path}",
+                from.name,
+                to.name
+            );
+        }
+        scene::check_alive(&self.server)
+    }
 }
 
 impl Tunnel {
@@ -33,6 +60,7 @@ impl Tunnel {
                 mtu: scene::mtu(&scene.a, "eth0")?,
                 daemons: Vec::new(),
                 first_echo: None,
+                relay: None,
             }),
             Kind::Meshd(variant) => mesh::start(variant, scene),
             Kind::WireGuard(which) => wireguard::start(*which, &tools.wireguard(*which), scene),
@@ -44,8 +72,9 @@ impl Tunnel {
     }
 
     /// # Errors
-    /// With its last words, if a daemon has ended.
+    /// With its last words, if a daemon has ended; and if what was to be relayed is not.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        self.daemons.iter().try_for_each(scene::check_alive)
+        self.daemons.iter().try_for_each(scene::check_alive)?;
+        self.relay.as_ref().map_or(Ok(()), Relay::check)
     }
 }

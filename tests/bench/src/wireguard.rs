@@ -55,6 +55,7 @@ pub(crate) fn start(which: WireGuard, program: &Path, scene: &Scene) -> Result<T
         target: ADDRESSES[1],
         mtu: scene::mtu(&scene.a, DEVICE)?,
         daemons,
+        relay: None,
         first_echo: Some(took),
     })
 }

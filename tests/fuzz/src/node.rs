@@ -9,11 +9,11 @@ use mesh_core::queue::ecn::Ecn;
 use mesh_core::{
     Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
     lan::{
+        errors::{Messages, Reason},
         fragments::Fragments,
         ip::IpHeader,
         mss,
         segment::{Checksums, Segments, VNET_HEADER},
-        too_big::Messages,
     },
     path::{
         gather::Gatherer,
@@ -89,7 +89,7 @@ pub fn narrow(bytes: &[u8]) {
         assert_eq!(payload, packet[ip.header_len..ip.total_len]);
     }
     let mut messages = Messages::default();
-    messages.tell(&packet, ip.destination, mtu);
+    messages.tell(&packet, ip.destination, Reason::TooBig(mtu));
     while let Some(message) = messages.pop() {
         let told = IpHeader::parse(&message).expect("a message is an IP packet");
         assert!(told.destination == ip.source && message.len() <= 1280);

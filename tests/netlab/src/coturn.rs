@@ -12,6 +12,15 @@ pub const COTURN_PASSWORD: &str = "correct horse";
 /// Starts it on the host, for a user `ann`, with nonces that are stale after 20 s. It serves UDP and TCP on port 3478, and
 /// TLS on 443 if it has a certificate.
 pub fn coturn(host: &Host, certificate: Option<&Certificate>) -> Result<Process> {
+    coturn_with(host, certificate, &[])
+}
+
+/// As [`coturn`], with more arguments.
+pub fn coturn_with(
+    host: &Host,
+    certificate: Option<&Certificate>,
+    arguments: &[&str],
+) -> Result<Process> {
     let address = host.address().to_string();
     let data = host.dir().join("turndb");
     let mut command = host.command("turnserver");
@@ -20,7 +29,8 @@ pub fn coturn(host: &Host, certificate: Option<&Certificate>) -> Result<Process>
         .arg(format!("--user=ann:{COTURN_PASSWORD}"))
         .args(["--realm=lab", "--stale-nonce=20", "--log-file=stdout"])
         .args(["-L", &address, "-E", &address, "-b"])
-        .arg(data);
+        .arg(data)
+        .args(arguments);
     let mut wanted = vec![("-Hnul", format!("{address}:3478 "))];
     match certificate {
         Some(certificate) => {

@@ -17,6 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Discovery {
     pub process: Process,
+    program: PathBuf,
     host: Host,
     replica: Option<Replica>,
     arguments: Vec<String>,
@@ -32,22 +33,33 @@ struct Replica {
 impl Discovery {
     /// Starts it with its default ports and waits until it serves.
     pub fn start(host: &Host) -> Result<Self> {
-        Self::start_as(host, None, &[])
+        Self::start_with(host, &[])
     }
 
     /// As [`Self::start`], with more arguments.
     pub fn start_with(host: &Host, arguments: &[&str]) -> Result<Self> {
-        Self::start_as(host, None, arguments)
+        Self::start_program(&binary("discovery-server")?, host, arguments)
+    }
+
+    /// As [`Self::start_with`], of another build.
+    pub fn start_program(program: &Path, host: &Host, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(program, host, None, arguments)
     }
 
     /// Starts the one with this number, from 0 on, of several that share a database.
     pub fn start_replica(host: &Host, number: u16, database: &str) -> Result<Self> {
         let database = database.to_owned();
-        Self::start_as(host, Some(Replica { number, database }), &[])
+        let program = binary("discovery-server")?;
+        Self::start_as(&program, host, Some(Replica { number, database }), &[])
     }
 
-    fn start_as(host: &Host, replica: Option<Replica>, arguments: &[&str]) -> Result<Self> {
-        let mut command = host.command(binary("discovery-server")?);
+    fn start_as(
+        program: &Path,
+        host: &Host,
+        replica: Option<Replica>,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut command = host.command(program);
         command
             .arg("serve")
             .args(arguments)
@@ -68,6 +80,7 @@ impl Discovery {
         process.wait_for_line("ready", START_LIMIT)?;
         Ok(Self {
             process,
+            program: program.to_path_buf(),
             host: host.clone(),
             replica,
             arguments: arguments.iter().map(ToString::to_string).collect(),
@@ -83,7 +96,7 @@ impl Discovery {
     pub fn restart(&self) -> Result<Self> {
         self.process.kill()?;
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        Self::start_as(&self.host, self.replica.clone(), &arguments)
+        Self::start_as(&self.program, &self.host, self.replica.clone(), &arguments)
     }
 
     /// What `--server` takes.
@@ -120,9 +133,21 @@ impl Daemon {
 
     /// As [`Self::launch`], with the `meshd` of another build.
     pub fn launch_program(program: &Path, host: &Host, args: &[&str]) -> Result<Self> {
-        let state = host.dir().join("state");
+        Self::launch_in(&host.dir().join("state"), (program, host), args)
+    }
+
+    /// As [`Self::up`], beside another daemon of this host: the name of its interface is that of its state directory too.
+    pub fn up_beside(host: &Host, interface: &str, args: &[&str]) -> Result<Self> {
+        let state = host.dir().join(interface);
+        let args = [&["--interface", interface], args].concat();
+        let mut daemon = Self::launch_in(&state, (&binary("meshd")?, host), &args)?;
+        daemon.wait_ready()?;
+        Ok(daemon)
+    }
+
+    fn launch_in(state: &Path, (program, host): (&Path, &Host), args: &[&str]) -> Result<Self> {
         let mut command = host.command(program);
-        command.args(["up", "--state-dir"]).arg(&state).args(args);
+        command.args(["up", "--state-dir"]).arg(state).args(args);
         // A file of the machine that runs the tests is none of the lab's, and neither is its proxy.
         for name in ["MESHD_CONFIG", "MESHD_STATE_DIR"] {
             command.env_remove(name);
@@ -136,7 +161,7 @@ impl Daemon {
             name: String::new(),
             virtual_ip: String::new(),
             host: host.clone(),
-            state,
+            state: state.to_path_buf(),
             program: program.to_path_buf(),
         })
     }

@@ -36,6 +36,12 @@ impl EvilServer {
         Ok(())
     }
 
+    /// How often it has said so since it was started or changed, see its own page.
+    pub fn said(&self, line: &str) -> usize {
+        let log = self.process.log();
+        log.lines().filter(|said| *said == line).count()
+    }
+
     /// What `--server` takes.
     pub fn url(&self) -> String {
         format!("http://{}:{PORT}", self.host.address())

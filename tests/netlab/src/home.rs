@@ -99,6 +99,13 @@ impl Home {
         self.0.router.plug(host, "eth0")
     }
 
+    /// Plugs one more cable of a host in here, beside those that it has: `device` gets an address of this LAN, and a default
+    /// route with that metric.
+    pub fn connect_beside(&self, host: &Host, device: &str, metric: u32) -> Result<Ipv4Addr> {
+        let (address, _) = self.0.router.wire(host, device, metric)?;
+        Ok(address)
+    }
+
     /// The home router: devices `wan` and `lan0`.
     pub fn router(&self) -> &Host {
         &self.0.router.host
@@ -173,6 +180,18 @@ impl Router {
     /// Connects `device` of `host` to the LAN and returns its new address.
     fn plug(&self, host: &Host, device: &'static str) -> Result<Ipv4Addr> {
         host.unplug()?;
+        let (address, port) = self.wire(host, device, 0)?;
+        let cable = Cable::plain(self.host.namespace(), &port);
+        host.settle(Place {
+            address,
+            device,
+            cable,
+        });
+        Ok(address)
+    }
+
+    /// A cable from `device` of `host` to a port of the LAN, which is returned with the device's address.
+    fn wire(&self, host: &Host, device: &str, metric: u32) -> Result<(Ipv4Addr, String)> {
         let (number, address) = self.lan.next()?;
         let port = format!("l{number}");
         let (here, there) = (self.host.namespace(), host.namespace());
@@ -183,17 +202,11 @@ impl Router {
         ))?;
         there.ip(&format!(
             "addr add {address}/{} dev {device}\nlink set {device} up\n\
-             route add default via {} dev {device}",
+             route add default via {} dev {device} metric {metric}",
             self.lan.prefix,
             self.lan.address(1)
         ))?;
-        let cable = Cable::plain(here, &port);
-        host.settle(Place {
-            address,
-            device,
-            cable,
-        });
-        Ok(address)
+        Ok((address, port))
     }
 }
 

@@ -22,6 +22,7 @@ pub struct MiniUpnp {
     pub external: Ipv4Addr,
     home: Home,
     asking: Asking,
+    seconds: u32,
 }
 
 /// The chains that miniupnpd fills, and no rules in them: it finds none of its own after a restart.
@@ -46,6 +47,11 @@ impl MiniUpnp {
     /// Starts it on the router that the home's hosts see, which gets one more address for that: miniupnpd takes none of
     /// the lab's, which are reserved for documentation, for public.
     pub fn start(internet: &Internet, home: &Home, asking: Asking) -> Result<Self> {
+        Self::leasing(internet, home, asking, 86_400)
+    }
+
+    /// As [`Self::start`], and maps by PCP for at most `seconds` at a time.
+    pub fn leasing(internet: &Internet, home: &Home, asking: Asking, seconds: u32) -> Result<Self> {
         let [.., number] = home.outermost().address().octets();
         let external = Ipv4Addr::new(11, 0, 0, number);
         let router = home.router();
@@ -65,10 +71,10 @@ impl MiniUpnp {
         router.namespace().nft(&format!(
             "table ip asking {{\nchain input {{\ntype filter hook input priority filter;\n{other}\n}}\n}}\n"
         ))?;
-        Self::launch(home, external, asking)
+        Self::launch(home, (external, seconds), asking)
     }
 
-    fn launch(home: &Home, external: Ipv4Addr, asking: Asking) -> Result<Self> {
+    fn launch(home: &Home, (external, seconds): (Ipv4Addr, u32), asking: Asking) -> Result<Self> {
         let router = home.router();
         router.namespace().nft(CHAINS)?;
         let (upnp, natpmp) = match asking {
@@ -79,10 +85,12 @@ impl MiniUpnp {
         let file = dir.join("miniupnpd.conf");
         let text = format!(
             "ext_ifname=wan\next_ip={external}\nlistening_ip=lan0\nipv6_disable=yes\nsecure_mode=yes\n\
-             enable_upnp={upnp}\nenable_natpmp={natpmp}\nmin_lifetime=120\nmax_lifetime=86400\n\
+             enable_upnp={upnp}\nenable_natpmp={natpmp}\nmin_lifetime={}\nmax_lifetime={seconds}\n\
              upnp_table_name=miniupnpd\nupnp_nat_table_name=miniupnpd\nupnp_forward_chain=forward\n\
              upnp_nat_chain=prerouting\nupnp_nat_postrouting_chain=postrouting\n\
-             uuid=00000000-0000-4000-8000-000000000000\nallow 1024-65535 0.0.0.0/0 1024-65535\n"
+             uuid=00000000-0000-4000-8000-000000000000\nallow 1024-65535 0.0.0.0/0 1024-65535\n",
+            // It must be less.
+            (seconds - 1).min(120)
         );
         std::fs::write(&file, text).context("cannot write miniupnpd's configuration")?;
         let mut command = router.command("miniupnpd");
@@ -95,13 +103,14 @@ impl MiniUpnp {
             external,
             home: home.clone(),
             asking,
+            seconds,
         })
     }
 
     /// Kills it with all that it maps, and starts it again, as when the router is switched off and on.
     pub fn restart(&self) -> Result<Self> {
         self.process.kill()?;
-        Self::launch(&self.home, self.external, self.asking)
+        Self::launch(&self.home, (self.external, self.seconds), self.asking)
     }
 
     /// The rules of its mappings, as `nft` lists them.

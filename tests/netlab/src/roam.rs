@@ -1,28 +1,24 @@
 //! For how long is a stream of packets cut off when one of its ends moves to another network?
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
 
-use crate::{Daemon, Home, Nat, Pair};
+use crate::{Home, Nat, Pair, SleepClock, stream::Stream};
 
-/// Between two packets of a stream: a hundred a second, as a call sends.
-const PAUSE: Duration = Duration::from_millis(10);
-/// A stream that does not come back within this time does not come back.
-const LOST: Duration = Duration::from_secs(60);
 /// The stream runs for so long before each move: all that the last one began has ended.
 const CALM: Duration = Duration::from_secs(3);
 /// For how long a cable is pulled, and a machine sleeps.
 const FLAP: Duration = Duration::from_millis(500);
 const SLEEP: Duration = Duration::from_secs(10);
+/// For how long it sleeps by its clock when it sleeps for a night, and by everybody else's: after more than ten seconds of silence
+/// they have given it up.
+const NIGHT: Duration = Duration::from_secs(8 * 3600);
+const GIVEN_UP: Duration = Duration::from_secs(13);
 
 /// What happens to the machine that moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +33,12 @@ pub enum Roam {
     Rebinding,
     /// It sleeps for ten seconds.
     Sleep,
+    /// It sleeps for eight hours, and its routers forget all flows meanwhile.
+    Night,
 }
 
 impl Roam {
+    /// Those that the promise of a second holds for in the laboratory. After a night only the sleeper's keys have ended there.
     pub const ALL: [Self; 5] = [
         Self::OtherNetwork,
         Self::OtherAddress,
@@ -55,6 +54,7 @@ impl Roam {
             Self::Flap => "flap of 0.5 s",
             Self::Rebinding => "NAT rebinding",
             Self::Sleep => "sleep of 10 s",
+            Self::Night => "sleep of 8 h",
         }
     }
 }
@@ -74,12 +74,16 @@ pub struct Roaming {
     pub pair: Pair,
     homes: [Home; 2],
     at: usize,
+    clock: SleepClock,
 }
 
 impl Roaming {
     /// Alice behind `stays`, bob at home and in a cafe behind `moves`.
     pub fn new(name: &str, (stays, moves): (Nat, Nat)) -> Result<Self> {
-        let pair = Pair::linked(name, [stays, moves])?;
+        let mut pair = Pair::linked(name, [stays, moves])?;
+        pair.bob.kill()?;
+        let (clock, bob) = SleepClock::start(pair.bob.host())?;
+        pair.bob = bob;
         let internet = pair.lab.internet();
         let homes = [
             internet.home("cafe", moves)?,
@@ -89,12 +93,27 @@ impl Roaming {
         let limit = Duration::from_secs(20);
         pair.bob.first_echo(&pair.alice, limit)?;
         pair.alice.first_echo(&pair.bob, limit)?;
-        Ok(Self { pair, homes, at: 0 })
+        Ok(Self {
+            pair,
+            homes,
+            at: 0,
+            clock,
+        })
     }
 
     /// Moves bob under a stream; returns for how long nothing arrived: from before the move on, or from when the cable is
     /// back and the machine awake.
     pub fn gap(&mut self, roam: Roam, talker: Talker) -> Result<Duration> {
+        let gap = self.gap_of(talker, |roaming| roaming.roam(roam));
+        gap.with_context(|| roam.name())
+    }
+
+    /// As [`Self::gap`], for whatever happens: it says from when on nothing but us holds the stream up.
+    pub fn gap_of(
+        &mut self,
+        talker: Talker,
+        happens: impl FnOnce(&mut Self) -> Result<Instant>,
+    ) -> Result<Duration> {
         let (alice, bob) = (&self.pair.alice, &self.pair.bob);
         let stream = match talker {
             Talker::Mover => Stream::open(bob, alice)?,
@@ -104,7 +123,7 @@ impl Roaming {
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| stream.send(&ended));
             let receiver = scope.spawn(|| stream.receive(&ended));
-            let gap = self.roam(roam).and_then(|since| stream.resumed(since));
+            let gap = happens(self).and_then(|since| stream.resumed(since));
             ended.store(true, Ordering::Relaxed);
             for thread in [sender, receiver] {
                 thread.join().map_err(|_| anyhow!("a thread panicked"))??;
@@ -113,11 +132,7 @@ impl Roaming {
         })
         .with_context(|| {
             let logs = [&self.pair.alice, &self.pair.bob].map(|daemon| daemon.process.log_tail(30));
-            format!(
-                "{} while the {talker:?} talks\n{}",
-                roam.name(),
-                logs.join("\n")
-            )
+            format!("while the {talker:?} talks\n{}", logs.join("\n"))
         })
     }
 
@@ -143,9 +158,13 @@ impl Roaming {
                 since = Instant::now();
             }
             Roam::Rebinding => self.homes[self.at].forget_flows()?,
-            Roam::Sleep => {
+            Roam::Sleep | Roam::Night => {
                 self.pair.bob.process.signal(Signal::SIGSTOP)?;
-                std::thread::sleep(SLEEP);
+                std::thread::sleep(if roam == Roam::Night { GIVEN_UP } else { SLEEP });
+                if roam == Roam::Night {
+                    self.clock.jump(NIGHT)?;
+                    self.homes[self.at].forget_flows()?;
+                }
                 since = Instant::now();
                 self.pair.bob.process.signal(Signal::SIGCONT)?;
             }
@@ -154,78 +173,13 @@ impl Roaming {
     }
 }
 
-/// A stream of numbered datagrams, one way.
-struct Stream {
-    near: UdpSocket,
-    far: UdpSocket,
-    /// When the last datagrams came.
-    arrivals: Mutex<Vec<Instant>>,
-}
-
-impl Stream {
-    fn open(from: &Daemon, to: &Daemon) -> Result<Self> {
-        let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-        let far = to.host().namespace().enter(bind)??;
-        let near = from.host().namespace().enter(bind)??;
-        near.connect((to.ip()?, far.local_addr()?.port()))?;
-        far.set_read_timeout(Some(PAUSE))?;
-        Ok(Self {
-            near,
-            far,
-            arrivals: Mutex::default(),
-        })
-    }
-
-    fn send(&self, ended: &AtomicBool) -> Result<()> {
-        while !ended.load(Ordering::Relaxed) {
-            // A machine between two networks may have no route; the program tries again with its next packet.
-            let _between = self.near.send(&[7; 100]);
-            std::thread::sleep(PAUSE);
-        }
-        Ok(())
-    }
-
-    fn receive(&self, ended: &AtomicBool) -> Result<()> {
-        let mut buffer = [0; 200];
-        while !ended.load(Ordering::Relaxed) {
-            match self.far.recv(&mut buffer) {
-                Ok(_) => self.note(Instant::now()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error).context("receive the stream"),
-            }
-        }
-        Ok(())
-    }
-
-    fn note(&self, now: Instant) {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals.push(now);
-    }
-
-    /// Waits until the stream has run without a pause for a second; returns the end of the last pause after `since`.
-    fn resumed(&self, since: Instant) -> Result<Duration> {
-        const STEADY: Duration = Duration::from_secs(1);
-        const A_PAUSE: Duration = Duration::from_millis(60);
-        loop {
-            std::thread::sleep(Duration::from_millis(50));
-            let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            let mut before = since;
-            let mut resumed = since;
-            for arrival in arrivals.iter().filter(|at| **at > since) {
-                // What was under way when the move began comes in order.
-                if *arrival - before > A_PAUSE {
-                    resumed = *arrival;
-                }
-                before = *arrival;
-            }
-            let flows = before > since && now - before < A_PAUSE;
-            if flows && now - resumed.max(since) > STEADY {
-                return Ok(resumed - since);
-            }
-            if now - since > LOST {
-                return Err(anyhow!("the stream does not come back within {LOST:?}"));
-            }
-        }
-    }
+/// What so many percent of the gaps do not exceed.
+pub fn percentile(gaps: &[Duration], percent: usize) -> Duration {
+    let mut sorted = gaps.to_vec();
+    sorted.sort_unstable();
+    let last = sorted.len().saturating_sub(1);
+    sorted
+        .get(last * percent / 100)
+        .copied()
+        .unwrap_or_default()
 }

@@ -4,7 +4,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -133,11 +133,41 @@ fn a_long_conversation_over_tcp_goes_either_way() {
     }
 }
 
+/// ChannelData of each first byte that it has, of several lengths; returns how many.
+fn send_channel_data(target: (Ipv4Addr, u16)) -> u64 {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let mut sent = 0;
+    for first in 0x40..=0x4F {
+        for length in [0_u16, 1, 40, 1200] {
+            let mut message = vec![first, 0, 0, 0];
+            message[2..].copy_from_slice(&length.to_be_bytes());
+            message.resize(4 + usize::from(length), first);
+            socket.send_to(&message, target).unwrap();
+            sent += 1;
+        }
+    }
+    sent
+}
+
 #[test]
 fn garbage_on_the_mesh_port_is_counted_and_never_logged_or_fatal() {
     let pair = Pair::linked("garbage", [Nat::FullCone, Nat::PortRestricted]).unwrap();
     let target = (pair.alice.host().address(), 7081);
     let before = pair.alice.process.log().len();
+    let counter = |reason: &str| {
+        let status = pair.alice.status().unwrap();
+        status["counters"][reason].as_u64().unwrap()
+    };
+    // Each channel of TURN from a stranger: no server of alice's relays for it.
+    let unknown = counter("unknown_datagram");
+    let stranger = pair.alice.host().clone();
+    let sent = stranger
+        .namespace()
+        .enter(move || send_channel_data(target))
+        .unwrap();
+    until("ChannelData is counted", Duration::from_secs(5), || {
+        counter("unknown_datagram") >= unknown + sent
+    });
     let neighbour = pair.alice.host().clone();
     neighbour
         .namespace()
@@ -165,10 +195,9 @@ fn garbage_on_the_mesh_port_is_counted_and_never_logged_or_fatal() {
         })
         .unwrap();
     until("the counters rise", Duration::from_secs(5), || {
-        let counters = &pair.alice.status().unwrap()["counters"];
         ["unknown_datagram", "refused_message", "refused_stun"]
             .iter()
-            .all(|reason| counters[reason].as_u64().unwrap() > 0)
+            .all(|reason| counter(reason) > 0)
     });
     let report = pair
         .bob

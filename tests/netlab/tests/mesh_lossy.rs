@@ -9,18 +9,29 @@ use netlab::{Daemon, Nat, Pair, wait_until};
 
 /// What goes from one home to the other loses this share, each way. What goes to the server and comes from it does not.
 fn lose(pair: &Pair, percent: u32) {
+    lose_each_way(pair, [percent; 2]);
+}
+
+/// As [`lose`], from alice to bob and from bob to alice.
+fn lose_each_way(pair: &Pair, [there, back]: [u32; 2]) {
     let [a, b] = [&pair.homes[0], &pair.homes[1]].map(|home| home.router().address());
-    let chance = format!("numgen random mod 100 < {percent} drop");
+    let chance = |percent| match percent {
+        0 => "accept".to_owned(),
+        100 => "drop".to_owned(),
+        _ => format!("numgen random mod 100 < {percent} drop"),
+    };
     let script = format!(
         "add table ip lossy
          delete table ip lossy
          table ip lossy {{
              chain forward {{
                  type filter hook forward priority 0;
-                 ip saddr {a} ip daddr {b} {chance}
-                 ip saddr {b} ip daddr {a} {chance}
+                 ip saddr {a} ip daddr {b} {}
+                 ip saddr {b} ip daddr {a} {}
              }}
-         }}"
+         }}",
+        chance(there),
+        chance(back)
     );
     let internet = pair.lab.internet();
     internet.router().namespace().nft(&script).unwrap();
@@ -67,4 +78,35 @@ fn a_path_that_loses_a_fifth_is_left_for_the_relay_and_taken_again_when_it_is_go
     })
     .unwrap();
     assert!(healed.elapsed() < Duration::from_secs(90));
+}
+
+#[test]
+fn a_path_that_is_dead_one_way_is_left_for_the_relay_within_3_s_and_taken_again_when_it_heals() {
+    let gap = Duration::from_millis(50);
+    for (name, ways) in [("deaf-there", [100, 0]), ("deaf-back", [0, 100])] {
+        let pair = Pair::linked(name, [Nat::PortRestricted, Nat::FullCone]).unwrap();
+        assert!(lost(&pair, 40) <= 1, "it begins well");
+        lose_each_way(&pair, ways);
+        let target = pair.bob.ip().unwrap();
+        let report = pair.alice.host().ping_each(gap, target, 160).unwrap();
+        let missing = 160 - report.received();
+        // All that was lost was lost at once, so it says for how long nothing came through.
+        assert!(
+            missing < 60,
+            "{missing} of 160 lost: it was not left within 3 s"
+        );
+        let late = report.replies.iter().filter(|(number, _)| *number > 80);
+        assert!(late.count() >= 79, "{:?}", report.replies);
+        let paths = [path(&pair.alice, "bob"), path(&pair.bob, "alice")];
+        assert_eq!(paths, [r#""turn""#, r#""turn""#]);
+
+        lose(&pair, 0);
+        wait_until("the path is direct", Duration::from_secs(90), || {
+            let missing = lost(&pair, 20);
+            assert!(missing <= 2, "{missing} of 20 lost on the way back");
+            let paths = [path(&pair.alice, "bob"), path(&pair.bob, "alice")];
+            Ok(paths == [r#""direct""#, r#""direct""#])
+        })
+        .unwrap();
+    }
 }

@@ -109,3 +109,70 @@ fn two_who_never_spoke_meet_through_a_third_while_the_server_is_dead() {
     });
     assert_eq!(eve.status().unwrap()["server"]["connected"], false);
 }
+
+#[test]
+fn rights_names_and_addresses_outlast_a_restart_of_all_without_a_server() {
+    let nats = [Nat::PortRestricted; 3];
+    let [a, b, c] = [("ann", nats[0]), ("bob", nats[1]), ("eve", nats[2])];
+    let (_lab, discovery, [ann, bob, eve]) = lab_with("rights", [a, b, c]);
+    let (hosts, daemons) = ([ann.0, bob.0, eve.0], [ann.1, bob.1, eve.1]);
+    for (one, other) in [(0, 1), (1, 2), (0, 2)] {
+        daemons[one].first_echo(&daemons[other], REJOIN).unwrap();
+    }
+    for daemon in &daemons {
+        let_them_note_two(daemon);
+    }
+    let all: Vec<&Daemon> = daemons.iter().collect();
+    kill(&discovery, &all);
+    let before = daemons
+        .each_ref()
+        .map(|daemon| (daemon.name.clone(), daemon.virtual_ip.clone()));
+    for daemon in &daemons {
+        daemon.kill().unwrap();
+    }
+    let mut daemons = hosts.map(|host| Daemon::launch(&host, &[]).unwrap());
+    for daemon in &mut daemons {
+        daemon.wait_ready().unwrap();
+    }
+    let after = daemons
+        .each_ref()
+        .map(|daemon| (daemon.name.clone(), daemon.virtual_ip.clone()));
+    assert_eq!(after, before);
+    let [ann, bob, eve] = &daemons;
+    for (one, other) in [(ann, bob), (bob, eve), (ann, eve)] {
+        one.first_echo(other, REJOIN).unwrap();
+    }
+
+    // Who is no admin has no more to say than before.
+    let refused = bob.cli(&["revoke", "eve"]).unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        refused.stderr.contains("cannot revoke"),
+        "{}",
+        refused.stderr
+    );
+    bob.first_echo(eve, REJOIN).unwrap();
+    ann.ask(&["revoke", "eve"]).unwrap();
+    // By gossip: ann has a session with each.
+    for daemon in [ann, bob] {
+        wait_until("eve is out", Duration::from_secs(2), || {
+            daemon.peer("eve").is_err()
+        });
+        let report = daemon.host().ping(eve.ip().unwrap(), 3).unwrap();
+        assert_eq!(report.received(), 0);
+    }
+    bob.first_echo(ann, REJOIN).unwrap();
+    assert_eq!(ann.status().unwrap()["server"]["connected"], false);
+}
+
+/// As [`let_them_note`], for who has reached two.
+fn let_them_note_two(daemon: &Daemon) {
+    let file = daemon.state_dir().join("endpoints.json");
+    wait_until("both are noted", Duration::from_secs(15), || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let noted: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        noted["endpoints"]
+            .as_object()
+            .is_some_and(|it| it.len() == 2)
+    });
+}

@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    net::UdpSocket,
+    thread,
+    time::{Duration, Instant},
+};
 
 use netlab::{Asking, Daemon, Discovery, Home, Host, Lab, MiniUpnp, Nat, wait_until};
 use nix::sys::signal::Signal;
@@ -21,11 +25,16 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str, asking: Asking) -> Self {
+        Self::leasing(name, asking, 86_400)
+    }
+
+    /// The router maps for at most so many seconds at a time.
+    fn leasing(name: &str, asking: Asking, seconds: u32) -> Self {
         let lab = Lab::new(name).unwrap();
         let server = lab.internet().public_host("server").unwrap();
         let discovery = Discovery::start(&server).unwrap();
         let home = lab.internet().home("alice", Nat::Symmetric).unwrap();
-        let router = MiniUpnp::start(lab.internet(), &home, asking).unwrap();
+        let router = MiniUpnp::leasing(lab.internet(), &home, asking, seconds).unwrap();
         let host = home.host("pc").unwrap();
         let bobs = lab.internet().home("bob", Nat::PortRestricted).unwrap();
         Self {
@@ -123,6 +132,27 @@ fn a_router_that_was_restarted_maps_the_port_again() {
         println!("{asking:?}: {} ms", took.unwrap().as_millis());
         drop(scene.lab);
     }
+}
+
+/// NAT-PMP's renewal is the same code, and miniupnpd gives it whatever time it asks for; UPnP's is seen by a router that was
+/// restarted.
+#[test]
+fn a_lease_is_renewed_before_it_ends_and_ends_when_nobody_renews_it() {
+    let scene = Scene::leasing("map-lease", Asking::Pcp, 10);
+    let alice = scene.up();
+    let mapped = until_state(&alice, "mapped", 10);
+    assert!(mapped["lease_s"].as_u64().unwrap() <= 10, "{mapped:#}");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(25) {
+        assert_eq!(scene.router.mappings().unwrap().len(), 1);
+        assert_eq!(mapping(&alice)["state"], "mapped");
+        thread::sleep(Duration::from_millis(200));
+    }
+    alice.kill().unwrap();
+    wait_until("the lease ends", Duration::from_secs(15), || {
+        Ok(scene.router.mappings()?.is_empty())
+    })
+    .unwrap();
 }
 
 #[test]
@@ -266,7 +296,7 @@ fn without_an_answering_router_hardly_anything_is_sent() {
         mapping["error"].as_str().unwrap().contains("neither PCP"),
         "{mapping:#}"
     );
-    std::thread::sleep(Duration::from_secs(20));
+    thread::sleep(Duration::from_secs(20));
     let packets = counted(home.router());
     assert!((1..=12).contains(&packets), "{packets}");
 }
@@ -280,6 +310,6 @@ fn it_can_be_switched_off() {
     let args = ["--server", &url, "--config", file.to_str().unwrap()];
     let alice = Daemon::up(&scene.host, &args).unwrap();
     assert_eq!(mapping(&alice)["state"], "off");
-    std::thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3));
     assert_eq!(scene.router.mappings().unwrap(), [""; 0]);
 }

@@ -7,7 +7,7 @@ mod scene;
 
 use std::{fs, thread, time::Duration};
 
-use netlab::{Daemon, Discovery, Host, Lab, Nat};
+use netlab::{Daemon, Discovery, Host, Lab, Nat, binary};
 use serde_json::{Value, json};
 
 use crate::scene::{
@@ -260,4 +260,65 @@ fn a_stranger_who_takes_the_name_at_an_empty_server_parts_nobody_and_is_named() 
     let bob = Daemon::up(bob.host(), &[]).unwrap();
     wait_connected(&[&bob], &[&one, &two]);
     assert_eq!(problem(&bob, "network-key-differs"), "");
+}
+
+#[test]
+fn a_backup_from_before_a_join_and_a_change_is_made_good_by_running_members() {
+    let lab = Lab::new("oldbackup").unwrap();
+    let one = server_host(&lab, "one");
+    let server = Discovery::start(&one).unwrap();
+    let alice = up(&machine(&lab, "a"), &["--server", &server.url()], "alice");
+    let link = alice.join_link().unwrap();
+    let bob = up(&machine(&lab, "b"), &["--join", &link], "bob");
+    bob.first_echo(&alice, ECHO).unwrap();
+    let (data, copy) = (server.data_dir(), one.dir().join("old.sqlite"));
+    let (data, copy) = (data.to_str().unwrap(), copy.to_str().unwrap());
+    let program = binary("discovery-server").unwrap();
+    one.run(&program, ["backup", "--data-dir", data, "--to", copy])
+        .unwrap();
+
+    // Somebody comes, and bob signs a newer record.
+    let before = known(&alice, "bob")["seq"].as_u64();
+    let carol = up(&machine(&lab, "c"), &["--join", &link], "carol");
+    bob.kill().unwrap();
+    let bob = Daemon::up(bob.host(), &[]).unwrap();
+    wait_until("bob's record is newer", ECHO, || {
+        known(&alice, "bob")["seq"].as_u64() > before
+    });
+    carol.first_echo(&bob, ECHO).unwrap();
+    let all = [&alice, &bob, &carol];
+    let names = ["alice", "bob", "carol"];
+    let seqs = || names.map(|name| known(&alice, name)["seq"].as_u64().unwrap());
+    let addresses = || names.map(|name| known(&alice, name)["virtual_ips"].clone());
+    let (seqs_before, addresses_before) = (seqs(), addresses());
+
+    server.process.kill().unwrap();
+    wait_lost(&all, &one);
+    one.run(&program, ["restore", "--data-dir", data, "--from", copy])
+        .unwrap();
+    let server = server.restart().unwrap();
+    wait_connected(&all, &[&one]);
+    // The server has them all again, as they are now.
+    wait_until("it lists all", BACK, || {
+        networks_of(&server, &one)[0]["peer_count"] == 3
+    });
+    for daemon in all {
+        for name in names {
+            let now = known(daemon, name);
+            let at = names.iter().position(|it| *it == name).unwrap();
+            assert!(now["seq"].as_u64().unwrap() >= seqs_before[at], "{now}");
+            assert_eq!(now["virtual_ips"], addresses_before[at], "{name}");
+        }
+        assert_eq!(daemon.status().unwrap()["health"], json!([]));
+    }
+    let at = format!("{}api/v1/mesh/networks/my-network/peers", url(&one));
+    let listed = as_admin(&server, &one, &[&at]).1;
+    for (name, seq) in names.iter().zip(seqs_before) {
+        let peers = listed["peers"].as_array().unwrap();
+        let peer = peers.iter().find(|peer| peer["name"] == *name).unwrap();
+        assert!(peer["seq"].as_u64().unwrap() >= seq, "{peer}");
+    }
+    for (one, other) in [(&alice, &bob), (&bob, &carol), (&carol, &alice)] {
+        one.first_echo(other, ECHO).unwrap();
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use netlab::{End, Nat, Returning};
 
-/// From `ready` to the first answer.
+/// From the start of the process to the first answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// One daemon after the other is killed, and then asked to end.

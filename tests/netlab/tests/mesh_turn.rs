@@ -68,43 +68,88 @@ fn two_symmetric_nats_are_linked_by_the_servers_turn() {
     assert_eq!(sum(pair.bob.host(), "big.bin"), whole);
 }
 
-/// Every pair that is not direct by itself at once, with a server that is 20 ms away from everybody: the round trip of the pair
-/// is 80 ms.
+/// The round trip of a pair that is relayed by a server 20 ms away from everybody.
+const ROUND_TRIP: Duration = Duration::from_millis(80);
+/// What the first packet may take beyond that.
+const FIRST: Duration = Duration::from_millis(300);
+
+/// A server 20 ms away from everybody, and a daemon behind each NAT, which know each other.
+struct Far {
+    alice: Daemon,
+    bob: Daemon,
+    _discovery: Discovery,
+    _lab: Lab,
+}
+
+impl Far {
+    fn new(name: &str, nats: [Nat; 2]) -> Self {
+        let lab = Lab::new(name).unwrap();
+        let shape = LinkShape {
+            delay: ROUND_TRIP / 4,
+            ..LinkShape::default()
+        };
+        let server = lab.internet().public_host_shaped("server", shape).unwrap();
+        let discovery = Discovery::start(&server).unwrap();
+        let [a, b] = [("alice", nats[0]), ("bob", nats[1])]
+            .map(|(name, nat)| lab.internet().home(name, nat).unwrap().host("pc").unwrap());
+        // Some pairs would be direct a few seconds later.
+        let up = |host: &Host, args: [&str; 4]| {
+            let file = host.dir().join("mesh.yaml");
+            std::fs::write(&file, "mesh: {connection: {birthday_probing: false}}").unwrap();
+            let file = ["--config", file.to_str().unwrap()];
+            Daemon::up(host, &[&args[..], &file].concat()).unwrap()
+        };
+        let alice = up(&a, ["--server", &discovery.url(), "--name", "alice"]);
+        let link = alice.join_link().unwrap();
+        let bob = up(&b, ["--join", &link, "--name", "bob"]);
+        sleep(SECOND);
+        Self {
+            alice,
+            bob,
+            _discovery: discovery,
+            _lab: lab,
+        }
+    }
+}
+
+/// Every pair that is not direct by itself at once. Each first packet can be sent once only, so another try is another pair: of
+/// three one must keep the promise, as a machine that is busy with other tests adds to each of the dozen datagrams that it takes.
+/// A round trip too many adds 80 ms to all three.
 fn first_echo(name: &str, nats: [Nat; 2]) {
-    let lab = Lab::new(name).unwrap();
-    let shape = LinkShape {
-        delay: Duration::from_millis(20),
-        ..LinkShape::default()
-    };
-    let server = lab.internet().public_host_shaped("server", shape).unwrap();
-    let discovery = Discovery::start(&server).unwrap();
-    let [a, b] = [("alice", nats[0]), ("bob", nats[1])]
-        .map(|(name, nat)| lab.internet().home(name, nat).unwrap().host("pc").unwrap());
-    // Some of them would be direct a few seconds later.
-    let up = |host: &Host, args: [&str; 4]| {
-        let file = host.dir().join("mesh.yaml");
-        std::fs::write(&file, "mesh: {connection: {birthday_probing: false}}").unwrap();
-        let file = ["--config", file.to_str().unwrap()];
-        Daemon::up(host, &[&args[..], &file].concat()).unwrap()
-    };
-    let alice = up(&a, ["--server", &discovery.url(), "--name", "alice"]);
-    let link = alice.join_link().unwrap();
-    let bob = up(&b, ["--join", &link, "--name", "bob"]);
-    sleep(SECOND);
-    // One packet, which waits for nobody to ask again.
-    let ping = format!("ping -n -c 1 -W 5 {}", bob.virtual_ip);
-    let output = alice.host().sh(&ping).unwrap().stdout;
-    let time = output
-        .split("time=")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next());
-    let time: f64 = time.unwrap_or_else(|| panic!("{output}")).parse().unwrap();
-    println!("{nats:?}: first echo {time} ms");
-    assert!(time <= 600.0, "{nats:?}: {time} ms");
-    sleep(SECOND);
-    let report = bob.host().ping(alice.ip().unwrap(), 5).unwrap();
-    assert_eq!(report.received(), 5);
-    wait_for_path([&alice, &bob], "turn", 5 * SECOND);
+    let mut times = Vec::new();
+    while times.len() < 3 && times.iter().all(|time| *time > FIRST + ROUND_TRIP) {
+        let pair = Far::new(&format!("{name}{}", times.len()), nats);
+        // One packet, which waits for nobody to ask again.
+        let target = pair.bob.ip().unwrap();
+        let report = pair.alice.host().ping(target, 1);
+        let report = report.unwrap();
+        let time = report.max();
+        times.push(time.unwrap_or_else(|| panic!("{nats:?}: no answer within a second")));
+        sleep(SECOND);
+        let report = pair.bob.host().ping(pair.alice.ip().unwrap(), 5).unwrap();
+        assert_eq!(report.received(), 5);
+        wait_for_path([&pair.alice, &pair.bob], "turn", 5 * SECOND);
+    }
+    println!("{nats:?}: first echo {times:?}");
+    let best = times.iter().min().unwrap();
+    assert!(*best <= FIRST + ROUND_TRIP, "{nats:?}: {times:?}");
+}
+
+#[test]
+fn the_first_packets_of_a_pair_go_from_the_relay_to_the_direct_path_and_none_is_lost() {
+    let pair = Far::new("turn2direct", [Nat::PortRestricted; 2]);
+    let between = Duration::from_millis(4);
+    let target = pair.bob.ip().unwrap();
+    let report = pair.alice.host().ping_each(between, target, 1_000).unwrap();
+    let (first, later) = report.replies.split_at(1);
+    let relayed = first.iter().filter(|reply| reply.1 > ROUND_TRIP).count();
+    let direct = later
+        .iter()
+        .filter(|reply| reply.1 < ROUND_TRIP / 2)
+        .count();
+    println!("{direct} of {} answers came directly", report.received());
+    assert!(relayed == 1 && direct > 500, "{:?}", report.replies);
+    assert_eq!(report.received(), 1_000, "{:?}", report.replies);
 }
 
 #[test]

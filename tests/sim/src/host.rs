@@ -77,6 +77,8 @@ pub struct Means {
     pub hop_limits: bool,
     /// Its configuration allows birthday probing.
     pub birthday: bool,
+    /// It sleeps: nothing runs, and nothing arrives.
+    pub asleep: bool,
 }
 
 /// A host: a real node, the queues that its daemon would own, and its access link.
@@ -117,6 +119,7 @@ impl SimNode {
                 udp_blocked: false,
                 hop_limits: true,
                 birthday: true,
+                asleep: false,
             },
             up: Link::new(shape),
             down: Link::new(shape),
@@ -157,7 +160,8 @@ impl SimNode {
 
     /// When its node wants to be called.
     pub fn due(&self) -> Option<Instant> {
-        Some(self.node.as_ref()?.poll_timeout()?.0)
+        let awake = self.node.as_ref().filter(|_| !self.means.asleep);
+        Some(awake?.poll_timeout()?.0)
     }
 
     /// Checks after each call of `handle_timeout` that the node does not keep its caller busy.

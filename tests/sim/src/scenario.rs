@@ -103,6 +103,22 @@ impl World {
         self.hosts[host].node = None;
     }
 
+    /// The machine of a host is put to sleep.
+    pub fn put_to_sleep(&mut self, host: HostId) {
+        self.hosts[host].means.asleep = true;
+    }
+
+    /// It wakes, and its daemon with it.
+    pub fn wake(&mut self, host: HostId) {
+        self.hosts[host].means.asleep = false;
+        self.run_timers(host);
+    }
+
+    /// Whether the server has a connection to a host.
+    pub(crate) fn is_online(&self, host: HostId) -> bool {
+        self.hosts[host].node.is_some() && !self.hosts[host].means.asleep
+    }
+
     /// The directory reaches everyone, after the way down from the server.
     pub fn publish(&mut self) {
         let now = self.now();
@@ -117,7 +133,7 @@ impl World {
 
     /// What the directory tells `reader` of another host.
     pub fn entry(&self, reader: HostId, of: HostId) -> PeerEntry {
-        let online = self.hosts[of].node.is_some();
+        let online = self.is_online(of);
         let [reader, of] = [reader, of].map(|host| self.hosts[host].identity);
         of.entry_for(&reader, &self.psk, online)
     }

@@ -198,7 +198,9 @@ impl World {
     ) {
         let now = self.now();
         let at = &mut self.hosts[host];
-        let Some(node) = &mut at.node else { return };
+        let Some(node) = at.node.as_mut().filter(|_| !at.means.asleep) else {
+            return;
+        };
         call(node, now, &mut at.transmit);
         self.open_sockets(host);
         let at = &mut self.hosts[host];
@@ -239,7 +241,7 @@ impl World {
         due.filter_map(|(id, host)| Some((host.due()?, id))).min()
     }
 
-    fn run_timers(&mut self, host: HostId) {
+    pub(crate) fn run_timers(&mut self, host: HostId) {
         (self.age(), "timers", host).hash(&mut self.trace);
         self.with_node(host, |node, now, transmit| {
             node.handle_timeout(now, transmit);
@@ -366,7 +368,7 @@ impl World {
         if !self.server.is_up {
             return;
         }
-        if self.hosts[to].node.is_none() {
+        if !self.is_online(to) {
             let command = Command::Undeliverable {
                 to: self.hosts[to].identity.node_id,
             };
@@ -458,6 +460,7 @@ impl World {
                 Event::Pong { id, rtt, .. } => self.hosts[host].pongs.push((id, rtt)),
                 Event::Connected { .. }
                 | Event::Disconnected { .. }
+                | Event::Awoke
                 | Event::Sought { .. }
                 | Event::Gossip { .. } => {}
             }

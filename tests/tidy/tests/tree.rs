@@ -4,7 +4,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use tidy::tree::{self, File, root};
-use tidy::{Violation, claims, edges, map, names, places, sizes, unfinished};
+use tidy::{Violation, claims, claims::Scenarios, edges, map, names, places, sizes, unfinished};
 
 const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 
@@ -98,6 +98,16 @@ fn every_claim_about_security_has_its_test() {
     let text = fs::read_to_string(root().join(SECURITY)).unwrap();
     let files = tree::files(&root(), &["rs"]).unwrap();
     assert_none(claims::check(SECURITY, &text, &files));
+}
+
+#[test]
+fn every_scenario_of_wireguards_tests_has_its_test_or_a_reason() {
+    const TESTING: &str = "docs/TESTING.md";
+    let text = fs::read_to_string(root().join(TESTING)).unwrap();
+    let files = tree::files(&root(), &["rs"]).unwrap();
+    for (label, count) in [("WG", 25), ("BT", 21)] {
+        assert_none(Scenarios { label, count }.check(TESTING, &text, &files));
+    }
 }
 
 #[test]

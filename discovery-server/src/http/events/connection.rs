@@ -95,7 +95,10 @@ impl Connection {
         (list, complete): (Directory, bool),
         hello_within: Option<Duration>,
     ) -> End {
-        match self.greet(list, complete).await {
+        // What happens once, or now and then, is in memory of its own meanwhile: ten thousand connections that mostly wait shall
+        // not each have room for all of it.
+        let greeted = Box::pin(self.greet(list, complete)).await;
+        match greeted {
             Ok(()) => self.serve(attachment, hello_within).await,
             Err(end) => end,
         }
@@ -176,7 +179,7 @@ impl Connection {
                 () = &mut turn_due, if self.node.is_some() && self.app.turn.is_some() => {
                     let pause = self.app.turn.as_ref().map(|turn| turn.renewal());
                     turn_due.as_mut().reset(tokio::time::Instant::now() + pause.unwrap_or_default());
-                    self.hand_out_turn(&mut attachment).await
+                    Box::pin(self.hand_out_turn(&mut attachment)).await
                 }
                 received = self.socket.recv() => self.receive(received).await,
                 _ = ping.tick() => match is_silent(self.heard, Instant::now()) {
@@ -250,7 +253,7 @@ impl Connection {
         }
         match message {
             Message::Text(text) => match serde_json::from_str(&text) {
-                Ok(message) => self.obey(message).await,
+                Ok(message) => Box::pin(self.obey(message)).await,
                 Err(error) => {
                     let problem =
                         Problem::new(400, "malformed-message", "a message was not understood")

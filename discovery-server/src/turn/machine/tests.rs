@@ -46,7 +46,7 @@ impl Lab {
                 Arc::new(Issuer::new([1; 32], LIFETIME)),
                 Nonces::new([2; 32]),
                 policy,
-                Quotas::new(100),
+                Quotas::new(100, super::super::quota::BYTES_PER_SECOND),
                 Arc::new(TurnMetrics::default()),
             ),
             start: Instant::now(),
@@ -354,6 +354,60 @@ fn data_is_limited_per_member_whichever_allocation_it_takes() {
     lab.seconds = 1;
     let now = lab.now();
     assert!(lab.machine.hear((client(2), 1), peer, 1_000, now).is_some());
+}
+
+/// A client of its own at each place that a member has moved to.
+fn moved_to(place: u8) -> Client {
+    Client {
+        address: SocketAddr::from(([198, 51, 100, 100 + place], 7_081)),
+        ..client(0)
+    }
+}
+
+#[test]
+fn who_moves_more_often_than_ten_times_is_relayed_all_the_same() {
+    let mut lab = Lab::new();
+    for place in 0..30 {
+        assert_eq!(lab.allocate(moved_to(place), 1), 0, "move {place}");
+        lab.seconds += 20;
+        assert_eq!(lab.refresh(moved_to(place), 1), 0);
+        lab.seconds += 1;
+    }
+    // The last ten stand, and what was ended can ask anew.
+    assert_eq!(lab.machine.len(), 10);
+    assert!((20..30).all(|place| lab.machine.has(moved_to(place))));
+    assert_eq!(lab.refresh(moved_to(19), 1), 437);
+}
+
+#[test]
+fn allocations_in_use_and_those_at_the_same_address_are_ended_for_nobody() {
+    let mut lab = Lab::new();
+    let peer = address(PEER);
+    for place in 0..9 {
+        assert_eq!(lab.allocate(moved_to(place), 1), 0);
+    }
+    assert_eq!(lab.allocate(client(1), 1), 0);
+    assert_eq!(lab.permit(client(1), 1, peer), 0);
+    // Another member has nothing to give.
+    assert_eq!(lab.allocate(moved_to(50), 2), 0);
+    lab.seconds = 59;
+    assert_eq!(lab.allocate(moved_to(20), 1), 486, "nobody is silent yet");
+    for place in 0..9 {
+        assert_eq!(lab.refresh(moved_to(place), 1), 0);
+    }
+    lab.seconds = 60;
+    // Of the ten one alone was silent, and it is at the address that asks.
+    assert_eq!(lab.allocate(client(2), 1), 486);
+    assert!(matches!(lab.send(client(1), peer), Step::Relay { .. }));
+    lab.seconds = 118;
+    assert_eq!(lab.allocate(moved_to(20), 1), 486, "data counts");
+    lab.seconds = 119;
+    assert_eq!(lab.refresh(moved_to(0), 1), 0);
+    // The eight others are silent for a minute now: the first of these goes, and no other.
+    assert_eq!(lab.allocate(moved_to(20), 1), 0);
+    assert!(lab.machine.has(moved_to(0)) && lab.machine.has(client(1)));
+    assert!(!lab.machine.has(moved_to(1)) && lab.machine.has(moved_to(2)));
+    assert!(lab.machine.has(moved_to(50)));
 }
 
 #[test]

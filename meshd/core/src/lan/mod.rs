@@ -2,10 +2,10 @@
 
 pub mod checksum;
 pub mod congestion;
+pub mod errors;
 pub mod fragments;
 pub mod ip;
 pub mod mss;
 pub mod segment;
 pub mod strangers;
 pub mod table;
-pub mod too_big;

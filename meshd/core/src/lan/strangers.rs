@@ -1,5 +1,5 @@
 //! For which addresses is there traffic, and nobody known who owns them? In a large network members are told of others when
-//! they ask for them.
+//! they ask for them. Who goes on sending to an address that nobody turns out to have is told so.
 
 use std::{
     collections::BTreeMap,
@@ -7,23 +7,31 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::errors::Limiter;
+
 /// Addresses at once: what a scan of the virtual LAN asks for beyond that gets no answer.
 const MAX_WANTED: usize = 64;
 
 /// The same address is asked for again after so long, as a host does by ARP.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A first packet is worth nothing any more after so long.
+/// A first packet is worth nothing any more after so long, and an address that has no owner by then has none.
 const KEPT: Duration = Duration::from_secs(3);
+
+/// After so long without a packet for it an address is a new one.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// The first packet for each such address.
 #[derive(Debug, Default)]
 pub struct Strangers {
     wanted: BTreeMap<IpAddr, Wanted>,
+    told: Limiter,
 }
 
 #[derive(Debug)]
 struct Wanted {
+    /// Since when its owner is looked for.
+    sought: Instant,
     packet: Vec<u8>,
     since: Instant,
     asked: Instant,
@@ -41,6 +49,9 @@ impl Strangers {
             if now.saturating_duration_since(wanted.asked) < ASK_AGAIN {
                 return false;
             }
+            if now.saturating_duration_since(wanted.asked) >= FORGOTTEN {
+                wanted.sought = now;
+            }
             wanted.asked = now;
             if now.saturating_duration_since(wanted.since) >= KEPT {
                 wanted.packet = packet();
@@ -56,12 +67,20 @@ impl Strangers {
             return false;
         }
         let wanted = Wanted {
+            sought: now,
             packet: packet(),
             since: now,
             asked: now,
         };
         self.wanted.insert(address, wanted);
         true
+    }
+
+    /// Whether who sends to `address` is to be told that nobody has it.
+    pub fn is_nobody(&mut self, address: IpAddr, now: Instant) -> bool {
+        let wanted = self.wanted.get(&address);
+        let since = wanted.map(|wanted| now.saturating_duration_since(wanted.sought));
+        since.is_some_and(|since| since >= KEPT) && self.told.allows(now)
     }
 
     /// These addresses have an owner now: what waited for it.
@@ -100,6 +119,26 @@ mod tests {
         assert_eq!(strangers.found(&[ip(1)], at(7_999)), [[5]]);
         assert!(strangers.want(ip(1), at(8_000), || vec![6]));
         assert!(strangers.found(&[ip(1)], at(11_000)).is_empty());
+    }
+
+    #[test]
+    fn an_address_without_an_owner_for_three_seconds_is_nobodys() {
+        let (mut strangers, start) = (Strangers::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (second, nobody) in [(0, false), (1, false), (2, false), (3, true), (4, true)] {
+            strangers.want(ip(1), at(second), Vec::new);
+            assert_eq!(strangers.is_nobody(ip(1), at(second)), nobody, "{second}");
+        }
+        assert!(
+            !strangers.is_nobody(ip(2), at(4)),
+            "nobody has asked for it"
+        );
+        // Whoever comes back later is looked for anew, and may have joined meanwhile.
+        strangers.want(ip(1), at(14), Vec::new);
+        assert!(!strangers.is_nobody(ip(1), at(14)));
+        strangers.want(ip(1), at(17), Vec::new);
+        let told = (0..50).filter(|_| strangers.is_nobody(ip(1), at(17)));
+        assert_eq!(told.count(), 10);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{strangers::Strangers, too_big::Messages};
+use super::{errors::Messages, strangers::Strangers};
 use crate::peer::table::PeerIdx;
 
 /// Virtual address -> peer. Filled from what the network vouches for, never from packets.

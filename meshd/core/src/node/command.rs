@@ -88,6 +88,7 @@ pub struct PeerEntry {
 impl Node {
     /// Carries out a command.
     pub fn handle_command(&mut self, command: Command, now: Instant, transmit: &mut TransmitQueue) {
+        self.notice_sleep(now, transmit);
         match command {
             Command::SetPeers(entries) => self.set_peers(entries, now),
             Command::SetPeer(entry) => self.set_peer(entry, now),
@@ -140,7 +141,8 @@ impl Node {
     }
 
     fn set_peer(&mut self, entry: PeerEntry, now: Instant) {
-        if entry.node_id == self.local.node_id {
+        // A member that names our own key would have us talk with ourselves, by way of it.
+        if entry.node_id == self.local.node_id || entry.wireguard_key == self.keys.public() {
             return;
         }
         let Some(index) = self.peers.by_node(&entry.node_id) else {

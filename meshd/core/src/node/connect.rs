@@ -188,7 +188,7 @@ impl Node {
         {
             match event {
                 AgentEvent::Nominated(source, destination) => {
-                    let way = self.way_between(source, destination, now);
+                    let way = self.way_between(index, (source, destination), now);
                     if let Some(route) = way {
                         self.on_nominated(index, route, now, transmit);
                     }
@@ -237,9 +237,9 @@ impl Node {
         };
         if peer.session.is_established(now) {
             self.flush_pending(index, now, transmit);
-        } else if controlling {
+        } else if std::mem::take(&mut peer.traffic.lapsed) || controlling {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
-            // for a path when it is nominated there.
+            // for a path when it is nominated there, or if it alone may know that there are no keys any more.
             self.handshake(index, now, transmit);
         }
     }
@@ -329,6 +329,8 @@ impl Node {
             return;
         };
         let Some(route) = peer.link else { return };
+        let round_trip = peer.agent.as_ref().and_then(Agent::rtt);
+        peer.session.timers.round_trip = round_trip.unwrap_or_default();
         if let Some(message) = peer.session.initiate(&mut self.keys, now) {
             self.send_on(route, &message, now, transmit);
         }

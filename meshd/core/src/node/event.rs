@@ -31,6 +31,8 @@ pub enum Event {
         /// The peer.
         node: NodeId,
     },
+    /// The machine was asleep, or stopped, for so long that connections that waited meanwhile are probably dead.
+    Awoke,
     /// The answer to [`super::command::Command::Ping`].
     Pong {
         /// The peer.
@@ -71,6 +73,8 @@ pub enum DropReason {
     UnknownDatagram,
     /// A WireGuard message that is forged, replayed, damaged or too late.
     RefusedMessage,
+    /// A handshake that came while there were too many: its sender is told to prove its address first.
+    UnprovenInitiation,
     /// A STUN message that is malformed, forged or for nobody here.
     RefusedStun,
     /// An opened packet whose source does not belong to its sender.
@@ -105,12 +109,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedPacket,
         Self::NoSuchDestination,
         Self::Unreachable,
         Self::UnknownDatagram,
         Self::RefusedMessage,
+        Self::UnprovenInitiation,
         Self::RefusedStun,
         Self::ForgedSource,
         Self::WrongDestination,
@@ -136,6 +141,7 @@ impl DropReason {
             Self::Unreachable => "unreachable",
             Self::UnknownDatagram => "unknown_datagram",
             Self::RefusedMessage => "refused_message",
+            Self::UnprovenInitiation => "unproven_initiation",
             Self::RefusedStun => "refused_stun",
             Self::ForgedSource => "forged_source",
             Self::WrongDestination => "wrong_destination",

@@ -29,7 +29,7 @@ impl Node {
         let Some(index) = self.peers.by_key(&responder.peer) else {
             return false;
         };
-        let Some(way) = self.way_back(arrival, now) else {
+        let Some(way) = self.way_back(index, arrival, now) else {
             return false;
         };
         let Some(peer) = self.peers.get_mut(index) else {
@@ -64,6 +64,7 @@ impl Node {
             return false;
         };
         if peer.session.take_cookie(message, now) {
+            self.schedule(index);
             return true;
         }
         let was_established = peer.session.is_established(now);

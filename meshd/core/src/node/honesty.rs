@@ -233,7 +233,7 @@ impl Node {
     ) {
         let link = self.peers.get(index).and_then(|peer| peer.link);
         let back = match link.filter(|link| !self.came_by(*link, arrival)) {
-            Some(_) => self.way_back(arrival, now),
+            Some(_) => self.way_back(index, arrival, now),
             None => link,
         };
         match back {

@@ -173,12 +173,15 @@ impl Node {
             .try_base((index, agent), &message, arrival.to, now);
         if agent.handle_stun((arrival.from, arrival.to), message, now) {
             // The source of a request may be anybody's; whoever answers one of ours from where it went has heard it there.
-            if !is_check(datagram) && self.stun.went_to(datagram, arrival.from.ip()) {
+            if is_check(datagram) {
+                peer.limits.knocks.called(arrival.from.ip(), now);
+            } else if self.stun.went_to(datagram, arrival.from.ip()) {
                 peer.limits.knocks.answered(arrival.from.ip(), now);
             }
             if self.is_relayed(arrival) {
                 // By the time that its packets come their channel is known to the server.
-                let _way = self.gatherer.turn.bind(arrival.from, &mut self.rng, now);
+                let from = (arrival.from, index);
+                let _way = self.gatherer.turn.bind(from, &mut self.rng, now);
             }
             self.drive_agent(index, now, transmit);
             self.schedule(index);
@@ -219,6 +222,7 @@ impl Node {
             Addressee::Session(index) => self.on_answer(index, &message, arrival, (now, transmit)),
             Addressee::Prove(reply) => {
                 self.answer((arrival, &reply), now, transmit);
+                self.counters.count(DropReason::UnprovenInitiation, 1);
                 true
             }
             Addressee::Nobody => false,

@@ -15,6 +15,7 @@ mod outbound;
 mod relayed;
 mod shots;
 mod silence;
+mod slept;
 pub mod status;
 mod wakeup;
 
@@ -79,7 +80,7 @@ pub struct NodeConfig {
 /// [`Node::handle_command`]. Each may fill the queues that are lent to it and each may make news: afterwards send the
 /// queues, drain [`Node::poll_event`], and call `handle_timeout` no later than [`Node::poll_timeout`] says.
 ///
-/// `now` never goes backwards between calls. Nothing here reads a clock.
+/// `now` never goes backwards between calls, and counts the time that the machine sleeps. Nothing here reads a clock.
 #[derive(Debug)]
 pub struct Node {
     local: NodeConfig,
@@ -148,6 +149,7 @@ impl Node {
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
     pub fn handle_timeout(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        self.notice_sleep(now, transmit);
         self.gatherer.handle_timeout(now, &mut self.rng, transmit);
         self.keep_relayed(now, transmit);
         self.drive_birthday(now, transmit);

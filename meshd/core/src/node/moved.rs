@@ -29,7 +29,7 @@ impl Node {
     }
 
     /// Lets a peer know where we are now, if the link gets there.
-    fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
+    pub(super) fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
         if let Some(peer) = self.peers.get_mut(index)
             && let Some(link) = peer.link
             && peer.session.is_established(now)

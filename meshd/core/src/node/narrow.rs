@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     lan::{
+        errors::Reason,
         fragments::Fragments,
         ip::IpHeader,
         segment::{Checksums, Segments},
@@ -90,7 +91,9 @@ impl Node {
             let mut packet = vec![0; longest];
             segments.write(0, Checksums::Complete, &mut packet);
             let source = router_of(peer, segments.ip().destination);
-            self.lan.messages.tell(&packet, source, limit);
+            self.lan
+                .messages
+                .tell(&packet, source, Reason::TooBig(limit));
         }
         if segments.recut(proven) || longest <= limit {
             seal_all(peer, route, &segments, (proven, now), transmit);

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     lan::{
         congestion::mark,
+        errors::Reason,
         segment::{Checksums, Segments},
     },
     peer::{Peer, table::PeerIdx},
@@ -57,12 +58,13 @@ impl Node {
         }
     }
 
-    /// Asks who owns the destination, and keeps the first packet meanwhile.
+    /// Asks who owns the destination, and keeps the first packet meanwhile. When it is clear that nobody does, the sender is
+    /// told: its program need not wait until it gives up by itself.
     fn seek(&mut self, segments: &Segments<'_>, now: Instant) {
         self.counters.count(DropReason::NoSuchDestination, 1);
         let address = segments.ip().destination;
         let is_broadcast = match address {
-            IpAddr::V4(address) => address.is_broadcast(),
+            IpAddr::V4(v4) => v4.is_broadcast() || address == self.local.cidr.broadcast(),
             IpAddr::V6(_) => false,
         };
         if address.is_multicast() || is_broadcast || segments.count() == 0 {
@@ -75,6 +77,11 @@ impl Node {
         };
         if self.lan.strangers.want(address, now, first) {
             self.events.push_back(Event::Sought { address });
+        }
+        if self.lan.strangers.is_nobody(address, now) {
+            self.lan
+                .messages
+                .tell(&first(), address, Reason::NoSuchHost);
         }
     }
 

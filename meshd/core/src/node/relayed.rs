@@ -123,7 +123,8 @@ impl Node {
         let agent = self.peers.get(index).and_then(|peer| peer.agent.as_ref());
         let addresses = agent.into_iter().flat_map(Agent::remote_addresses);
         for address in addresses {
-            self.gatherer.turn.permit(address.ip(), &mut self.rng, now);
+            let named = (address.ip(), index);
+            self.gatherer.turn.permit(named, &mut self.rng, now);
         }
     }
 
@@ -190,12 +191,15 @@ impl Node {
     /// The way from an address of ours, which may be the relayed one, to a peer's.
     pub(super) fn way_between(
         &mut self,
-        source: SocketAddr,
-        destination: SocketAddr,
+        index: PeerIdx,
+        (source, destination): (SocketAddr, SocketAddr),
         now: Instant,
     ) -> Option<Route> {
         match self.gatherer.turn.relayed() == Some(source) {
-            true => self.gatherer.turn.bind(destination, &mut self.rng, now),
+            true => {
+                let peer = (destination, index);
+                self.gatherer.turn.bind(peer, &mut self.rng, now)
+            }
             false => Some(self.gatherer.straight(source, destination)),
         }
     }
@@ -214,7 +218,7 @@ impl Node {
 
     /// An authentic message makes this the link.
     pub(super) fn move_link(&mut self, index: PeerIdx, arrival: Arrival, now: Instant) {
-        let way = self.way_back(arrival, now);
+        let way = self.way_back(index, arrival, now);
         if let Some(peer) = self.peers.get_mut(index)
             && let Some(way) = way
         {
@@ -273,8 +277,13 @@ impl Node {
     }
 
     /// The way back to an authentic peer. `None` if it came through the relayed address and that has no channel left.
-    pub(super) fn way_back(&mut self, arrival: Arrival, now: Instant) -> Option<Route> {
-        self.way_between(arrival.to, arrival.from, now)
+    pub(super) fn way_back(
+        &mut self,
+        index: PeerIdx,
+        arrival: Arrival,
+        now: Instant,
+    ) -> Option<Route> {
+        self.way_between(index, (arrival.to, arrival.from), now)
     }
 
     /// Answers a message of somebody who has not proven to be anybody.

@@ -23,7 +23,7 @@ impl Node {
             return;
         };
         while let Some(shot) = peer.agent.as_mut().and_then(|agent| agent.poll_shot(now)) {
-            if !peer.limits.knocks.may_knock(shot.dst.ip(), now) {
+            if !peer.limits.knocks.may_shoot(shot.dst.ip(), now) {
                 self.counters.count(DropReason::UnansweredCheck, 1);
                 continue;
             }

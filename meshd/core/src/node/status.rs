@@ -23,6 +23,8 @@ pub struct NodeStatus {
     pub reflexive: Vec<Reflexive>,
     /// The STUN servers that are asked, each with its last answer.
     pub stun_servers: Vec<(SocketAddr, Option<Reflexive>)>,
+    /// Whether none of them answers, though each was asked several times.
+    pub stun_silent: bool,
     /// The TURN servers, and whether they relay for us.
     pub turn: Vec<TurnStatus>,
     /// Why packets went nowhere.
@@ -87,6 +89,7 @@ impl Node {
             peers: peers.collect(),
             reflexive: self.gatherer.reflexive(),
             stun_servers: self.gatherer.servers().collect(),
+            stun_silent: self.gatherer.are_silent(),
             turn: self.gatherer.turn.status(),
             counters: self.counters,
         }

@@ -16,7 +16,9 @@ mod forward;
 mod knocks;
 mod narrow;
 mod returning;
+mod slept;
 mod turn;
+mod wireguard;
 
 const PSK: [u8; 32] = [9; 32];
 /// `virtio_net_hdr`, all zero.
@@ -72,6 +74,10 @@ impl Station {
     }
 
     fn born_at(unix_time: u64, number: u8, now: Instant) -> Self {
+        Self::with_key(number, (unix_time, number), now)
+    }
+
+    fn with_key(key: u8, (unix_time, number): (u64, u8), now: Instant) -> Self {
         let config = NodeConfig {
             node_id: node_id(number),
             virtual_ips: vec![virtual_ip(number)],
@@ -88,7 +94,7 @@ impl Station {
         };
         let mut station = Self {
             number,
-            node: Node::new(config, [number; 32], [number; 32], now),
+            node: Node::new(config, [key; 32], [number; 32], now),
             transmit: TransmitQueue::new(),
             received: Vec::new(),
             news: Vec::new(),

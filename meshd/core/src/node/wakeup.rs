@@ -12,6 +12,8 @@ use crate::peer::table::PeerIdx;
 pub(super) struct Wakeups {
     order: BTreeSet<(Instant, PeerIdx)>,
     due: BTreeMap<PeerIdx, Instant>,
+    /// When the node was last called.
+    called: Option<Instant>,
 }
 
 impl Wakeups {
@@ -34,6 +36,11 @@ impl Wakeups {
     /// The earliest time at which some peer is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(at, _)| *at)
+    }
+
+    /// The node is called; returns when it was before.
+    pub(super) fn called(&mut self, now: Instant) -> Option<Instant> {
+        self.called.replace(now)
     }
 
     /// Takes a peer that is due by `now`.

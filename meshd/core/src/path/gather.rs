@@ -30,6 +30,8 @@ const REFRESH: Duration = Duration::from_secs(25);
 /// An answer younger than this is believed even when paths fail, and a pause between questions shorter than this is
 /// waited for.
 const CREDIBLE: Duration = Duration::from_secs(5);
+/// Whoever has not answered so many requests, the last of them after 3.75 s, is silent: more than a lossy path explains.
+const PATIENCE: u32 = 5;
 /// The most STUN servers that are asked.
 const MAX_SERVERS: usize = 8;
 /// The most mapped ports that are offered: each is a candidate, and a peer takes only so many.
@@ -49,6 +51,7 @@ struct Server {
     transaction: TransactionId,
     sent: u32,
     next: Instant,
+    silent: bool,
 }
 
 /// Host addresses, STUN servers and what they said.
@@ -72,12 +75,18 @@ impl Gatherer {
             return false;
         }
         self.hosts = hosts;
+        self.start_over(now);
+        true
+    }
+
+    /// What the servers said no longer holds: they are asked again.
+    pub fn start_over(&mut self, now: Instant) {
         self.reflexive.clear();
         for server in self.servers.values_mut() {
             server.sent = 0;
             server.next = now;
+            server.silent = false;
         }
-        true
     }
 
     /// The STUN servers to ask, at most 8 of them.
@@ -91,6 +100,7 @@ impl Gatherer {
                 transaction: [0; 12],
                 sent: 0,
                 next: now,
+                silent: false,
             });
         }
     }
@@ -128,6 +138,11 @@ impl Gatherer {
         self.servers
             .keys()
             .map(move |server| (*server, answer(server)))
+    }
+
+    /// Whether there are servers, and each has left several requests in a row unanswered.
+    pub fn are_silent(&self) -> bool {
+        !self.servers.is_empty() && self.servers.values().all(|server| server.silent)
     }
 
     /// What the servers said, each answer once.
@@ -192,6 +207,7 @@ impl Gatherer {
                 rng.fill_bytes(&mut server.transaction);
                 server.sent = 0;
             }
+            server.silent |= server.sent >= PATIENCE;
             server.sent += 1;
             let last = server.sent == MAX_REQUESTS;
             server.next = now
@@ -226,6 +242,7 @@ impl Gatherer {
             .addr(message.transaction_id());
         server.sent = 0;
         server.next = now + REFRESH;
+        server.silent = false;
         if mapped.is_ipv4() != local.is_ipv4() {
             return Some(false);
         }
@@ -341,6 +358,25 @@ mod tests {
             times.push((now - start).as_millis());
         }
         assert_eq!(times, [0, 250, 750, 1750, 3750, 7750, 15_750, 40_750]);
+    }
+
+    #[test]
+    fn servers_are_silent_once_each_has_left_five_requests_unanswered_and_until_one_answers() {
+        let start = Instant::now();
+        let mut gatherer = gatherer(start);
+        let deaf = SocketAddr::from(([198, 51, 100, 9], 3478));
+        gatherer.set_servers(&[SERVER.into(), deaf], start);
+        let mut now = start;
+        while now < start + Duration::from_secs(60) {
+            let requests = ask(&mut gatherer, now);
+            assert_eq!(requests.len(), 2, "they are asked in step");
+            assert_eq!(gatherer.are_silent(), now - start > Duration::from_secs(4));
+            now = gatherer.poll_timeout().unwrap();
+        }
+        let request = ask(&mut gatherer, now).remove(0);
+        let answer = response(&request, ([203, 0, 113, 9], 1).into());
+        gatherer.handle_response((SERVER.into(), LOCAL.into()), &answer, now);
+        assert!(!gatherer.are_silent());
     }
 
     #[test]

@@ -8,15 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What may be sent at once, and then one each time this has passed: several interfaces of ours check at the same time.
-const QUICK: Measure = Measure {
-    most: 10,
-    refill: Duration::from_millis(200),
-};
-/// The same in the long run. Two sides that lost each other for a while must still meet again within seconds.
+/// Checks within any second, from all our interfaces together.
+const QUICK: usize = 5;
+const SECOND: Duration = Duration::from_secs(1);
+/// Checks in the long run: 50 in any ten minutes. What is left when nobody tries adds up, so that two sides that begin to try
+/// have something to say at the same time.
 const LASTING: Measure = Measure {
-    most: 40,
-    refill: Duration::from_secs(2),
+    most: 20,
+    refill: Duration::from_secs(20),
+};
+/// Shots, which open our own NAT and reach nobody, leave so many of these to the checks, which do both.
+const KEPT: u32 = 10;
+/// Checks that answer a peer's check, beyond those. One check of each side has then opened both NATs, and a pair without any
+/// measure left would wait for the next time that both have some at once. Whoever forges the source of a check, which needs
+/// no help of ours to send there, gets no more than one for one.
+const RETURNED: Measure = Measure {
+    most: 4,
+    refill: Duration::from_secs(20),
 };
 /// Answers to checks that come in the name of an address, which may be forged. They have a measure of their own: where they took
 /// from that of the checks, peers that had lost each other did not meet again in time.
@@ -26,6 +34,8 @@ const ANSWERS: Measure = Measure {
 };
 /// For so long whoever has answered a check of ours gets all its answers: its address was no forgery then.
 const PROOF: Duration = Duration::from_secs(30);
+/// Checks, beside all those measures, that it gets meanwhile for each answer: it is there, and the next ones may well be lost.
+const TRUSTED: u32 = 40;
 /// Addresses of one peer that are counted at once, twice what one signal may name. Others wait until one is forgotten.
 const MAX_DOORS: usize = 64;
 
@@ -52,30 +62,56 @@ impl Left {
 /// What may still go to one address.
 #[derive(Debug, Clone, Copy)]
 struct Door {
-    quick: Left,
+    /// When the last checks went there, the oldest first.
+    last: [Option<Instant>; QUICK],
     lasting: Left,
+    returned: Left,
+    /// A check has come in its name since the last one that was returned.
+    is_called: bool,
     answers: Left,
-    /// Until then its answers are not counted.
+    /// Until then its answers are not counted, and so many checks.
     proven_until: Instant,
+    trusted: u32,
 }
 
 impl Door {
     fn new(now: Instant) -> Self {
         Self {
-            quick: Left(now),
+            last: [None; QUICK],
             lasting: Left(now),
+            returned: Left(now),
+            is_called: false,
             answers: Left(now),
             proven_until: now,
+            trusted: 0,
         }
     }
 
-    fn take_check(&mut self, now: Instant) -> bool {
-        let may = self.quick.has_one(QUICK, now) && self.lasting.has_one(LASTING, now);
-        if may {
-            self.quick.take(QUICK, now);
-            self.lasting.take(LASTING, now);
+    /// Takes a check that leaves `kept` of the measure.
+    fn take(&mut self, kept: u32, now: Instant) -> bool {
+        if now < self.proven_until && self.trusted > 0 {
+            self.trusted -= 1;
+            return true;
         }
-        may
+        let within = |at: Instant| now.saturating_duration_since(at) < SECOND;
+        if self.last[0].is_some_and(within) {
+            return false;
+        }
+        let spared = Measure {
+            most: LASTING.most - kept,
+            ..LASTING
+        };
+        if self.lasting.has_one(spared, now) {
+            self.lasting.take(LASTING, now);
+        } else if kept == 0 && self.is_called && self.returned.has_one(RETURNED, now) {
+            self.returned.take(RETURNED, now);
+            self.is_called = false;
+        } else {
+            return false;
+        }
+        self.last.rotate_left(1);
+        self.last[QUICK - 1] = Some(now);
+        true
     }
 
     fn take_answer(&mut self, now: Instant) -> bool {
@@ -87,7 +123,12 @@ impl Door {
     }
 
     fn is_forgettable(&self, now: Instant) -> bool {
-        let times = [self.lasting.0, self.answers.0, self.proven_until];
+        let times = [
+            self.lasting.0,
+            self.returned.0,
+            self.answers.0,
+            self.proven_until,
+        ];
         times.iter().all(|time| *time <= now)
     }
 }
@@ -102,7 +143,20 @@ impl Knocks {
     /// Whether a check may go to `address` now; if so, it counts as sent.
     pub fn may_knock(&mut self, address: IpAddr, now: Instant) -> bool {
         self.door(address, now)
-            .is_some_and(|door| door.take_check(now))
+            .is_some_and(|door| door.take(0, now))
+    }
+
+    /// Whether a shot that opens our NAT may go to `address` now; if so, it counts as a check.
+    pub fn may_shoot(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.door(address, now)
+            .is_some_and(|door| door.take(KEPT, now))
+    }
+
+    /// An authentic check came in the name of `address`.
+    pub fn called(&mut self, address: IpAddr, now: Instant) {
+        if let Some(door) = self.door(address, now) {
+            door.is_called = true;
+        }
     }
 
     /// Whether the answer to a check may go to `address` now; if so, it counts as sent.
@@ -116,6 +170,7 @@ impl Knocks {
         if let Some(door) = self.door(address, now) {
             *door = Door {
                 proven_until: now + PROOF,
+                trusted: TRUSTED,
                 ..Door::new(now)
             };
         }
@@ -159,30 +214,77 @@ mod tests {
     }
 
     #[test]
-    fn a_door_that_stays_shut_is_knocked_at_ever_more_seldom() {
-        let (mut knocks, now) = (Knocks::default(), Instant::now());
+    fn a_door_that_stays_shut_is_knocked_at_five_times_a_second_and_fifty_times_in_ten_minutes() {
+        let (mut knocks, begin) = (Knocks::default(), Instant::now());
         let shut = IpAddr::from([198, 51, 100, 9]);
-        let mut count = |from: u64, to: u64| {
-            let time = Duration::from_secs(to - from);
-            knocks_within(&mut knocks, shut, now + Duration::from_secs(from), time)
-        };
-        assert_eq!(count(0, 1), 14);
-        assert_eq!(count(1, 20), 35);
-        assert_eq!(count(20, 60), 20);
-        assert_eq!(count(60, 60 + HOUR), 1800);
+        // Tried all the time, or now and then; directly, or by shots that open our NAT.
+        for (pause, shots) in [(20, 1), (20, 2), (700, 3), (45_000, 1)] {
+            let mut sent = Vec::new();
+            for number in 0..2 * HOUR * 1000 / pause {
+                let now = begin + Duration::from_millis(number * pause);
+                let may = match number % shots {
+                    0 => knocks.may_knock(shut, now),
+                    _ => knocks.may_shoot(shut, now),
+                };
+                sent.extend(may.then_some(now));
+            }
+            let apart = |count: usize| sent.windows(count + 1).map(move |w| w[count] - w[0]);
+            assert!(apart(5).all(|time| time >= SECOND), "{pause} ms");
+            assert!(apart(50).all(|time| time >= 600 * SECOND), "{pause} ms");
+            // What is not used is not lost.
+            let most = 20 + 2 * HOUR / 20;
+            let tried = 2 * HOUR * 1000 / pause;
+            let (sent, most) = (sent.len() as u64, most.min(tried));
+            assert!((most - 1..=most).contains(&sent), "{pause} ms: {sent}");
+            knocks = Knocks::default();
+        }
+    }
+
+    #[test]
+    fn shots_leave_half_to_the_checks() {
+        let (mut knocks, now) = (Knocks::default(), Instant::now());
+        let address = IpAddr::from([198, 51, 100, 9]);
+        let at = |second: u32| now + SECOND * second;
+        let shots = (0..19).filter(|second| knocks.may_shoot(address, at(*second)));
+        assert_eq!(shots.count(), 10);
+        let checks = (0..19).filter(|second| knocks.may_knock(address, at(*second)));
+        assert_eq!(checks.count(), 10);
+    }
+
+    #[test]
+    fn a_check_that_comes_is_returned_when_nothing_else_is_left_and_not_for_ever() {
+        let (mut knocks, now) = (Knocks::default(), Instant::now());
+        let address = IpAddr::from([198, 51, 100, 9]);
+        let spent = knocks_within(&mut knocks, address, now, 10 * SECOND);
+        assert_eq!(spent, 20);
+        let at = |number: u32| now + SECOND * (10 + number);
+        knocks.called(address, at(0));
+        assert!(!knocks.may_shoot(address, at(0)));
+        assert!(knocks.may_knock(address, at(0)));
+        assert!(!knocks.may_knock(address, at(0)), "one for one");
+        let mut returned = 0;
+        for number in 0..6_000 {
+            knocks.called(address, at(number / 10));
+            returned += usize::from(knocks.may_knock(address, at(number / 10)));
+        }
+        // 3 that were left and one in 20 s, beside one in 20 s that needs no check from there.
+        assert!(
+            (3 + 29 + 29..=3 + 30 + 30).contains(&returned),
+            "{returned}"
+        );
     }
 
     #[test]
     fn an_answer_and_a_long_pause_begin_anew_and_doors_are_counted_apart() {
         let (mut knocks, now) = (Knocks::default(), Instant::now());
         let [one, other] = [1, 2].map(|last| IpAddr::from([198, 51, 100, last]));
-        let second = Duration::from_secs(1);
-        assert_eq!(knocks_within(&mut knocks, one, now, second), 14);
-        assert_eq!(knocks_within(&mut knocks, other, now, second), 14);
-        knocks.answered(one, now + second);
-        assert_eq!(knocks_within(&mut knocks, one, now + second, second), 14);
-        let later = now + Duration::from_secs(100);
-        assert_eq!(knocks_within(&mut knocks, other, later, second), 14);
+        let time = 10 * SECOND;
+        assert_eq!(knocks_within(&mut knocks, one, now, time), 20);
+        assert_eq!(knocks_within(&mut knocks, other, now, time), 20);
+        knocks.answered(one, now + time);
+        assert_eq!(knocks_within(&mut knocks, one, now + time, time), 60);
+        let later = now + 400 * SECOND;
+        assert_eq!(knocks_within(&mut knocks, other, later, time), 20);
     }
 
     #[test]
@@ -197,7 +299,7 @@ mod tests {
         // 10, and one in two seconds.
         assert_eq!(sent, 19);
         let later = now + step * 400;
-        assert_eq!(knocks_within(&mut knocks, address, later, PROOF), 54);
+        assert_eq!(knocks_within(&mut knocks, address, later, PROOF), 21);
         assert!(!knocks.is_proven(address, later));
         knocks.answered(address, later);
         assert!(knocks.is_proven(address, later));

@@ -8,7 +8,7 @@ mod round;
 use std::time::{Duration, Instant};
 
 use self::round::{Round, Verdict};
-use crate::{lan::too_big::Limiter, queue::transmit::Route};
+use crate::{lan::errors::Limiter, queue::transmit::Route};
 
 /// TCP is cut to this before anything is known, and a probe of this length tells a path that loses long packets from one
 /// that loses all (BASE_PLPMTU): what an underlay of 1124 bytes carries over IPv4, 28 bytes of headers and 32 of WireGuard less.

@@ -44,6 +44,8 @@ pub struct Traffic {
     pub left: Option<Instant>,
     /// Whether the path that it takes is still there.
     pub watch: Watch,
+    /// Whether its keys ended while this machine slept, which the peer may not know.
+    pub lapsed: bool,
 }
 
 impl Traffic {

@@ -17,7 +17,7 @@ use mesh_wire::{
 };
 use zeroize::Zeroizing;
 
-use self::attempt::{Attempt, FIRST_RETRY, QUICK_RETRIES};
+use self::attempt::{Attempt, FIRST_RETRY, PROVEN_RETRY, QUICK_RETRIES};
 use super::{keys::SessionKeys, table::PeerIdx};
 use crate::wireguard::{
     keypair::{Indices, Keypair},
@@ -236,7 +236,7 @@ impl Session {
             Initiator::start(keys.private(), (&self.peer, &self.psk), timestamp, seed)?;
         let pause = match quick_retries {
             0 => REKEY_TIMEOUT + keys.random_below(JITTER),
-            _ => FIRST_RETRY,
+            _ => FIRST_RETRY.max(self.timers.round_trip * 3 / 2),
         };
         self.attempt = Some(Attempt {
             handshake,
@@ -318,11 +318,15 @@ impl Session {
         else {
             return false;
         };
-        let asked = self
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.local == receiver);
-        asked && self.stamp.take_cookie(sealed, nonce, now)
+        let asked = self.attempt.as_mut().filter(|a| a.local == receiver);
+        let Some(attempt) = asked.filter(|_| self.stamp.take_cookie(sealed, nonce, now)) else {
+            return false;
+        };
+        // Without keys packets wait, and with its proof the next message is worth an answer: it need not wait too.
+        if attempt.quick_retries > 0 {
+            attempt.resend = attempt.resend.min(now + PROVEN_RETRY);
+        }
+        true
     }
 
     /// When [`Self::handle_timeout`] is next due.

@@ -26,12 +26,15 @@ pub type Mac = [u8; 16];
 
 /// Keyed BLAKE2s with 16 bytes of output.
 pub fn mac(key: &[u8], parts: &[&[u8]]) -> Mac {
-    let mut state = <Blake2sMac<U16> as KeyInit>::new_from_slice(key)
-        .expect("keys of 16 and 32 bytes are within the limit of BLAKE2s");
+    let mut state = keyed(key);
     for part in parts {
         Update::update(&mut state, part);
     }
     state.finalize_fixed().into()
+}
+
+fn keyed(key: &[u8]) -> Blake2sMac<U16> {
+    KeyInit::new_from_slice(key).expect("keys of 16 and 32 bytes are within the limit of BLAKE2s")
 }
 
 /// Keyed BLAKE2s with 32 bytes of output: a key of its own for each `label`.
@@ -49,7 +52,8 @@ pub fn equal(a: &Mac, b: &Mac) -> bool {
 
 /// What can be said of a receiver from its public key alone.
 pub struct ReceiverKeys {
-    mac1: [u8; 32],
+    /// With the key taken in, which is a third of the work.
+    mac1: Blake2sMac<U16>,
     cookie: XChaCha20Poly1305,
 }
 
@@ -63,7 +67,7 @@ impl ReceiverKeys {
             hash.finalize().into()
         };
         Self {
-            mac1: derive(LABEL_MAC1),
+            mac1: keyed(&derive(LABEL_MAC1)),
             cookie: XChaCha20Poly1305::new(&derive(LABEL_COOKIE).into()),
         }
     }
@@ -71,7 +75,9 @@ impl ReceiverKeys {
     /// The first authenticator of a message, which covers everything before both.
     pub fn mac1(&self, message: &[u8]) -> Mac {
         let covered = message.len().saturating_sub(MACS);
-        mac(&self.mac1, &[&message[..covered]])
+        let mut state = self.mac1.clone();
+        Update::update(&mut state, &message[..covered]);
+        state.finalize_fixed().into()
     }
 
     /// Seals a cookie for whoever sent a message with this first authenticator.

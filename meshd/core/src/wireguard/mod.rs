@@ -18,3 +18,6 @@ pub mod receiver;
 pub mod replay;
 pub mod timers;
 pub mod timestamp;
+
+#[cfg(test)]
+mod tests;

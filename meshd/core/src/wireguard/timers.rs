@@ -28,6 +28,8 @@ pub struct Timers {
     last: Option<Instant>,
     /// One began to run since this was last asked.
     started: bool,
+    /// How long an answer takes, as far as is known: what is not answered by then is not late yet.
+    pub round_trip: Duration,
 }
 
 /// What a timer asks for.

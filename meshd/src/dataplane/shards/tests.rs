@@ -80,6 +80,7 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
             }],
             reflexive: Vec::new(),
             stun_servers: Vec::new(),
+            stun_silent: false,
             counters,
         }))
     };

@@ -7,7 +7,7 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context, Result, ensure};
 use netlab::{End, MATRIX, Nat, Return, Returning};
 
-/// The promise.
+/// The promise, from the start of the process on.
 const PROMISED: Duration = Duration::from_secs(5);
 /// How long an answer is waited for.
 const LIMIT: Duration = Duration::from_secs(30);

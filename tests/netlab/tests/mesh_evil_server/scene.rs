@@ -5,11 +5,57 @@ use std::{fs, time::Duration};
 use netlab::{Daemon, Discovery, EvilServer, Host, Lab, Nat};
 use serde_json::Value;
 
-use super::{members, said, wait_until};
-
 /// Enough for a reconnection after the longest pause that a test here causes.
 pub(crate) const BACK: Duration = Duration::from_secs(40);
-const CONNECTED: &str = "connected to the discovery server";
+/// Lies that are in, or before, the list that begins each connection. The others come when something happens.
+const IN_THE_LIST: [&str; 10] = [
+    "swap-keys",
+    "strangers",
+    "swap-addresses",
+    "double-keys",
+    "crowd",
+    "deep-message",
+    "crumbs",
+    "wrong-time",
+    "empty-list",
+    "error-message",
+];
+
+pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    netlab::wait_until(what, limit, || Ok(holds())).unwrap();
+}
+
+/// The list of members as the daemon of this host answers it.
+pub(crate) fn list(daemon: &Daemon) -> Value {
+    let url = "http://127.0.0.1:7082/api/v1/mesh/networks/my-network/peers";
+    let answer = daemon
+        .host()
+        .run("curl", ["-sS", "-f", url])
+        .unwrap()
+        .stdout;
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// The members as the daemon of this host believes them to be.
+pub(crate) fn members(daemon: &Daemon) -> Vec<Value> {
+    list(daemon)["peers"].as_array().unwrap().clone()
+}
+
+/// What `status` says of the server's trouble; empty while there is none.
+pub(crate) fn trouble(daemon: &Daemon) -> String {
+    let Ok(status) = daemon.status() else {
+        return String::new();
+    };
+    status["server"]["error"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// How often a line is in the log.
+pub(crate) fn said(daemon: &Daemon, line: &str) -> usize {
+    daemon.process.log().matches(line).count()
+}
 
 /// Three members who talk with each other, and know the real server by the lying one only.
 pub(crate) struct Scene {
@@ -61,16 +107,28 @@ impl Scene {
         }
     }
 
-    /// Another lie from now on; returns when all have connected to it.
+    /// Another lie from now on; returns when it was sent to all, or the list if the lie is none of lists.
     pub(crate) fn tell(&mut self, lie: &str) {
-        let before = self
-            .daemons
-            .each_ref()
-            .map(|daemon| said(daemon, CONNECTED));
         self.evil.change(lie, None).unwrap();
+        let is_in_the_list = IN_THE_LIST.contains(&lie);
+        for daemon in &self.daemons {
+            let node = daemon.status().unwrap()["node_id"].clone();
+            let [told, lied] = ["told", "lied to"]
+                .map(|verb| format!("{verb} {}: snapshot", node.as_str().unwrap()));
+            let what = format!("{} hears {lie}", daemon.name);
+            wait_until(&what, BACK, || {
+                self.evil.said(&lied) > 0 || !is_in_the_list && self.evil.said(&told) > 0
+            });
+        }
+    }
+
+    /// As [`Self::tell`]; each daemon must then have said `line` so many times more, which shows that it has read the lie.
+    pub(crate) fn tell_and_see(&mut self, lie: &str, (line, times): (&str, usize)) {
+        let before = self.daemons.each_ref().map(|daemon| said(daemon, line));
+        self.tell(lie);
         for (daemon, before) in self.daemons.iter().zip(before) {
-            let what = format!("{} is back", daemon.name);
-            wait_until(&what, BACK, || said(daemon, CONNECTED) > before);
+            let what = format!("{} says {line:?} of {lie}", daemon.name);
+            wait_until(&what, BACK, || said(daemon, line) >= before + times);
         }
     }
 

@@ -111,7 +111,7 @@ impl Allocation {
         in_use: impl Fn(NonZeroU16) -> bool,
         transmit: &mut TransmitQueue,
     ) -> bool {
-        if self.expires <= now {
+        if self.has_expired(now) {
             return false;
         }
         if self.refresh.is_none() && self.next_refresh <= now {
@@ -206,6 +206,11 @@ impl Allocation {
     pub(super) fn is_doubtful(&self) -> bool {
         self.refresh
             .is_some_and(|asked| asked.is_doubtful(self.doubted))
+    }
+
+    /// Whether its time is over.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.expires <= now
     }
 
     /// Whether it was granted a moment ago.

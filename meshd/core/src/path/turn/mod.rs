@@ -262,13 +262,40 @@ impl Turn {
         if base.is_some_and(|base| !base.ip().is_loopback() && !hosts.contains(&base)) {
             self.lose();
             // Connections begin at an address, too.
-            let streams = self
-                .servers
-                .iter_mut()
-                .filter_map(|server| server.stream.take());
-            streams.for_each(|stream| self.streams.close(stream));
+            self.hang_up();
         }
-        // Who was silent may be reached from here.
+        self.forgive_silence();
+        self.ask(now, rng);
+    }
+
+    /// This machine was asleep, and perhaps the address has ended meanwhile, or a NAT no longer leads to the server from where
+    /// that knows us. What went over a connection begins anew: nobody says that one is dead.
+    pub fn awoke(&mut self, now: Instant, rng: &mut impl Rng) {
+        match &self.stage {
+            Stage::Standing(ours) if ours.has_expired(now) || ours.server.stream.is_some() => {
+                self.lose();
+            }
+            Stage::Standing(_) => self.doubt(rng, now),
+            Stage::Idle | Stage::Asking | Stage::Allocating(_) => self.stage = Stage::Idle,
+        }
+        for server in &mut self.servers {
+            server.probe = None;
+        }
+        self.hang_up();
+        self.forgive_silence();
+        self.ask(now, rng);
+    }
+
+    fn hang_up(&mut self) {
+        let streams = self
+            .servers
+            .iter_mut()
+            .filter_map(|server| server.stream.take());
+        streams.for_each(|stream| self.streams.close(stream));
+    }
+
+    /// Who was silent may be reached from where we are now.
+    fn forgive_silence(&mut self) {
         let silent = |server: &&mut Server| {
             matches!(
                 server.trouble,
@@ -279,7 +306,6 @@ impl Turn {
             .iter_mut()
             .filter(silent)
             .for_each(Server::forgive);
-        self.ask(now, rng);
     }
 
     /// Gives the address back.

@@ -12,7 +12,7 @@ use std::{
 use rand::Rng;
 
 use super::{exchange::Exchange, message::Request};
-use crate::path::stun_index::TransactionId;
+use crate::{path::stun_index::TransactionId, peer::table::PeerIdx};
 
 /// RFC 8656 section 9: a permission lasts 5 minutes, a channel 10 (section 12).
 const PERMISSION: Duration = Duration::from_secs(300);
@@ -27,6 +27,9 @@ const FRESH: Duration = Duration::from_secs(60);
 const SULK: Duration = Duration::from_secs(60);
 /// Permissions, and channels, of one allocation: our own server has 256 of each.
 const MOST: usize = 200;
+/// Of these, those that one peer brings about, by the addresses that it names and by the ports that its checks come from. One
+/// has a handful of addresses, and a new port for each of its moves within a channel's quarter of an hour.
+const SHARE: usize = 20;
 /// Channel numbers of RFC 8656 section 12.
 const FIRST_CHANNEL: u16 = 0x4000;
 const LAST_CHANNEL: u16 = 0x4FFF;
@@ -39,6 +42,8 @@ enum Right {
 
 #[derive(Debug)]
 struct Lease {
+    /// Who brought it about.
+    owner: PeerIdx,
     exchange: Option<Exchange>,
     /// Until when it is granted.
     until: Option<Instant>,
@@ -46,6 +51,8 @@ struct Lease {
     review: Instant,
     /// When it was last asked for.
     wanted: Instant,
+    /// The server has refused it, or was silent, and has not granted it since.
+    refused: bool,
 }
 
 /// All permissions and channels of an allocation.
@@ -59,24 +66,32 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// Packets from `ip` shall come through.
-    pub(super) fn permit(&mut self, ip: IpAddr, rng: &mut impl Rng, now: Instant) {
-        self.want(Right::Permission(ip), rng, now);
+    /// Packets from `ip`, where `owner` says to be, shall come through.
+    pub(super) fn permit(
+        &mut self,
+        (ip, owner): (IpAddr, PeerIdx),
+        rng: &mut impl Rng,
+        now: Instant,
+    ) {
+        self.want((Right::Permission(ip), owner), rng, now);
     }
 
-    /// The channel of `peer`, which is bound if it is not yet. `None` if there are too many.
+    /// The channel of `peer`, which is bound if it is not yet. `None` if there are too many, or too many of `owner`, or the
+    /// server has refused it: what goes through such a channel is lost.
     pub(super) fn bind(
         &mut self,
-        peer: SocketAddr,
+        (peer, owner): (SocketAddr, PeerIdx),
         rng: &mut impl Rng,
         now: Instant,
     ) -> Option<NonZeroU16> {
         let channel = match self.channel_of(peer) {
             Some(channel) => channel,
-            None => self.new_channel(peer)?,
+            None => self.new_channel((peer, owner))?,
         };
-        self.want(Right::Channel(channel), rng, now);
-        Some(channel)
+        let right = Right::Channel(channel);
+        self.want((right, owner), rng, now);
+        let lease = self.leases.get(&right)?;
+        (!lease.refused).then_some(channel)
     }
 
     /// The channel of `peer`, bound or not.
@@ -164,6 +179,7 @@ impl Rights {
         {
             let until = now + right.lifetime();
             lease.exchange = None;
+            lease.refused = false;
             lease.until = Some(until);
             lease.review = until - MARGIN;
         }
@@ -190,33 +206,40 @@ impl Rights {
         self.set_due();
     }
 
-    fn want(&mut self, right: Right, rng: &mut impl Rng, now: Instant) {
-        let like = |other: &Right| {
-            matches!(
-                (right, other),
-                (Right::Permission(_), Right::Permission(_))
-                    | (Right::Channel(_), Right::Channel(_))
-            )
-        };
+    fn want(&mut self, (right, owner): (Right, PeerIdx), rng: &mut impl Rng, now: Instant) {
         if let Some(lease) = self.leases.get_mut(&right) {
             lease.wanted = now;
             if let Some(until) = lease.until {
                 lease.review = lease.review.min(until - MARGIN).max(now);
             }
-        } else if self.leases.keys().filter(|other| like(other)).count() < MOST {
+        } else if self.has_room(right, owner) {
             let lease = Lease {
+                owner,
                 exchange: Some(Exchange::begin(rng, now)),
                 until: None,
                 review: now,
                 wanted: now,
+                refused: false,
             };
             self.leases.insert(right, lease);
         }
         self.set_due();
     }
 
-    fn new_channel(&mut self, peer: SocketAddr) -> Option<NonZeroU16> {
-        if self.peers.len() >= MOST {
+    /// Whether there may be one more like `right`, and one more that `owner` brings about.
+    fn has_room(&self, right: Right, owner: PeerIdx) -> bool {
+        let (mut all, mut own) = (0, 0);
+        for (other, lease) in &self.leases {
+            if right.is_like(*other) {
+                all += 1;
+                own += usize::from(lease.owner == owner);
+            }
+        }
+        all < MOST && own < SHARE
+    }
+
+    fn new_channel(&mut self, (peer, owner): (SocketAddr, PeerIdx)) -> Option<NonZeroU16> {
+        if !self.has_room(Right::Channel(NonZeroU16::MIN), owner) {
             return None;
         }
         loop {
@@ -242,6 +265,13 @@ impl Rights {
 }
 
 impl Right {
+    fn is_like(self, other: Self) -> bool {
+        match self {
+            Self::Permission(_) => matches!(other, Self::Permission(_)),
+            Self::Channel(_) => matches!(other, Self::Channel(_)),
+        }
+    }
+
     fn lifetime(self) -> Duration {
         match self {
             Self::Permission(_) => PERMISSION,
@@ -265,6 +295,7 @@ impl Lease {
     fn refused(&mut self, now: Instant) {
         self.exchange = None;
         self.until = None;
+        self.refused = true;
         self.review = now + SULK;
     }
 
@@ -273,13 +304,13 @@ impl Lease {
         if self.exchange.is_some() || self.review > now {
             return true;
         }
-        let Some(until) = self.until else {
-            return false;
-        };
         if used || self.wanted + FRESH > now {
             self.exchange = Some(Exchange::begin(rng, now));
             return true;
         }
+        let Some(until) = self.until else {
+            return false;
+        };
         let end = until + right.fallow();
         self.review = end;
         end > now

@@ -20,7 +20,10 @@ use super::{
     stages::MAX_CHALLENGES,
     *,
 };
-use crate::queue::transmit::StreamId;
+use crate::{
+    peer::table::PeerIdx,
+    queue::transmit::{Route, StreamId},
+};
 
 const HOST: ([u8; 4], u16) = ([192, 168, 1, 10], 7081);
 const PEER: ([u8; 4], u16) = ([203, 0, 113, 9], 40_000);
@@ -156,6 +159,16 @@ impl Client {
         assert_eq!(client.reply(None), ALLOCATE);
         assert_eq!(client.turn.relayed(), Some(relayed(2)));
         client
+    }
+
+    fn permit(&mut self, ip: IpAddr, owner: u32) {
+        let named = (ip, PeerIdx::new(owner));
+        self.turn.permit(named, &mut self.rng, self.now);
+    }
+
+    fn bind(&mut self, peer: SocketAddr, owner: u32) -> Option<Route> {
+        let peer = (peer, PeerIdx::new(owner));
+        self.turn.bind(peer, &mut self.rng, self.now)
     }
 
     fn trouble(&self) -> Option<Trouble> {
@@ -323,9 +336,9 @@ fn new_credentials_are_used_at_once_and_those_of_another_user_are_not_needed() {
 #[test]
 fn permissions_and_channels_are_renewed_while_they_are_used_and_lapse_after() {
     let mut client = Client::allocated();
-    let (now, peer) = (client.now, SocketAddr::from(PEER));
-    client.turn.permit(peer.ip(), &mut client.rng, now);
-    let route = client.turn.bind(peer, &mut client.rng, now).unwrap();
+    let peer = SocketAddr::from(PEER);
+    client.permit(peer.ip(), 1);
+    let route = client.bind(peer, 1).unwrap();
     assert!(client.turn.leads_to(route, peer));
     let mut asked = [0; 2];
     let mut run = |client: &mut Client, time: Duration| {
@@ -353,18 +366,14 @@ fn permissions_and_channels_are_renewed_while_they_are_used_and_lapse_after() {
 #[test]
 fn a_peer_that_the_server_refuses_is_not_asked_for_over_and_over() {
     let mut client = Client::allocated();
-    client
-        .turn
-        .permit(PEER.0.into(), &mut client.rng, client.now);
+    client.permit(PEER.0.into(), 1);
     assert_eq!(client.reply(Some(403)), CREATE_PERMISSION);
     for _ in 0..1000 {
-        client
-            .turn
-            .permit(PEER.0.into(), &mut client.rng, client.now);
+        client.permit(PEER.0.into(), 1);
     }
     assert_eq!(client.next().1, REFRESH);
     let private = IpAddr::from([192, 168, 1, 3]);
-    client.turn.permit(private, &mut client.rng, client.now);
+    client.permit(private, 1);
     assert!(
         client.sends().is_empty(),
         "no server relays into private networks"
@@ -377,17 +386,71 @@ fn channels_are_bounded_and_no_number_is_given_out_twice() {
     let mut routes = std::collections::BTreeSet::new();
     for port in 1..=1000 {
         let peer = SocketAddr::from((PEER.0, port));
-        routes.extend(client.turn.bind(peer, &mut client.rng, client.now));
+        routes.extend(client.bind(peer, u32::from(port % 50)));
     }
     assert_eq!(routes.len(), 200);
     assert!(routes.iter().all(|route| route.dst == server(2)));
 }
 
 #[test]
+fn one_peer_has_a_share_of_the_channels_and_permissions_and_leaves_the_others_theirs() {
+    let mut client = Client::allocated();
+    let greedy = (1..=1000).filter(|port| {
+        let peer = SocketAddr::from((PEER.0, *port));
+        client.bind(peer, 1).is_some()
+    });
+    assert_eq!(greedy.count(), 20);
+    // What it has it keeps, and another one has its own.
+    assert!(client.bind(SocketAddr::from((PEER.0, 1)), 1).is_some());
+    assert!(client.bind(SocketAddr::from((PEER.0, 5000)), 2).is_some());
+    let _channels = client.sends();
+    for number in 0..1000_u32 {
+        client.permit((0xC633_6400 + number).to_be_bytes().into(), 1);
+    }
+    client.permit([203, 0, 113, 200].into(), 2);
+    let asked = client.sends();
+    let permissions = asked.iter().filter(|(_, request)| {
+        Message::from_bytes(request).unwrap().method() == Method::new(CREATE_PERMISSION)
+    });
+    assert_eq!(permissions.count(), 21);
+}
+
+#[test]
+fn a_channel_that_was_refused_is_not_offered_again_until_it_is_granted() {
+    let mut client = Client::allocated();
+    let peer = SocketAddr::from(PEER);
+    assert!(client.bind(peer, 1).is_some(), "it may well be granted");
+    assert_eq!(client.reply(Some(403)), CHANNEL_BIND);
+    // It is asked for once a minute while it is wanted, and stands for nothing meanwhile.
+    for _ in 0..3 {
+        let mut asked = CHANNEL_BIND + 1;
+        let begin = client.now;
+        while asked != CHANNEL_BIND {
+            assert_eq!(client.bind(peer, 1), None);
+            let (from, method, request) = client.next();
+            asked = method;
+            let code = (method == CHANNEL_BIND).then_some(403);
+            client.hear(from, &answer(&request, 2, code, "right"));
+        }
+        let pause = client.now - begin;
+        assert!(pause >= Duration::from_secs(59), "{pause:?}");
+    }
+    assert_eq!(client.bind(peer, 1), None);
+    let mut asked = 0;
+    while asked != CHANNEL_BIND {
+        assert_eq!(client.bind(peer, 1), None);
+        let (from, method, request) = client.next();
+        asked = method;
+        client.hear(from, &answer(&request, 2, None, "right"));
+    }
+    assert!(client.bind(peer, 1).is_some(), "granted");
+}
+
+#[test]
 fn only_the_server_that_relays_for_us_wraps() {
     let mut client = Client::allocated();
     let peer = SocketAddr::from(PEER);
-    let route = client.turn.bind(peer, &mut client.rng, client.now).unwrap();
+    let route = client.bind(peer, 1).unwrap();
     let [high, low] = route.channel.unwrap().get().to_be_bytes();
     let message = [high, low, 0, 3, 1, 2, 3, 9];
     assert_eq!(client.turn.unwrap(at(2), &message), Some((peer, 4..7)));

@@ -15,7 +15,10 @@ use super::{
     message::{data_indication, is_data_indication, send_indication},
     stages::Stage,
 };
-use crate::queue::transmit::{CHANNEL_HEADER, Route, TransmitQueue};
+use crate::{
+    peer::table::PeerIdx,
+    queue::transmit::{CHANNEL_HEADER, Route, TransmitQueue},
+};
 
 impl Turn {
     /// What a server relays: ChannelData, or a Data indication. From whom it is, and where it is in the datagram. `None`
@@ -32,22 +35,27 @@ impl Turn {
         (length <= data.len()).then_some((peer, CHANNEL_HEADER..CHANNEL_HEADER + length))
     }
 
-    /// Lets a peer's packets through, if it is one that a public server can reach.
-    pub fn permit(&mut self, peer: IpAddr, rng: &mut impl Rng, now: Instant) {
+    /// Lets packets through from an address that `owner` has named, if it is one that a public server can reach.
+    pub fn permit(&mut self, (peer, owner): (IpAddr, PeerIdx), rng: &mut impl Rng, now: Instant) {
         if let Stage::Standing(allocation) = &mut self.stage
             && allocation.place.address.is_ipv4() == peer.is_ipv4()
             && !is_private(peer)
         {
-            allocation.rights.permit(peer, rng, now);
+            allocation.rights.permit((peer, owner), rng, now);
         }
     }
 
-    /// The way to `peer`, by a channel that is bound if it is not yet.
-    pub fn bind(&mut self, peer: SocketAddr, rng: &mut impl Rng, now: Instant) -> Option<Route> {
+    /// The way to `peer`, where `owner` seems to be, by a channel that is bound if it is not yet.
+    pub fn bind(
+        &mut self,
+        (peer, owner): (SocketAddr, PeerIdx),
+        rng: &mut impl Rng,
+        now: Instant,
+    ) -> Option<Route> {
         let Stage::Standing(allocation) = &mut self.stage else {
             return None;
         };
-        let channel = allocation.rights.bind(peer, rng, now)?;
+        let channel = allocation.rights.bind((peer, owner), rng, now)?;
         Some(Route {
             channel: Some(channel),
             ..allocation.way()

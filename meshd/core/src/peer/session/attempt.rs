@@ -6,6 +6,8 @@ use crate::wireguard::noise::Initiator;
 
 /// The first handshake on a new path is repeated this soon; WireGuard's own 5 s are for a path that is known to work.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// It is repeated this soon with a cookie. Whoever gave one is busy, so not at once: two that come together are one too many.
+pub(super) const PROVEN_RETRY: Duration = Duration::from_millis(20);
 /// How often it is repeated so soon.
 pub(super) const QUICK_RETRIES: u8 = 4;
 

@@ -247,6 +247,32 @@ fn an_unanswered_initiation_is_repeated_quickly_then_slowly_then_given_up() {
 }
 
 #[test]
+fn an_answer_is_waited_for_as_long_as_one_takes() {
+    let ms = Duration::from_millis;
+    for (round_trip, answered) in [
+        (0, 300),
+        (0, 499),
+        (600, 600),
+        (1_500, 2_200),
+        (9_000, 9_000),
+    ] {
+        let (mut a, mut b, now) = ends([5, 5]);
+        a.session.timers.round_trip = ms(round_trip);
+        let first = a.initiate(now);
+        let response = b.take(&first, now + ms(answered / 2)).unwrap();
+        let then = now + ms(answered);
+        let again = a.due(then);
+        assert_eq!(
+            again,
+            [],
+            "{round_trip} ms: not repeated before {answered} ms"
+        );
+        let confirmation = a.take(&response, then).unwrap();
+        assert!(b.open(&confirmation, then).is_some());
+    }
+}
+
+#[test]
 fn silence_after_data_asks_for_a_handshake_once() {
     let (mut a, mut b, now) = ends([5, 5]);
     assert!(handshake(&mut a, &mut b, now));
@@ -292,8 +318,11 @@ fn a_cookie_is_taken_for_the_attempt_that_it_answers() {
     let reply = Message::parse(&reply).unwrap();
     assert!(a.session.take_cookie(&reply, now));
     assert!(!a.session.take_cookie(&reply, now), "once");
-    let again = a.initiate(now + FIRST_RETRY);
-    let response = b.take(&again, now).unwrap();
+    // With that it need not wait as one that was lost.
+    let due = a.session.poll_timeout().unwrap();
+    assert!(due <= now + PROVEN_RETRY, "{:?}", due - now);
+    let again = a.initiate(due);
+    let response = b.take(&again, due).unwrap();
     assert!(matches!(
         Message::parse(&response),
         Some(Message::Response { .. })

@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, bail};
 use data_encoding::BASE64;
+use mesh_wire::problem::Problem;
 use serde_json::{Value, json};
 
 use crate::stranger;
@@ -45,6 +46,14 @@ pub(crate) enum Lie {
     WrongStun,
     /// It is another year, and it always was.
     WrongTime,
+    /// Every request fails.
+    Errors,
+    /// Nobody is a member, and nobody comes.
+    EmptyList,
+    /// An error comes behind the list.
+    ErrorMessage,
+    /// Each answer and each message comes five seconds late.
+    Slow,
     /// All requests are to be made elsewhere.
     Redirect(u16),
     /// The event connection is to be made elsewhere.
@@ -73,6 +82,10 @@ impl FromStr for Lie {
             "crumbs" => Self::Crumbs,
             "wrong-stun" => Self::WrongStun,
             "wrong-time" => Self::WrongTime,
+            "errors" => Self::Errors,
+            "empty-list" => Self::EmptyList,
+            "error-message" => Self::ErrorMessage,
+            "slow" => Self::Slow,
             "redirect" => Self::Redirect(status),
             "redirect-events" => Self::RedirectEvents(status),
             _ => bail!("there is no lie {name:?}"),
@@ -82,8 +95,13 @@ impl FromStr for Lie {
 
 /// A session key that the liar has: 32 times 7.
 const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+/// What an error says.
+pub(crate) const BROKEN: &str = "everything is broken";
 /// What a daemon takes at most.
 const LONGEST: usize = 8 * 1024 * 1024;
+
+/// So many signatures take seconds: they are made once, before anybody waits.
+static CROWD: LazyLock<String> = LazyLock::new(|| stranger::crowd(LONGEST));
 
 /// Who tells it.
 pub(crate) struct Liar {
@@ -94,6 +112,9 @@ pub(crate) struct Liar {
 
 impl Liar {
     pub(crate) fn new(lie: Lie) -> Self {
+        if lie == Lie::Crowd {
+            LazyLock::force(&CROWD);
+        }
         Self {
             lie,
             oldest: Mutex::default(),
@@ -111,17 +132,34 @@ impl Liar {
         }
     }
 
-    /// What `viewer` is told in place of a message of the real server.
-    pub(crate) fn about_message(&self, viewer: &str, text: &str) -> Vec<String> {
-        let Ok(mut message) = serde_json::from_str::<Value>(text) else {
-            return vec![text.to_owned()];
+    /// What `viewer` is told in place of a message of the real server, and a line that says so.
+    pub(crate) fn about_message(&self, viewer: &str, text: &str) -> (Vec<String>, String) {
+        let Ok(message) = serde_json::from_str::<Value>(text) else {
+            return (vec![text.to_owned()], format!("told {viewer}: no JSON"));
         };
+        let kind = message["type"].as_str().unwrap_or_default().to_owned();
+        let truth = message.to_string();
+        let told = self.in_place_of(viewer, message);
+        let verb = match told == [truth] {
+            true => "told",
+            false => "lied to",
+        };
+        (told, format!("{verb} {viewer}: {kind}"))
+    }
+
+    fn in_place_of(&self, viewer: &str, mut message: Value) -> Vec<String> {
+        if self.lie == Lie::WrongTime && message["revision"].is_number() {
+            message["revision"] = u64::MAX.into();
+        }
         let before = match message["type"].as_str() {
             Some("snapshot") => {
                 self.about_list(&mut message);
                 before_a_list(self.lie)
             }
             Some("peer_joined" | "peer_updated") if self.is_hidden(viewer, &message) => {
+                return Vec::new();
+            }
+            Some("peer_joined" | "peer_updated") if self.lie == Lie::EmptyList => {
                 return Vec::new();
             }
             Some("peer_joined" | "peer_updated") => return self.about_change(message),
@@ -144,11 +182,22 @@ impl Liar {
         } else {
             text
         });
+        if message["type"] == "snapshot" {
+            told.extend(self.behind_a_list(viewer));
+        }
         told
     }
 
-    /// What a member is told once it has said who it is.
-    pub(crate) fn about_hello(&self, viewer: &str) -> Option<String> {
+    /// What a member is told behind the list.
+    fn behind_a_list(&self, viewer: &str) -> Option<String> {
+        if self.lie == Lie::EmptyList {
+            // A daemon that skips this has read the list before it.
+            return Some(json!({"type": "of no kind"}).to_string());
+        }
+        if self.lie == Lie::ErrorMessage {
+            let problem = Problem::new(500, "database", BROKEN);
+            return Some(json!({"type": "error", "problem": problem}).to_string());
+        }
         let (least, greatest) = self.ends()?;
         let is_misled = self.lie == Lie::Split && viewer == least;
         let left = json!({"type": "peer_left", "revision": 1, "node_id": greatest});
@@ -172,14 +221,15 @@ impl Liar {
     }
 
     fn about_list(&self, list: &mut Value) {
-        if self.lie == Lie::WrongTime {
-            list["revision"] = u64::MAX.into();
-        }
         let Some(peers) = list["peers"].as_array_mut() else {
             return;
         };
         for peer in peers.iter_mut() {
             self.about_peer(peer);
+        }
+        if self.lie == Lie::EmptyList {
+            peers.clear();
+            return;
         }
         if self.lie == Lie::SwapAddresses && !peers.is_empty() {
             let addresses: Vec<Value> = peers.iter().map(|it| it["virtual_ips"].clone()).collect();
@@ -229,7 +279,7 @@ impl Liar {
 /// Messages that come before a list.
 fn before_a_list(lie: Lie) -> Vec<String> {
     match lie {
-        Lie::Crowd => vec![stranger::crowd(LONGEST); 3],
+        Lie::Crowd => vec![CROWD.clone(); 3],
         Lie::LongMessage => vec![crumbs("x", 50_000_000)],
         Lie::DeepMessage => {
             let deep = |name: &str| {
@@ -252,6 +302,10 @@ fn before_a_list(lie: Lie) -> Vec<String> {
         | Lie::DoubleKeys
         | Lie::WrongStun
         | Lie::WrongTime
+        | Lie::Errors
+        | Lie::EmptyList
+        | Lie::ErrorMessage
+        | Lie::Slow
         | Lie::Redirect(_)
         | Lie::RedirectEvents(_) => Vec::new(),
     }

@@ -3,15 +3,18 @@
 //!
 //! usage: `evil-server LISTEN REAL LIE [ELSEWHERE]`
 //! LISTEN and REAL are ADDR:PORT, the lies are in `lie.rs`, ELSEWHERE is the ADDR:PORT that some of them point to.
+//!
+//! For each message that has gone out on an event connection it prints `told NODE: TYPE`, or `lied to NODE: TYPE` where that is not
+//! what the real server said; for each answer of its STUN `answered STUN of ADDRESS`.
 
 mod lie;
 mod stranger;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     extract::{
         FromRequestParts as _, Request, State, WebSocketUpgrade,
@@ -20,18 +23,26 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _, stream::poll_fn};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use mesh_wire::problem::Problem;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{self, client::IntoClientRequest as _},
 };
 
-use lie::{Liar, Lie};
+use lie::{BROKEN, Liar, Lie};
+
+/// How late whatever a slow server says is.
+const LATE: Duration = Duration::from_secs(5);
 
 struct Evil {
     real: SocketAddr,
@@ -41,7 +52,6 @@ struct Evil {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[allow(clippy::print_stdout, reason = "who starts it waits for this line")]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (fixed, rest) = arguments
@@ -61,7 +71,7 @@ async fn main() -> Result<()> {
         tokio::spawn(answer_stun(socket, evil.elsewhere));
     }
     let listener = TcpListener::bind(listen).await?;
-    println!("ready {listen}");
+    say(&format!("ready {listen}"));
     let router = Router::new().fallback(handle).with_state(evil);
     Ok(axum::serve(listener, router).await?)
 }
@@ -69,7 +79,13 @@ async fn main() -> Result<()> {
 async fn handle(State(evil): State<Arc<Evil>>, request: Request) -> Response {
     let is_events = request.uri().path().ends_with("/events");
     let lie = evil.liar.lie;
-    let answer = if let Lie::Redirect(status) = lie {
+    if lie == Lie::Slow {
+        sleep(LATE).await;
+    }
+    let answer = if lie == Lie::Errors {
+        let problem = Problem::new(500, "database", BROKEN);
+        Ok((StatusCode::INTERNAL_SERVER_ERROR, Json(problem)).into_response())
+    } else if let Lie::Redirect(status) = lie {
         evil.redirect(status, &request)
     } else if let (Lie::RedirectEvents(status), true) = (lie, is_events) {
         evil.redirect(status, &request)
@@ -144,16 +160,27 @@ impl Evil {
     async fn converse(
         &self,
         mut daemon: WebSocket,
-        mut real: WebSocketStream<TcpStream>,
+        real: WebSocketStream<TcpStream>,
     ) -> Result<()> {
         let mut viewer = String::new();
+        let mut told = 0_u32;
+        let late = match self.liar.lie == Lie::Slow {
+            true => LATE,
+            false => Duration::ZERO,
+        };
+        let (mut real, said_by_real) = real.split();
+        let mut said_by_real = pin!(delayed(said_by_real, late));
         loop {
             tokio::select! {
-                said = real.next() => match said.context("the real server hung up")?? {
+                // Behind the challenge nothing is told until it is known to whom.
+                said = said_by_real.next(), if told == 0 || !viewer.is_empty() => match said.context("the real server hung up")?? {
                     tungstenite::Message::Text(text) => {
-                        for lie in self.liar.about_message(&viewer, &text) {
-                            daemon.send(Message::Text(lie.into())).await?;
+                        let (messages, line) = self.liar.about_message(&viewer, &text);
+                        for message in messages {
+                            daemon.send(Message::Text(message.into())).await?;
                         }
+                        told += 1;
+                        say(&line);
                     }
                     tungstenite::Message::Close(_) => return Ok(()),
                     tungstenite::Message::Binary(_)
@@ -165,18 +192,41 @@ impl Evil {
                     Message::Text(text) => {
                         if let Some(node) = who_says_hello(&text) {
                             viewer = node;
-                            if let Some(lie) = self.liar.about_hello(&viewer) {
-                                daemon.send(Message::Text(lie.into())).await?;
-                            }
                         }
                         real.send(tungstenite::Message::text(text.as_str())).await?;
                     }
-                    Message::Close(_) => return Ok(real.close(None).await?),
+                    Message::Close(_) => return Ok(real.close().await?),
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
                 },
             }
         }
     }
+}
+
+/// The same messages, each so much later than it came.
+fn delayed<T: Send + 'static>(
+    messages: impl futures::Stream<Item = T> + Send + Unpin + 'static,
+    late: Duration,
+) -> impl futures::Stream<Item = T> {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut messages = messages;
+        while let Some(message) = messages.next().await {
+            if sender.send((Instant::now() + late, message)).is_err() {
+                return;
+            }
+        }
+    });
+    poll_fn(move |context| receiver.poll_recv(context)).then(|(due, message)| async move {
+        sleep_until(due).await;
+        message
+    })
+}
+
+/// Tests wait for these lines.
+#[allow(clippy::print_stdout, reason = "its output is its log")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 /// The node id in a member's first message.
@@ -217,5 +267,6 @@ async fn answer_stun(socket: UdpSocket, mapped: SocketAddr) -> Result<()> {
         let address = mapped.ip().octets();
         answer.extend(address.iter().zip(COOKIE).map(|(a, b)| a ^ b));
         socket.send_to(&answer, source).await?;
+        say(&format!("answered STUN of {}", source.ip()));
     }
 }

@@ -136,7 +136,7 @@ fn a_connection_is_asked_for_when_udp_was_silent_for_a_second() {
 fn what_is_relayed_goes_through_the_connection_and_comes_from_nowhere_else() {
     let (mut client, stream) = Client::on_stream();
     let peer = SocketAddr::from(PEER);
-    let route = client.turn.bind(peer, &mut client.rng, client.now).unwrap();
+    let route = client.bind(peer, 1).unwrap();
     assert_eq!((route.dst, route.stream), (server(2), Some(stream)));
     let wrapped = data_indication_of(peer, &[7; 5]);
     let by = |stream| Contact {

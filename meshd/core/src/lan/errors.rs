@@ -1,4 +1,5 @@
-//! What is a host told whose packet is longer than the path? ICMP type 3 code 4 (RFC 1191), ICMPv6 type 2 (RFC 4443).
+//! What is a host told whose packet cannot go on as it is? That it is too long for the path: ICMP type 3 code 4 (RFC 1191),
+//! ICMPv6 type 2 (RFC 4443); or that nobody has the address: ICMP type 3 code 1 (RFC 792), ICMPv6 type 1 code 3.
 
 use std::{
     collections::VecDeque,
@@ -38,6 +39,15 @@ impl Limiter {
     }
 }
 
+/// Why a packet does not go on as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The path carries packets of so many bytes.
+    TooBig(usize),
+    /// No member has the address.
+    NoSuchHost,
+}
+
 /// Messages for hosts on our side, to be written to the TUN.
 #[derive(Debug, Default)]
 pub struct Messages {
@@ -47,9 +57,9 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Tells the sender of `packet` that the path carries `mtu` bytes; `router` is who says so. Limiters bound how often.
-    pub fn tell(&mut self, packet: &[u8], router: IpAddr, mtu: usize) {
-        if let Some(message) = message(packet, router, mtu) {
+    /// Tells the sender of `packet` what is wrong; `router` is who says so. Limiters bound how often.
+    pub fn tell(&mut self, packet: &[u8], router: IpAddr, reason: Reason) {
+        if let Some(message) = message(packet, router, reason) {
             self.waiting.push_back(message);
         }
     }
@@ -67,7 +77,7 @@ impl Messages {
 
 /// The whole message; `None` where none may be sent (RFC 1122 section 3.2.2, RFC 4443 section 2.4(e)): about errors, later
 /// fragments, and to whom no single host answers.
-fn message(packet: &[u8], router: IpAddr, mtu: usize) -> Option<Vec<u8>> {
+fn message(packet: &[u8], router: IpAddr, reason: Reason) -> Option<Vec<u8>> {
     let ip = IpHeader::parse(packet)?;
     let kind = packet.get(ip.header_len);
     match (router, ip.source, ip.destination) {
@@ -76,18 +86,18 @@ fn message(packet: &[u8], router: IpAddr, mtu: usize) -> Option<Vec<u8>> {
             let offset = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & OFFSET;
             let many = |address: Ipv4Addr| address.is_multicast() || address.is_broadcast();
             let nobody = to.is_unspecified() || many(to) || many(destination);
-            (!is_error && offset == 0 && !nobody).then(|| message_v4(packet, (router, to), mtu))
+            (!is_error && offset == 0 && !nobody).then(|| message_v4(packet, (router, to), reason))
         }
         (IpAddr::V6(router), IpAddr::V6(to), IpAddr::V6(_)) => {
             let is_error = ip.protocol == ICMPV6 && kind.is_some_and(|kind| *kind < 128);
             let nobody = to.is_unspecified() || to.is_multicast();
-            (!is_error && !nobody).then(|| message_v6(packet, (router, to), mtu))
+            (!is_error && !nobody).then(|| message_v6(packet, (router, to), reason))
         }
         (IpAddr::V4(_) | IpAddr::V6(_), _, _) => None,
     }
 }
 
-fn message_v4(packet: &[u8], (from, to): (Ipv4Addr, Ipv4Addr), mtu: usize) -> Vec<u8> {
+fn message_v4(packet: &[u8], (from, to): (Ipv4Addr, Ipv4Addr), reason: Reason) -> Vec<u8> {
     let quoted = &packet[..packet.len().min(LONGEST[0] - 28)];
     let mut message = vec![0; 28];
     message[0] = 0x45;
@@ -98,7 +108,11 @@ fn message_v4(packet: &[u8], (from, to): (Ipv4Addr, Ipv4Addr), mtu: usize) -> Ve
     message[16..20].copy_from_slice(&to.octets());
     let sum = Sum::default().plus(&message[..20]).finish();
     put(&mut message, 10, usize::from(sum));
-    message[20..22].copy_from_slice(&[3, 4]);
+    let (code, mtu) = match reason {
+        Reason::TooBig(mtu) => (4, mtu),
+        Reason::NoSuchHost => (1, 0),
+    };
+    message[20..22].copy_from_slice(&[3, code]);
     put(&mut message, 26, mtu);
     message.extend_from_slice(quoted);
     let sum = Sum::default().plus(&message[20..]).finish();
@@ -106,7 +120,7 @@ fn message_v4(packet: &[u8], (from, to): (Ipv4Addr, Ipv4Addr), mtu: usize) -> Ve
     message
 }
 
-fn message_v6(packet: &[u8], (from, to): (Ipv6Addr, Ipv6Addr), mtu: usize) -> Vec<u8> {
+fn message_v6(packet: &[u8], (from, to): (Ipv6Addr, Ipv6Addr), reason: Reason) -> Vec<u8> {
     let quoted = &packet[..packet.len().min(LONGEST[1] - 48)];
     let mut message = vec![0; 48];
     message[0] = 0x60;
@@ -115,7 +129,11 @@ fn message_v6(packet: &[u8], (from, to): (Ipv6Addr, Ipv6Addr), mtu: usize) -> Ve
     message[7] = 64;
     message[8..24].copy_from_slice(&from.octets());
     message[24..40].copy_from_slice(&to.octets());
-    message[40] = 2;
+    let (kind, mtu) = match reason {
+        Reason::TooBig(mtu) => ([2, 0], mtu),
+        Reason::NoSuchHost => ([1, 3], 0),
+    };
+    message[40..42].copy_from_slice(&kind);
     put(&mut message, 46, mtu);
     message.extend_from_slice(quoted);
     let sum = Sum::default()
@@ -160,7 +178,7 @@ mod tests {
     fn the_sender_is_told_the_mtu_with_the_beginning_of_its_packet() {
         let packet = v4(1400);
         let router = IpAddr::from([10, 100, 0, 2]);
-        let told = message(&packet, router, 1220).unwrap();
+        let told = message(&packet, router, Reason::TooBig(1220)).unwrap();
         let ip = IpHeader::parse(&told).unwrap();
         assert_eq!(
             (ip.source, ip.destination),
@@ -179,7 +197,7 @@ mod tests {
     fn over_ipv6_likewise() {
         let packet = v6(1400);
         let router = IpAddr::from([0xFC; 16]);
-        let told = message(&packet, router, 1300).unwrap();
+        let told = message(&packet, router, Reason::TooBig(1300)).unwrap();
         let ip = IpHeader::parse(&told).unwrap();
         assert_eq!((ip.source, ip.destination), (router, [0xFD; 16].into()));
         assert_eq!((ip.protocol, told.len()), (ICMPV6, 1280));
@@ -205,15 +223,32 @@ mod tests {
         for change in change {
             let mut packet = v4(1400);
             change(&mut packet);
-            assert_eq!(message(&packet, router, 1220), None);
+            assert_eq!(message(&packet, router, Reason::TooBig(1220)), None);
         }
         let mut echo = v4(1400);
         (echo[9], echo[20]) = (ICMP, 8);
-        assert!(message(&echo, router, 1220).is_some());
+        assert!(message(&echo, router, Reason::TooBig(1220)).is_some());
         let mut error = v6(1400);
         (error[6], error[40]) = (ICMPV6, 2);
-        assert_eq!(message(&error, [0xFC; 16].into(), 1300), None);
-        assert_eq!(message(&v6(1400), router, 1300), None, "of another version");
+        assert_eq!(
+            message(&error, [0xFC; 16].into(), Reason::TooBig(1300)),
+            None
+        );
+        assert_eq!(
+            message(&v6(1400), router, Reason::TooBig(1300)),
+            None,
+            "of another version"
+        );
+    }
+
+    #[test]
+    fn an_address_that_nobody_has_is_unreachable() {
+        let told = message(&v4(1400), [10, 100, 0, 2].into(), Reason::NoSuchHost).unwrap();
+        assert_eq!(told[20..22], [3, 1]);
+        assert_eq!(told[24..28], [0; 4]);
+        let told = message(&v6(1400), [0xFC; 16].into(), Reason::NoSuchHost).unwrap();
+        assert_eq!(told[40..42], [1, 3]);
+        assert_eq!(told[44..48], [0; 4]);
     }
 
     #[test]
