@@ -101,7 +101,7 @@ impl Item {
     pub const MAX_LEN: usize = 1 + 4 + 2 + 2 + 1 + 4 * MAX_PATH;
 
     /// Bytes that it takes in a message.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         1 + match self {
             Self::Update(update) => 4 + 2 + 2 + 1 + 4 * update.path.members().len(),
             Self::SeqnoRequest(_) => 4 + 2 + 1,
@@ -149,7 +149,7 @@ impl Message {
 
     /// The message's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER + self.items.iter().map(Item::len).sum::<usize>());
+        let mut out = Vec::with_capacity(HEADER + self.items.iter().map(Item::size).sum::<usize>());
         out.push(VERSION);
         for number in [
             self.epoch,
@@ -301,7 +301,7 @@ mod tests {
         let bytes = message.encode();
         assert_eq!(
             bytes.len(),
-            HEADER + message.items.iter().map(Item::len).sum::<usize>()
+            HEADER + message.items.iter().map(Item::size).sum::<usize>()
         );
         assert_eq!(Message::decode(&bytes), Ok(message));
         let empty = Message::default();

@@ -8,6 +8,7 @@ mod neighbour;
 mod reliable;
 mod requests;
 mod reroute;
+mod said;
 mod select;
 mod seqno;
 mod updates;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::Hasher as _,
     time::{Duration, Instant},
 };
 
@@ -11,12 +10,12 @@ use mesh_wire::{
     routing::{INFINITY, Item, Message, SeqnoRequest, Update},
 };
 use rand_chacha::ChaCha8Rng;
-use siphasher::sip::SipHasher13;
 
 use super::{
     adjacency::{Adjacency, Standing},
     metric::link_cost,
     reliable::{Inbound, Outbound, Topic, is_later},
+    said::{Heard, Said, digest, is_worth_it},
 };
 
 /// How long an acknowledgement waits for a message that could carry it.
@@ -25,27 +24,6 @@ const ACK_DELAY: Duration = Duration::from_millis(10);
 const REFRESH: Duration = Duration::from_secs(30);
 /// One destination is announced to a neighbour at most so often, unless it is lost.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What the neighbour was last told of a member.
-#[derive(Debug, Default)]
-struct Said {
-    told: Option<Update>,
-    sent: Option<Instant>,
-    /// The message that said it, until it is acknowledged.
-    message: u32,
-    /// When it is to be said again or anew.
-    due: Option<Instant>,
-    /// It is to be said even if nothing has changed.
-    again: bool,
-}
-
-/// What the neighbour has last said of a member.
-#[derive(Debug)]
-struct Heard {
-    message: u32,
-    /// 0 if it has no route.
-    digest: u64,
-}
 
 /// A direct neighbour: a peer with a link and a session, with which routes are exchanged.
 #[derive(Debug)]
@@ -282,7 +260,7 @@ impl Neighbour {
     ) -> Vec<Item> {
         self.repeat_lost(now);
         let mut items = std::mem::take(&mut self.once);
-        let mut room = Message::ROOM.saturating_sub(items.iter().map(Item::len).sum());
+        let mut room = Message::ROOM.saturating_sub(items.iter().map(Item::size).sum());
         while self.outbound.has_room() && room >= Item::MAX_LEN {
             let next = self.schedule.first().copied();
             let Some((due, topic)) = next.filter(|(due, _)| *due <= now) else {
@@ -297,7 +275,7 @@ impl Neighbour {
                 }
             };
             if let Some(item) = item {
-                room -= item.len();
+                room -= item.size();
                 items.push(item);
                 topics.push(topic);
             }
@@ -402,27 +380,4 @@ fn reschedule(
         schedule.remove(&(old, topic));
     }
     schedule.extend(due.map(|due| (due, topic)));
-}
-
-/// Whether a change is worth a message: a metric that moved by less than a tenth, and by less than 10, is not.
-fn is_worth_it(old: &Update, new: &Update) -> bool {
-    old.seqno != new.seqno
-        || old.path != new.path
-        || old.metric.abs_diff(new.metric) >= (old.metric / 10).max(10)
-        || (old.metric == INFINITY) != (new.metric == INFINITY)
-}
-
-/// 0 for a retraction. Both ends must find the same, so nothing here is secret.
-fn digest(update: &Update) -> u64 {
-    if update.metric == INFINITY {
-        return 0;
-    }
-    let mut hasher = SipHasher13::new();
-    hasher.write(&update.destination.to_be_bytes());
-    hasher.write(&update.seqno.to_be_bytes());
-    hasher.write(&update.metric.to_be_bytes());
-    for member in update.path.members() {
-        hasher.write(&member.to_be_bytes());
-    }
-    hasher.finish()
 }
