@@ -18,6 +18,7 @@ pub mod node;
 pub mod path;
 pub mod peer;
 pub mod queue;
+pub mod routing;
 pub mod wireguard;
 
 pub use node::{

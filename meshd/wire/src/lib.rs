@@ -6,7 +6,8 @@
 //! * [`letter`]: what daemons write to each other by way of the server, such as a [`signal`], ICE credentials and candidates. [`join_link`]: the invitation.
 //! * [`lan`]: what daemons say of themselves to their LAN.
 //! * [`frame`]: which protocol a datagram belongs to. [`turn_stream`]: where a message ends on the way to a TURN server over TCP. [`carrier`]: our own messages inside a session.
-//! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry.
+//! * [`wireguard`]: the messages of the session protocol. [`relay`]: what stands around one that others carry. [`routing`]: what neighbours
+//!   say of the ways to others.
 //! * [`problem`]: errors over HTTP (RFC 9457).
 #![warn(missing_docs)]
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -25,6 +26,7 @@ pub mod place;
 pub mod problem;
 pub mod psk;
 pub mod relay;
+pub mod routing;
 pub mod signal;
 pub mod trust;
 pub mod turn_stream;

@@ -13,7 +13,7 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets; the name is also that of the directory under `corpus/`.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("frame", wire::frame),
     ("letter", wire::letter),
     ("join_link", wire::join_link),
@@ -21,6 +21,7 @@ pub const TARGETS: [(&str, Target); 24] = [
     ("carrier", wire::carrier),
     ("wireguard", wire::wireguard),
     ("relay", wire::relay),
+    ("routing", wire::routing),
     ("peer_record", wire::peer_record),
     ("server_message", wire::server_message),
     ("client_message", wire::client_message),

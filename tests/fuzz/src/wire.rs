@@ -18,6 +18,7 @@ use mesh_wire::{
     peer_info::{PeerInfo, PeerRecord},
     psk::NetworkPsk,
     relay::{RelayFrame, TAG},
+    routing::Message as RoutingMessage,
     signal::MAX_CANDIDATES,
     trust::{Certificate, Gossip, Invite, Issuer, Revocation, Root},
     wireguard::{Message, cookie_reply, data_header, initiation, response},
@@ -56,6 +57,14 @@ pub fn wireguard(bytes: &[u8]) {
         }) => data_header(receiver, counter, cipher).to_vec(),
     };
     assert!(bytes.starts_with(&again));
+}
+
+/// `routing::Message::decode`: what it reads is written again as it was.
+pub fn routing(bytes: &[u8]) {
+    if let Ok(message) = RoutingMessage::decode(bytes) {
+        assert!(message.items.len() <= bytes.len(), "each item has a byte");
+        assert_eq!(message.encode(), bytes, "there is one way to write it");
+    }
 }
 
 /// `RelayFrame::parse`: what it reads is written again as it was.

@@ -22,6 +22,7 @@ use mesh_wire::{
     peer_info::PeerRecord,
     psk::NetworkPsk,
     relay::RelayFrame,
+    routing,
     trust::{Certificate, Gossip, Revocation},
     wireguard::Message,
 };
@@ -110,6 +111,7 @@ fn the_corpus_holds_what_is_accepted() {
     accepted("revocation", |b| Revocation::read(b).is_ok());
     accepted("carrier", |b| Carrier::decode(b).is_ok());
     accepted("relay", |b| RelayFrame::parse(b).is_some());
+    accepted("routing", |b| routing::Message::decode(b).is_ok());
     for kind in 1..=4 {
         let read = corpus("wireguard");
         let mut read = read.iter().filter(|b| b.first() == Some(&kind));
@@ -181,6 +183,7 @@ replayed! {
     any_carrier_is_read_or_refused: "carrier",
     any_wireguard_message_is_read_or_refused: "wireguard",
     any_relay_frame_is_read_or_refused: "relay",
+    any_routing_message_is_read_or_refused: "routing",
     any_peer_record_is_read_or_refused: "peer_record",
     any_server_message_is_read_or_refused: "server_message",
     any_client_message_is_read_or_refused: "client_message",

@@ -10,6 +10,7 @@ pub mod link;
 pub mod nat;
 pub mod network;
 pub mod oracle;
+pub mod routes;
 pub mod scenario;
 pub mod seeds;
 pub mod server;

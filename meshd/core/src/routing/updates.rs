@@ -1,0 +1,230 @@
+//! What is said of routes, and what is made of what others say (RFC 8966 sections 3.5 and 3.7).
+
+use std::time::{Duration, Instant};
+
+use mesh_wire::{
+    relay::{MAX_PATH, Path},
+    routing::{INFINITY, Item, Update},
+};
+use rand::RngExt as _;
+
+use super::{Router, metric::through, seqno::Seqno};
+
+/// How long news of a route waits for more of its kind, in milliseconds; differs, so that neighbours do not speak at once.
+const JITTER_MS: std::ops::Range<u64> = 10..40;
+/// The same for a route that is lost.
+const URGENT: Duration = Duration::from_millis(5);
+/// How long after its start a router takes over a newer sequence number that others still remember of it.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// What a link adds to a metric at least.
+const LEAST_COST: u16 = 100;
+/// Destinations that one neighbour may speak of beyond those that are members.
+const STRANGERS: usize = 64;
+
+impl Router {
+    /// How a member is reached, as the neighbour `to` may be told, to which the link costs `cost`. The feasibility distance is
+    /// lowered first.
+    pub(super) fn announcement(&mut self, member: u32, (to, cost): (u32, u16)) -> Option<Update> {
+        if member == self.config.me {
+            return Some(Update {
+                destination: member,
+                seqno: self.seqno.0,
+                metric: 0,
+                path: Path::default(),
+            });
+        }
+        // Who carries for nobody announces itself alone.
+        if !self.config.relay || member == to {
+            return None;
+        }
+        let cost = |neighbour: u32| match neighbour == to {
+            true => Some(cost),
+            false => Some(self.neighbours.get(&neighbour)?.cost()),
+        };
+        let destination = self.destinations.get_mut(&member)?;
+        let (via, route) = destination.selected()?;
+        let (seqno, metric) = (route.seqno, through(route.announced, cost(via)?));
+        let path = full_path(member, via, &route.path)?;
+        // The receiver's way is one link longer, and there is one more at its end.
+        let links = path.members().len() + 2;
+        let leads_back = via == to || path.members().contains(&to);
+        if metric == INFINITY
+            || links > usize::from(self.config.max_hops)
+            || self.config.split_horizon && leads_back
+        {
+            return None;
+        }
+        destination.will_announce(seqno, metric);
+        Some(Update {
+            destination: member,
+            seqno: seqno.0,
+            metric,
+            path,
+        })
+    }
+
+    /// Has all neighbours told of a member's route.
+    pub(super) fn announce(&mut self, member: u32, now: Instant) {
+        let lost = member != self.config.me
+            && self
+                .destinations
+                .get(&member)
+                .is_none_or(|known| known.selected().is_none());
+        let jitter = Duration::from_millis(self.random.random_range(JITTER_MS));
+        for neighbour in self.neighbours.values_mut() {
+            let due = match lost {
+                true => now + URGENT,
+                false => (now + jitter).max(neighbour.pause(member).unwrap_or(now)),
+            };
+            neighbour.announce(member, due, false);
+        }
+    }
+
+    /// Tells a neighbour everything once more.
+    pub(super) fn announce_all(&mut self, to: u32, now: Instant) {
+        let all: Vec<u32> = self
+            .destinations
+            .keys()
+            .copied()
+            .chain([self.config.me])
+            .collect();
+        if let Some(neighbour) = self.neighbours.get_mut(&to) {
+            for member in all {
+                let due = neighbour.pause(member).unwrap_or(now).max(now);
+                neighbour.announce(member, due, true);
+            }
+        }
+    }
+
+    pub(super) fn handle_update(
+        &mut self,
+        (from, message): (u32, u32),
+        update: &Update,
+        now: Instant,
+    ) {
+        let known = self.members.contains_key(&update.destination);
+        let Some(neighbour) = self.neighbours.get_mut(&from) else {
+            return;
+        };
+        if !known && neighbour.count() > self.members.len() + STRANGERS
+            || !neighbour.is_news(message, update)
+        {
+            return;
+        }
+        if update.destination == self.config.me {
+            return self.hear_of_self(Seqno(update.seqno), now);
+        }
+        let usable = known && self.is_usable(from, update);
+        if !usable && !self.destinations.contains_key(&update.destination) {
+            return;
+        }
+        let destination = self.destinations.entry(update.destination).or_default();
+        let before = destination
+            .routes
+            .get(&from)
+            .map(|route| (route.seqno, route.announced, route.path));
+        destination.learn(from, Some(update).filter(|_| usable), now);
+        let after = destination
+            .routes
+            .get(&from)
+            .map(|route| (route.seqno, route.announced, route.path));
+        if before != after {
+            self.route_changed(update.destination, from, now);
+        }
+    }
+
+    /// Whether a route may be used: it leads nearer link by link, over members that carry, not through us, not in a circle,
+    /// and not too far; and it costs what links cost at least.
+    fn is_usable(&self, from: u32, update: &Update) -> bool {
+        if update.metric == INFINITY {
+            return false;
+        }
+        let between = update.path.members();
+        if update.destination == from {
+            return between.is_empty() && update.metric == 0;
+        }
+        let links = between.len() + 1;
+        let Some(path) = full_path(update.destination, from, &update.path) else {
+            return false;
+        };
+        let carriers = path.members();
+        let carry = |member: &u32| self.members.get(member).copied().unwrap_or(false);
+        let repeated = |at: usize| {
+            carriers
+                .iter()
+                .skip(at + 1)
+                .any(|other| carriers.get(at) == Some(other))
+        };
+        links < usize::from(self.config.max_hops)
+            && carriers.iter().all(carry)
+            && !carriers.contains(&self.config.me)
+            && !carriers.contains(&update.destination)
+            && !(0..carriers.len()).any(repeated)
+            && usize::from(update.metric) >= links * usize::from(LEAST_COST)
+    }
+
+    /// Takes away the routes to a member that may not be used any more.
+    pub(super) fn drop_unusable(&mut self, member: u32, now: Instant) {
+        let Some(destination) = self.destinations.get(&member) else {
+            return;
+        };
+        let is_member = self.members.contains_key(&member);
+        let bad: Vec<u32> = destination
+            .routes
+            .iter()
+            .filter(|(from, route)| {
+                let update = Update {
+                    destination: member,
+                    seqno: route.seqno.0,
+                    metric: route.announced,
+                    path: route.path,
+                };
+                !is_member || !self.is_usable(**from, &update)
+            })
+            .map(|(from, _)| *from)
+            .collect();
+        for from in bad {
+            self.drop_route(member, from, now);
+        }
+    }
+
+    /// Others remember a newer number of ours than we have: we were started again and have forgotten it.
+    fn hear_of_self(&mut self, seqno: Seqno, now: Instant) {
+        if now < self.started + REMEMBERED_FOR && seqno.is_newer_than(self.seqno) {
+            self.seqno = seqno.next();
+            self.announce(self.config.me, now);
+        }
+    }
+
+    pub(super) fn handle_refresh(&mut self, from: u32, digest: u64, now: Instant) {
+        if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            match neighbour.agrees(digest) {
+                true => neighbour.fresh = now,
+                false => neighbour.say_once(Item::DumpRequest, now),
+            }
+        }
+    }
+
+    /// A newer number of our own, at somebody's request; see `requests`. At most one further, but soon after a start as far
+    /// as others remember.
+    pub(super) fn renew(&mut self, wanted: Seqno, now: Instant) {
+        if wanted.is_newer_than(self.seqno) {
+            let lately = now < self.started + REMEMBERED_FOR;
+            self.seqno = if lately { wanted } else { self.seqno.next() };
+        }
+        self.announce(self.config.me, now);
+    }
+}
+
+/// The members between us and the destination of a route that `via` announces with `path`; `None` if they are too many.
+pub(super) fn full_path(destination: u32, via: u32, path: &Path) -> Option<Path> {
+    if via == destination {
+        return Some(Path::default());
+    }
+    let mut members = [0; MAX_PATH];
+    let (first, rest) = members.split_first_mut()?;
+    let behind = path.members();
+    *first = via;
+    rest.get_mut(..behind.len())?.copy_from_slice(behind);
+    Path::new(members.get(..=behind.len())?)
+}
