@@ -46,6 +46,10 @@ fn elsewhere(server: &Server) -> Client {
 /// Without one it is a few milliseconds.
 const PROMPT: Duration = Duration::from_secs(2);
 
+#[allow(
+    clippy::print_stdout,
+    reason = "figures for the reader of the test's output"
+)]
 fn assert_prompt(mut took: Vec<Duration>) {
     took.sort_unstable();
     let (half, most) = (took[took.len() / 2], took[took.len() * 99 / 100 - 1]);

@@ -209,7 +209,7 @@ fn lie(home: &Home, external: [u8; 4]) {
         .namespace()
         .enter(|| UdpSocket::bind(("0.0.0.0", 5351)));
     let socket = bound.unwrap().unwrap();
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let mut request = [0; 1100];
         while let Ok((length, from)) = socket.recv_from(&mut request) {
             let epoch = [0, 0, 1, 0];
@@ -266,7 +266,7 @@ fn a_router_sends_nobody_to_another_host() {
     let ssdp = ssdp.unwrap().unwrap();
     count(&victim, "ip protocol tcp");
     let location = victim.address();
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let mut search = [0; 1500];
         while let Ok((_, from)) = ssdp.recv_from(&mut search) {
             let answer = format!(
