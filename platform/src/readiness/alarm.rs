@@ -4,6 +4,7 @@
 use std::{os::fd::BorrowedFd, time::Duration};
 
 /// Shorter waits are over soon after the machine wakes, and go without an alarm, which costs a system call.
+#[cfg(target_os = "linux")]
 const LONG: Duration = Duration::from_secs(1);
 
 /// A timer to be waited for beside the rest. Without one, where the system has none, a wait is longer by the time asleep.
