@@ -29,6 +29,9 @@ pub const BYTES_PER_SECOND: u64 = 12_500_000;
 /// What may come at once is this part of a second's worth: as much as a relay's socket buffers hold on either side.
 const BURST: u64 = 4;
 
+/// And never less than a train of datagrams, which is judged at one moment.
+const LEAST_BURST: u64 = 65_536;
+
 /// So many times what a member may have relayed, all members of one address together may.
 const SOURCE_SHARE: u64 = 5;
 
@@ -41,8 +44,10 @@ const SERVER_SHARE: u64 = 10;
 /// Why there is no further allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exhausted {
-    /// The member, or its address, has all that it may have.
+    /// The member has all that it may have, and where it asks from has room.
     Member,
+    /// Its address has, or its IPv6 /48, with all the members there.
+    Place,
     /// The server has.
     Server,
 }
@@ -95,8 +100,11 @@ impl Quotas {
             let usage = self.usage.get(&payer);
             usage.is_some_and(|usage| usage.allocations >= payer.allocations())
         };
-        if payers(user).any(is_full) {
-            return Err(Exhausted::Member);
+        let full: Vec<Payer> = payers(user).filter(|payer| is_full(*payer)).collect();
+        match full[..] {
+            [] => {}
+            [Payer::Member(_)] => return Err(Exhausted::Member),
+            _ => return Err(Exhausted::Place),
         }
         if self.total >= self.limit {
             return Err(Exhausted::Server);
@@ -182,7 +190,7 @@ impl Payer {
     }
 
     fn burst(self, rate: u64) -> u64 {
-        rate.saturating_mul(self.share()) / BURST
+        (rate.saturating_mul(self.share()) / BURST).max(LEAST_BURST)
     }
 }
 
@@ -190,11 +198,10 @@ impl Usage {
     fn refill(&mut self, payer: Payer, rate: u64, now: Instant) {
         let passed = now.saturating_duration_since(self.at);
         let micros = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
-        let rate = rate.saturating_mul(payer.share());
-        let more = micros.saturating_mul(rate) / 1_000_000;
+        let more = micros.saturating_mul(rate.saturating_mul(payer.share())) / 1_000_000;
         // Packets follow each other faster than in microseconds; what they leave over must add up.
         if more > 0 {
-            self.left = self.left.saturating_add(more).min(rate / BURST);
+            self.left = self.left.saturating_add(more).min(payer.burst(rate));
             self.at = now;
         }
     }
@@ -212,6 +219,14 @@ mod tests {
         (NodeId::from_bytes([number; 32]), [192, 0, 2, number].into())
     }
 
+    /// One of many members in one /64.
+    fn at_one(number: usize) -> User {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        let source = [0x2a00, 1, 2, 3, 0, 0, 0, number as u16];
+        (NodeId::from_bytes(bytes), source.into())
+    }
+
     #[test]
     fn a_member_has_its_allocations_and_the_server_its_own() {
         let now = Instant::now();
@@ -224,6 +239,33 @@ mod tests {
         assert_eq!(quotas.admit(user(2), now), Err(Exhausted::Server));
         quotas.release(user(1));
         assert_eq!(quotas.admit(user(2), now), Ok(()));
+    }
+
+    #[test]
+    fn a_full_place_is_told_from_a_member_that_has_all_it_may_have() {
+        let (mut quotas, now) = (Quotas::new(usize::MAX, BYTES_PER_SECOND), Instant::now());
+        for number in 0..MAX_PER_SOURCE {
+            assert_eq!(quotas.admit(at_one(number), now), Ok(()));
+        }
+        // Nothing that one of them gives up elsewhere makes room here.
+        assert_eq!(
+            quotas.admit(at_one(MAX_PER_SOURCE), now),
+            Err(Exhausted::Place)
+        );
+        for _ in 0..MAX_PER_MEMBER {
+            assert_eq!(quotas.admit(user(1), now), Ok(()));
+        }
+        assert_eq!(quotas.admit(user(1), now), Err(Exhausted::Member));
+    }
+
+    #[test]
+    fn the_least_rate_lets_a_whole_train_through() {
+        let (mut quotas, start) = (Quotas::new(1, 125_000), Instant::now());
+        quotas.admit(user(1), start).unwrap();
+        for second in 0..3 {
+            let now = start + Duration::from_secs(second);
+            assert!(quotas.take(user(1), 45 * 1_400, now), "second {second}");
+        }
     }
 
     #[test]
@@ -271,15 +313,6 @@ mod tests {
     fn many_members_of_one_address_share_what_it_may_use() {
         let start = Instant::now();
         let mut quotas = Quotas::new(10_000, BYTES_PER_SECOND);
-        let at_one = |number: usize| {
-            let mut bytes = [0; 32];
-            bytes[..8].copy_from_slice(&number.to_be_bytes());
-            // All in one /64.
-            (
-                NodeId::from_bytes(bytes),
-                [0x2a00, 1, 2, 3, 0, 0, 0, number as u16].into(),
-            )
-        };
         let admitted = (0..1_000).filter(|n| quotas.admit(at_one(*n), start).is_ok());
         assert_eq!(admitted.count(), MAX_PER_SOURCE);
         assert_eq!(quotas.admit(user(1), start), Ok(()));

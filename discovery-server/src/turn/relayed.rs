@@ -133,7 +133,6 @@ thread_local! {
 fn drain(turn: &Turn, allocation: (Client, u64), socket: &UdpSocket, buffer: &mut [u8]) {
     let mut taken = 0;
     while taken < BATCH {
-        taken += 1;
         match trains::try_recv_train(socket, buffer) {
             Ok(arrived) => {
                 let packets: Vec<&[u8]> = arrived.datagrams(buffer).collect();
@@ -142,7 +141,10 @@ fn drain(turn: &Turn, allocation: (Client, u64), socket: &UdpSocket, buffer: &mu
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // An ICMP error for an earlier packet, mostly.
-            Err(error) => tracing::debug!(%error, "receiving at a relayed address failed"),
+            Err(error) => {
+                tracing::debug!(%error, "receiving at a relayed address failed");
+                taken += 1;
+            }
         }
     }
 }

@@ -79,7 +79,7 @@ impl<S: Clone> Machine<S> {
         }
         match admitted {
             Ok(()) => {}
-            Err(Exhausted::Member) => return self.refuse(&question, 486),
+            Err(Exhausted::Member | Exhausted::Place) => return self.refuse(&question, 486),
             Err(Exhausted::Server) => return self.refuse(&question, 508),
         }
         Step::Bind(Box::new(Grant {

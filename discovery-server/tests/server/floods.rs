@@ -130,6 +130,39 @@ async fn thousands_of_connections_and_requests_of_one_address_leave_others_their
     assert!(most_memory(&server) < 100_000);
 }
 
+/// What looks like relayed data comes to the UDP port faster than it can be thrown away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_udp_port_that_is_never_empty_leaves_others_their_time() {
+    let server = Server::start();
+    let over = Arc::new(AtomicBool::new(false));
+    let flood = [(); 2].map(|()| {
+        let (to, over) = (server.stun, Arc::clone(&over));
+        std::thread::spawn(move || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &4)
+                .unwrap();
+            let train = [0x40, 0, 0, 0].repeat(64);
+            let mut sent = 0_u64;
+            while !over.load(Relaxed) {
+                // What does not fit the server's buffers is lost without a word.
+                sent += u64::from(socket.send_to(&train, to).is_ok());
+            }
+            sent
+        })
+    });
+    let mut took = Vec::new();
+    for _ in 0..100 {
+        let since = Instant::now();
+        // A connection of its own: those that stand would be served by others.
+        is_well(&elsewhere(&server), &server).await;
+        took.push(since.elapsed());
+    }
+    over.store(true, Relaxed);
+    assert_prompt(took);
+    let sent: u64 = flood.map(|thread| thread.join().unwrap()).iter().sum();
+    assert!(sent > 10_000, "{sent} trains are no flood");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_come_byte_by_byte_are_given_up_and_hold_up_nobody() {
     let server = Server::start();

@@ -2,6 +2,7 @@
 //! reach each other's relayed addresses only. `tests/netlab` has the rest.
 
 mod client;
+mod trains;
 mod websocket;
 
 use std::{

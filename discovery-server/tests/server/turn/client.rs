@@ -7,6 +7,7 @@ use std::{
 };
 
 use mesh_wire::discovery::{TurnAccess, TurnPassword};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use stun_types::{
     attribute::{AttributeType, ErrorCode, Nonce, RawAttribute, Realm, Username, XorSocketAddr},
     message::{
@@ -51,6 +52,15 @@ enum Wire {
     Tcp(TcpStream),
     /// With messages that came in one piece with others.
     WebSocket(Box<RefCell<(WebSocket<TcpStream>, Vec<u8>)>>),
+}
+
+/// A ChannelData message, padded as a stream asks for.
+pub(super) fn channel_data(channel: u16, data: &[u8]) -> Vec<u8> {
+    let mut message = channel.to_be_bytes().to_vec();
+    message.extend((data.len() as u16).to_be_bytes());
+    message.extend(data);
+    message.resize(message.len().next_multiple_of(4), 0);
+    message
 }
 
 /// What the server said.
@@ -221,11 +231,20 @@ impl Client {
     }
 
     pub(super) fn send_channel(&self, channel: u16, data: &[u8]) {
-        let mut message = channel.to_be_bytes().to_vec();
-        message.extend((data.len() as u16).to_be_bytes());
-        message.extend(data);
-        message.resize(message.len().next_multiple_of(4), 0);
-        self.send_raw(&message);
+        self.send_raw(&channel_data(channel, data));
+    }
+
+    /// Sends datagrams of `segment` bytes, of which the last may be shorter, by one call, as loopback then delivers them.
+    pub(super) fn send_train(&self, segment: usize, train: &[u8]) {
+        let Wire::Udp(socket) = &self.wire else {
+            panic!("only datagrams make a train");
+        };
+        for (segment, bytes) in [(segment, train), (0, &[])] {
+            setsockopt(socket, UdpGsoSegment, &(segment as i32)).unwrap();
+            if !bytes.is_empty() {
+                socket.send(bytes).unwrap();
+            }
+        }
     }
 
     /// The next ChannelData; `None` if the connection was closed.

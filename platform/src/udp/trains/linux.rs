@@ -21,13 +21,17 @@ pub(super) fn try_recv_train(socket: &UdpSocket, buffer: &mut [u8]) -> io::Resul
     socket.try_io(Interest::READABLE, || receive(socket, buffer))
 }
 
+/// Room for the one control message that is asked for, aligned as its header (`cmsghdr`) must be.
+#[repr(C, align(8))]
+struct Control([u8; cmsg_space::<libc::c_int>()]);
+
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Arrived> {
-    let mut control = [0; cmsg_space::<libc::c_int>()];
+    let mut control = Control([0; cmsg_space::<libc::c_int>()]);
     let mut into = [IoSliceMut::new(buffer)];
     let received = recvmsg::<SockaddrStorage>(
         socket.as_raw_fd(),
         &mut into,
-        Some(&mut control),
+        Some(&mut control.0),
         MsgFlags::MSG_DONTWAIT,
     )?;
     let stride = received.cmsgs()?.find_map(|said| match said {
