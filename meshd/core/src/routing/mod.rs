@@ -125,17 +125,7 @@ impl Router {
         }
         let neighbour = Neighbour::new(rtt, &mut self.random, now);
         self.neighbours.insert(member, neighbour);
-        let known: Vec<u32> = self
-            .destinations
-            .keys()
-            .copied()
-            .chain([self.config.me])
-            .collect();
-        if let Some(neighbour) = self.neighbours.get_mut(&member) {
-            for destination in known {
-                neighbour.announce(destination, now, false);
-            }
-        }
+        self.announce_all(member, now);
     }
 
     /// The link to a neighbour is gone.

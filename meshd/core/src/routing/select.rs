@@ -53,14 +53,16 @@ impl Router {
         self.ask_if_starved(member, now);
     }
 
+    /// The members that a neighbour announces a route to.
+    fn reached_through(&self, neighbour: u32) -> Vec<u32> {
+        let known = self.destinations.iter();
+        let known = known.filter(|(_, known)| known.routes.contains_key(&neighbour));
+        known.map(|(member, _)| *member).collect()
+    }
+
     /// What a neighbour announced is void.
     pub(super) fn forget_routes_of(&mut self, from: u32, now: Instant) {
-        let concerned = self
-            .destinations
-            .iter()
-            .filter(|(_, known)| known.routes.contains_key(&from));
-        let concerned: Vec<u32> = concerned.map(|(member, _)| *member).collect();
-        for member in concerned {
+        for member in self.reached_through(from) {
             self.drop_route(member, from, now);
         }
     }
@@ -74,12 +76,7 @@ impl Router {
 
     /// A link costs something else now.
     pub(super) fn review_routes_of(&mut self, from: u32, now: Instant) {
-        let concerned = self
-            .destinations
-            .iter()
-            .filter(|(_, known)| known.routes.contains_key(&from));
-        let concerned: Vec<u32> = concerned.map(|(member, _)| *member).collect();
-        for member in concerned {
+        for member in self.reached_through(from) {
             self.route_changed(member, from, now);
         }
     }
