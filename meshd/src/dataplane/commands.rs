@@ -80,11 +80,8 @@ impl Commands {
                 Ok(())
             }
             Command::SetStunServers(servers) => {
-                for thread in 0..self.threads.len() {
-                    self.tell(thread, Command::SetStunServers(servers.clone()))
-                        .await?;
-                }
-                Ok(())
+                self.tell_all(|| Command::SetStunServers(servers.clone()))
+                    .await
             }
             Command::SetPortMappings(mappings) => {
                 for (thread, inbox) in self.threads.iter().enumerate() {
@@ -96,19 +93,18 @@ impl Commands {
                 Ok(())
             }
             Command::SetTurnServers(servers) => {
-                for thread in 0..self.threads.len() {
-                    self.tell(thread, Command::SetTurnServers(servers.clone()))
-                        .await?;
-                }
-                Ok(())
+                self.tell_all(|| Command::SetTurnServers(servers.clone()))
+                    .await
             }
             Command::Gossip { to: None, message } => {
-                for thread in 0..self.threads.len() {
-                    let message = message.clone();
-                    self.tell(thread, Command::Gossip { to: None, message })
-                        .await?;
-                }
-                Ok(())
+                self.tell_all(|| Command::Gossip {
+                    to: None,
+                    message: message.clone(),
+                })
+                .await
+            }
+            Command::NobodyHas { address } => {
+                self.tell_all(|| Command::NobodyHas { address }).await
             }
             Command::RemovePeer(node)
             | Command::Gossip { to: Some(node), .. }
@@ -148,6 +144,14 @@ impl Commands {
 
     fn thread_of(&self, node: &NodeId) -> usize {
         thread_of(node, self.threads.len())
+    }
+
+    /// Tells each thread.
+    async fn tell_all(&self, command: impl Fn() -> Command) -> Result<(), Ended> {
+        for thread in 0..self.threads.len() {
+            self.tell(thread, command()).await?;
+        }
+        Ok(())
     }
 
     async fn tell(&self, thread: usize, command: Command) -> Result<(), Ended> {

@@ -308,7 +308,7 @@ fn fitting(pause: Duration, error: &ServerError) -> Duration {
 }
 
 fn has_moved() -> ServerError {
-    ServerError::Unreachable("this host's addresses have changed".to_owned())
+    ServerError::Unreachable("this host has moved, or was asleep".to_owned())
 }
 
 /// What this node can do nothing about, as what keeps us from the server.

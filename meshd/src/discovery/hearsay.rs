@@ -64,8 +64,7 @@ impl DiscoveryClient {
             }
             Hearsay::Signed(revocation) => revocation,
             Hearsay::Sought(address) => {
-                self.seek(address);
-                return Ok(());
+                return self.seek(address).await;
             }
             Hearsay::Seen(record) => {
                 return self.meet(&record).await;
@@ -103,14 +102,19 @@ impl DiscoveryClient {
         }
     }
 
-    /// Asks who has an address, where not all members are listed. Whoever has it is told of like a new member.
-    fn seek(&self, address: IpAddr) {
+    /// Asks who has an address, where not all members are listed. Whoever has it is told of like a new member. Where every server
+    /// lists all and nobody is known to have it, nobody has.
+    async fn seek(&self, address: IpAddr) -> Result<(), Ended> {
         let errand = || Errand::Follow {
             nodes: Vec::new(),
             addresses: vec![address],
         };
         let partial = |server| self.believed.is_partial(server);
         self.servers.ask_all(errand, partial);
+        if self.believed.hears_all() {
+            self.tell(Command::NobodyHas { address }).await?;
+        }
+        Ok(())
     }
 
     /// Asks a server that does not list all members for those that are known, and to be told of their changes.

@@ -15,7 +15,8 @@ const MAX_WANTED: usize = 64;
 /// The same address is asked for again after so long, as a host does by ARP.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A first packet is worth nothing any more after so long, and an address that has no owner by then has none.
+/// A first packet is worth nothing any more after so long. An address that has no owner by then, as who knows all members says,
+/// has none; and so long that word holds.
 const KEPT: Duration = Duration::from_secs(3);
 
 /// After so long without a packet for it an address is a new one.
@@ -32,6 +33,8 @@ pub struct Strangers {
 struct Wanted {
     /// Since when its owner is looked for.
     sought: Instant,
+    /// When it was last said that no member has the address.
+    disowned: Option<Instant>,
     packet: Vec<u8>,
     since: Instant,
     asked: Instant,
@@ -51,6 +54,7 @@ impl Strangers {
             }
             if now.saturating_duration_since(wanted.asked) >= FORGOTTEN {
                 wanted.sought = now;
+                wanted.disowned = None;
             }
             wanted.asked = now;
             if now.saturating_duration_since(wanted.since) >= KEPT {
@@ -68,6 +72,7 @@ impl Strangers {
         }
         let wanted = Wanted {
             sought: now,
+            disowned: None,
             packet: packet(),
             since: now,
             asked: now,
@@ -76,11 +81,21 @@ impl Strangers {
         true
     }
 
+    /// No member has this address, says who knows all.
+    pub fn disown(&mut self, address: IpAddr, now: Instant) {
+        if let Some(wanted) = self.wanted.get_mut(&address) {
+            wanted.disowned = Some(now);
+        }
+    }
+
     /// Whether who sends to `address` is to be told that nobody has it.
     pub fn is_nobody(&mut self, address: IpAddr, now: Instant) -> bool {
-        let wanted = self.wanted.get(&address);
-        let since = wanted.map(|wanted| now.saturating_duration_since(wanted.sought));
-        since.is_some_and(|since| since >= KEPT) && self.told.allows(now)
+        let since = |time| now.saturating_duration_since(time);
+        let is_nobody = |wanted: &Wanted| {
+            let said = wanted.disowned.map(since);
+            since(wanted.sought) >= KEPT && said.is_some_and(|said| said <= KEPT)
+        };
+        self.wanted.get(&address).is_some_and(is_nobody) && self.told.allows(now)
     }
 
     /// These addresses have an owner now: what waited for it.
@@ -128,6 +143,7 @@ mod tests {
         for (second, nobody) in [(0, false), (1, false), (2, false), (3, true), (4, true)] {
             strangers.want(ip(1), at(second), Vec::new);
             assert_eq!(strangers.is_nobody(ip(1), at(second)), nobody, "{second}");
+            strangers.disown(ip(1), at(second));
         }
         assert!(
             !strangers.is_nobody(ip(2), at(4)),
@@ -135,10 +151,17 @@ mod tests {
         );
         // Whoever comes back later is looked for anew, and may have joined meanwhile.
         strangers.want(ip(1), at(14), Vec::new);
+        strangers.disown(ip(1), at(14));
         assert!(!strangers.is_nobody(ip(1), at(14)));
         strangers.want(ip(1), at(17), Vec::new);
         let told = (0..50).filter(|_| strangers.is_nobody(ip(1), at(17)));
         assert_eq!(told.count(), 10);
+        // While nobody can say, it may have an owner.
+        strangers.want(ip(1), at(18), Vec::new);
+        assert!(!strangers.is_nobody(ip(1), at(18)));
+        strangers.want(ip(2), at(18), Vec::new);
+        strangers.want(ip(2), at(22), Vec::new);
+        assert!(!strangers.is_nobody(ip(2), at(22)));
     }
 
     #[test]

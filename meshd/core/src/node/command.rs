@@ -51,6 +51,11 @@ pub enum Command {
         /// Comes back in the answer. Less than 2^63.
         id: u64,
     },
+    /// No member has this address of the virtual LAN, for which there was [`super::event::Event::Sought`].
+    NobodyHas {
+        /// The address.
+        address: IpAddr,
+    },
     /// Try a handshake with a peer where it was before, without signals: nobody can carry them. Does nothing while a
     /// session stands, unless the address that we reached the peer from is ours no more.
     Knock {
@@ -118,6 +123,7 @@ impl Node {
                 None => self.counters.count(DropReason::UnknownPeer, 1),
             },
             Command::Undeliverable { to } => self.on_undeliverable(&to, now),
+            Command::NobodyHas { address } => self.lan.strangers.disown(address, now),
             Command::Ping { node, id } => self.ping(&node, id, now, transmit),
             Command::Knock { node, at } => self.knock(&node, at, now, transmit),
             Command::Gossip { to, message } => self.gossip(to, message, now, transmit),
@@ -212,6 +218,7 @@ impl Node {
         self.lan.remove(index);
         self.stun.remove_peer(index);
         self.gatherer.birthday.forget(index);
+        self.gatherer.turn.disown(index);
         self.wakeups.set(index, None);
         if let Some(mut peer) = self.peers.remove(index) {
             self.counters

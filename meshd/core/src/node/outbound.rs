@@ -58,8 +58,8 @@ impl Node {
         }
     }
 
-    /// Asks who owns the destination, and keeps the first packet meanwhile. When it is clear that nobody does, the sender is
-    /// told: its program need not wait until it gives up by itself.
+    /// Asks who owns the destination, and keeps the first packet meanwhile. When we have been told that nobody does, the sender is
+    /// told too: its program need not wait until it gives up by itself.
     fn seek(&mut self, segments: &Segments<'_>, now: Instant) {
         self.counters.count(DropReason::NoSuchDestination, 1);
         let address = segments.ip().destination;

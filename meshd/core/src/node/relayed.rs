@@ -138,6 +138,10 @@ impl Node {
         if peer.link.is_some() || peer.pending.is_empty() || peer.session.is_established(now) {
             return;
         }
+        // One that waits for its answer takes nothing of what may go there.
+        if !peer.session.may_initiate(now) {
+            return;
+        }
         let relay = peer.detour.relay();
         let relay = relay.filter(|relay| peer.limits.knocks.may_knock(relay.ip(), now));
         if let Some(relay) = relay

@@ -13,6 +13,11 @@ impl Believed {
         self.presence.is_partial(server)
     }
 
+    /// Whether each server has said whom it lists, all of them, and would tell us who comes.
+    pub fn hears_all(&self) -> bool {
+        self.presence.hears_all()
+    }
+
     /// Whom the servers list, in short.
     pub fn list_view(&self) -> ListView {
         self.presence.view()

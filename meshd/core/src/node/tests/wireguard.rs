@@ -437,6 +437,15 @@ fn who_sends_to_an_address_that_nobody_has_any_more_is_told() {
         assert_eq!(told(&mut pair.a), None, "it may just not be known yet");
     }
     pair.a.tun(frame(1, 2), pair.now + 3 * SECOND);
+    assert_eq!(
+        told(&mut pair.a),
+        None,
+        "nobody has said that it is nobody's"
+    );
+    let address = [10, 100, 0, 2].into();
+    let nobodys = Command::NobodyHas { address };
+    pair.a.tell(nobodys, pair.now + 3 * SECOND);
+    pair.a.tun(frame(1, 2), pair.now + 3 * SECOND);
     let message = told(&mut pair.a).expect("an answer");
     assert_eq!(message[12..20], [10, 100, 0, 2, 10, 100, 0, 1]);
     assert_eq!(message[20..22], [3, 1], "host unreachable");

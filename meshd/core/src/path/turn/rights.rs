@@ -42,8 +42,8 @@ enum Right {
 
 #[derive(Debug)]
 struct Lease {
-    /// Who brought it about.
-    owner: PeerIdx,
+    /// Who brought it about, as long as that is a peer of ours: another one gets its place.
+    owner: Option<PeerIdx>,
     exchange: Option<Exchange>,
     /// Until when it is granted.
     until: Option<Instant>,
@@ -92,6 +92,14 @@ impl Rights {
         self.want((right, owner), rng, now);
         let lease = self.leases.get(&right)?;
         (!lease.refused).then_some(channel)
+    }
+
+    /// This peer is gone: what it brought about counts for nobody.
+    pub(super) fn disown(&mut self, owner: PeerIdx) {
+        let owned = self.leases.values_mut();
+        for lease in owned.filter(|lease| lease.owner == Some(owner)) {
+            lease.owner = None;
+        }
     }
 
     /// The channel of `peer`, bound or not.
@@ -214,7 +222,7 @@ impl Rights {
             }
         } else if self.has_room(right, owner) {
             let lease = Lease {
-                owner,
+                owner: Some(owner),
                 exchange: Some(Exchange::begin(rng, now)),
                 until: None,
                 review: now,
@@ -232,7 +240,7 @@ impl Rights {
         for (other, lease) in &self.leases {
             if right.is_like(*other) {
                 all += 1;
-                own += usize::from(lease.owner == owner);
+                own += usize::from(lease.owner == Some(owner));
             }
         }
         all < MOST && own < SHARE

@@ -171,6 +171,10 @@ impl Client {
         self.turn.bind(peer, &mut self.rng, self.now)
     }
 
+    fn disown(&mut self, owner: u32) {
+        self.turn.disown(PeerIdx::new(owner));
+    }
+
     fn trouble(&self) -> Option<Trouble> {
         self.turn.status()[0].trouble
     }
@@ -413,6 +417,10 @@ fn one_peer_has_a_share_of_the_channels_and_permissions_and_leaves_the_others_th
         Message::from_bytes(request).unwrap().method() == Method::new(CREATE_PERMISSION)
     });
     assert_eq!(permissions.count(), 21);
+    // Whoever gets the place of one that is gone begins with a share of its own.
+    assert!(client.bind(SocketAddr::from((PEER.0, 2000)), 1).is_none());
+    client.disown(1);
+    assert!(client.bind(SocketAddr::from((PEER.0, 2000)), 1).is_some());
 }
 
 #[test]

@@ -45,6 +45,13 @@ impl Turn {
         }
     }
 
+    /// A peer is gone, and another one may get its place.
+    pub fn disown(&mut self, peer: PeerIdx) {
+        if let Stage::Standing(allocation) = &mut self.stage {
+            allocation.rights.disown(peer);
+        }
+    }
+
     /// The way to `peer`, where `owner` seems to be, by a channel that is bound if it is not yet.
     pub fn bind(
         &mut self,
