@@ -216,6 +216,18 @@ impl Daemon {
         Ok(serde_json::from_str(&self.ask(&["status", "--json"])?)?)
     }
 
+    /// Whether `status` says that a discovery server is there.
+    pub fn is_connected(&self) -> Result<bool> {
+        Ok(self.status()?["server"]["connected"] == true)
+    }
+
+    /// What `status` says of the trouble with the server; empty while the API is not there or there is none.
+    pub fn trouble(&self) -> String {
+        let status = self.status().unwrap_or_default();
+        let trouble = status["server"]["error"].as_str();
+        trouble.unwrap_or_default().to_owned()
+    }
+
     /// What `status` says of one peer.
     pub fn peer(&self, name: &str) -> Result<Value> {
         let status = self.status()?;

@@ -11,7 +11,7 @@ use std::{fs, time::Duration};
 
 use heartbeat::Heartbeat;
 use netlab::Daemon;
-use scene::{BACK, Scene, members, trouble, wait_until};
+use scene::{BACK, Scene, members, wait_until};
 
 /// What every request to such a server, or its message, says.
 const BROKEN: &str = "everything is broken";
@@ -48,7 +48,7 @@ fn a_server_that_fails_or_lists_nobody_takes_no_member_from_anybody() {
     scene.evil.change("errors", None).unwrap();
     for daemon in &scene.daemons {
         let what = format!("{} is refused", daemon.name);
-        wait_until(&what, BACK, || trouble(daemon).contains(BROKEN));
+        wait_until(&what, BACK, || daemon.trouble().contains(BROKEN));
     }
     nobody_is_lost(&mut scene, "errors");
     // Behind the list comes a message that is none.

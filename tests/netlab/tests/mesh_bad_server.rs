@@ -36,10 +36,6 @@ fn trouble(daemon: &Daemon) -> String {
     error.to_owned()
 }
 
-fn connected(daemon: &Daemon) -> bool {
-    daemon.status().unwrap()["server"]["connected"] == true
-}
-
 fn stop(discovery: &Discovery) {
     discovery.process.kill().unwrap();
 }
@@ -135,7 +131,7 @@ fn a_later_start_needs_no_server_to_come_up_and_finds_it_when_it_is_back() {
 
     stop(&discovery);
     wait_until("both notice", Duration::from_secs(3), || {
-        !connected(&alice) && !connected(&bob)
+        !alice.is_connected().unwrap() && !bob.is_connected().unwrap()
     });
     let gap = Duration::from_millis(20);
     let report = a.ping_each(gap, bob.ip().unwrap(), 20).unwrap();
@@ -166,7 +162,7 @@ fn a_later_start_needs_no_server_to_come_up_and_finds_it_when_it_is_back() {
 
     let _discovery = Discovery::start(&server).unwrap();
     wait_until("both are back", Duration::from_secs(15), || {
-        connected(&alice) && connected(&bob)
+        alice.is_connected().unwrap() && bob.is_connected().unwrap()
     });
     assert_eq!(
         alice.status().unwrap()["health"].as_array().unwrap().len(),

@@ -124,19 +124,6 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     netlab::wait_until(what, LIMIT, || Ok(holds())).unwrap();
 }
 
-/// What `status` says of the server's trouble; empty while there is none.
-fn trouble(daemon: &Daemon) -> String {
-    let status = daemon.status().unwrap();
-    status["server"]["error"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn is_connected(daemon: &Daemon) -> bool {
-    daemon.status().unwrap()["server"]["connected"] == true
-}
-
 fn all_reach_each_other(daemons: &[&Daemon]) {
     for (number, from) in daemons.iter().enumerate() {
         for to in &daemons[number + 1..] {
@@ -156,7 +143,7 @@ fn a_machine_whose_clock_is_years_off_joins_and_believes_its_peers() {
         // It starts again, with what it has stored.
         bob.kill().unwrap();
         let bob = scene.up(1, &[]);
-        wait_until("bob is connected", || is_connected(&bob));
+        wait_until("bob is connected", || bob.is_connected().unwrap());
         all_reach_each_other(&[&bob, &alice, &carol]);
     }
 }
@@ -179,7 +166,7 @@ fn a_server_years_ahead_lets_nobody_register_and_parts_nobody() {
     scene.restart_server();
     for daemon in [&alice, &bob] {
         wait_until("it is told why", || {
-            trouble(daemon).contains("clock of this server")
+            daemon.trouble().contains("clock of this server")
         });
     }
     let report = alice.host().ping(bob.ip().unwrap(), 10).unwrap();
@@ -194,7 +181,7 @@ fn a_server_years_ahead_lets_nobody_register_and_parts_nobody() {
         for (number, daemon) in [&mut alice, &mut bob].into_iter().enumerate() {
             daemon.kill().unwrap();
             *daemon = scene.up(number, &[]);
-            wait_until(offset, || is_connected(daemon));
+            wait_until(offset, || daemon.is_connected().unwrap());
         }
         alice.first_echo(&bob, LIMIT).unwrap();
     }
@@ -214,12 +201,12 @@ fn a_clock_that_is_set_back_an_hour_stops_nobody() {
     // What it signs now is newer than what it signed an hour later.
     scene.restart_server();
     wait_until("both are back", || {
-        is_connected(&alice) && is_connected(&bob)
+        alice.is_connected().unwrap() && bob.is_connected().unwrap()
     });
     bob.kill().unwrap();
     let bob = scene.up(1, &[]);
     bob.first_echo(&alice, LIMIT).unwrap();
-    wait_until("bob is connected", || is_connected(&bob));
+    wait_until("bob is connected", || bob.is_connected().unwrap());
     assert!(
         !bob.process.log().contains("stale"),
         "{}",

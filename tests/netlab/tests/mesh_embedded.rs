@@ -30,10 +30,6 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn connected(daemon: &Daemon) -> bool {
-    daemon.status().unwrap()["server"]["connected"] == true
-}
-
 #[test]
 fn one_command_makes_keys_server_network_and_a_link_and_says_who_reaches_it() {
     let (_lab, [desktop, _]) = lan("fresh");
@@ -70,7 +66,7 @@ fn one_command_makes_keys_server_network_and_a_link_and_says_who_reaches_it() {
     wait_until(
         "it is its own server's client",
         Duration::from_secs(3),
-        || connected(&alice),
+        || alice.is_connected().unwrap(),
     );
     let invited = alice.ask(&["invite"]).unwrap();
     // Another invite, to the same network and with the same secret.
@@ -139,7 +135,7 @@ fn after_a_kill_the_creator_comes_back_the_same_and_its_member_finds_it_alone() 
 
     alice.kill().unwrap();
     wait_until("the member notices", Duration::from_secs(3), || {
-        !connected(&bob)
+        !bob.is_connected().unwrap()
     });
     let health = bob.status().unwrap()["health"].to_string();
     assert!(health.contains("server-unreachable"), "{health}");
@@ -157,7 +153,7 @@ fn after_a_kill_the_creator_comes_back_the_same_and_its_member_finds_it_alone() 
     assert!(invited.starts_with(before_invite), "{invited}");
 
     wait_until("the member is back", Duration::from_secs(5), || {
-        connected(&bob)
+        bob.is_connected().unwrap()
     });
     assert_eq!(bob.status().unwrap()["health"].as_array().unwrap().len(), 0);
     assert_eq!(bob.process.ended().unwrap(), None);

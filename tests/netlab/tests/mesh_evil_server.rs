@@ -18,12 +18,8 @@ use std::{
 
 use heartbeat::Heartbeat;
 use netlab::{Capture, Daemon, Discovery, EvilServer, Host, Lab, Nat};
-use scene::{BACK, Scene, list, members, said, trouble, wait_until};
+use scene::{BACK, Scene, list, members, said, wait_until};
 use serde_json::Value;
-
-fn is_connected(daemon: &Daemon) -> bool {
-    daemon.status().unwrap()["server"]["connected"] == true
-}
 
 /// What a server may not say of a member without proof.
 fn proven(daemon: &Daemon) -> Vec<Value> {
@@ -144,7 +140,7 @@ fn an_altered_letter_makes_nobody_send_anything_anywhere() {
     let link = alice.join_link().unwrap();
     let bob = up(&hosts[1], ["--join", &link, "--name", "bob"]);
     wait_until("both are back", BACK, || {
-        is_connected(&alice) && is_connected(&bob)
+        alice.is_connected().unwrap() && bob.is_connected().unwrap()
     });
     // Everything but what is said to the server, the router and the neighbours on the LAN.
     let portmap = "(((host 192.168.1.1 or host 192.168.2.1) and (port 5351 or port 1900)) or (host 239.255.255.250 and port 1900))";
@@ -162,7 +158,7 @@ fn an_altered_letter_makes_nobody_send_anything_anywhere() {
     }
     evil.change("nothing", None).unwrap();
     wait_until("both are back", BACK, || {
-        is_connected(&alice) && is_connected(&bob)
+        alice.is_connected().unwrap() && bob.is_connected().unwrap()
     });
     alice.first_echo(&bob, BACK).unwrap();
 }
@@ -268,7 +264,7 @@ fn the_longest_and_oddest_messages_take_no_memory_and_end_no_session() {
         // Once because the server was changed, once because of the message.
         wait_until("it hangs up", BACK, || said(daemon, LOST) > lost + 1);
         wait_until("it says why", BACK, || {
-            trouble(daemon).to_lowercase().contains("too long")
+            daemon.trouble().to_lowercase().contains("too long")
         });
     }
     for (lie, trace) in [
@@ -335,15 +331,15 @@ fn a_redirect_is_followed_nowhere_and_named() {
             alice.kill().unwrap();
             alice = Daemon::up(&host, &[]).unwrap();
             wait_until(&format!("{lie} {status} is named"), BACK, || {
-                trouble(&alice).contains(&format!("answered {status}"))
+                alice.trouble().contains(&format!("answered {status}"))
             });
-            assert!(trouble(&alice).contains("redirect is not followed"));
+            assert!(alice.trouble().contains("redirect is not followed"));
         }
     }
     let told = capture.finish("", 0).unwrap();
     assert!(!told.contains(" > "), "{told}");
     evil.change("nothing", None).unwrap();
-    wait_until("it is back", BACK, || is_connected(&alice));
+    wait_until("it is back", BACK, || alice.is_connected().unwrap());
 }
 
 #[test]

@@ -73,20 +73,6 @@ fn networks(server: &Host, data: &Path) -> Vec<String> {
     list.iter().map(name).collect()
 }
 
-fn trouble(daemon: &Daemon) -> String {
-    let Ok(status) = daemon.status() else {
-        return String::new();
-    };
-    status["server"]["error"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn is_connected(daemon: &Daemon) -> bool {
-    daemon.status().unwrap()["server"]["connected"] == true
-}
-
 #[test]
 fn a_full_disk_refuses_writes_loses_nothing_and_needs_no_restart() {
     let lab = Lab::new("full").unwrap();
@@ -122,13 +108,13 @@ fn a_full_disk_refuses_writes_loses_nothing_and_needs_no_restart() {
     alice.kill().unwrap();
     alice = Daemon::up(&pc, &[]).unwrap();
     wait_until("alice is told", BACK, || {
-        trouble(&alice).contains("disk is full")
+        alice.trouble().contains("disk is full")
     });
     assert_eq!(process.ended().unwrap(), None);
 
     fs::remove_file(ballast).unwrap();
     assert_eq!(keep_creating("after"), None);
-    wait_until("alice is back", BACK, || is_connected(&alice));
+    wait_until("alice is back", BACK, || alice.is_connected().unwrap());
     acknowledged.sort();
     assert_eq!(networks(&server, &inside), acknowledged);
 }
@@ -353,7 +339,7 @@ fn a_server_that_stands_still_is_noticed_and_holds_up_nobody() {
     assert_eq!(report.received(), 10);
     discovery.process.signal(Signal::SIGCONT).unwrap();
     for daemon in [&alice, &bob] {
-        wait_until("it is back", BACK, || is_connected(daemon));
+        wait_until("it is back", BACK, || daemon.is_connected().unwrap());
     }
 }
 
@@ -365,14 +351,14 @@ fn half_open_connections_are_given_up_on_both_sides() {
     // Neither side hears that the other is gone.
     server.set_link(false).unwrap();
     for daemon in [&alice, &bob] {
-        wait_until("it notices", BACK, || !is_connected(daemon));
+        wait_until("it notices", BACK, || !daemon.is_connected().unwrap());
     }
     let report = alice.host().ping(bob.ip().unwrap(), 10).unwrap();
     assert_eq!(report.received(), 10);
     server.set_link(true).unwrap();
     // The server still holds the old ones: those that take their places are the members'.
     for daemon in [&alice, &bob] {
-        wait_until("it is back", BACK, || is_connected(daemon));
+        wait_until("it is back", BACK, || daemon.is_connected().unwrap());
         assert!(!daemon.process.log().contains("newer connection"));
     }
     wait_until("both are online", BACK, || {

@@ -41,17 +41,6 @@ pub(crate) fn members(daemon: &Daemon) -> Vec<Value> {
     list(daemon)["peers"].as_array().unwrap().clone()
 }
 
-/// What `status` says of the server's trouble; empty while there is none.
-pub(crate) fn trouble(daemon: &Daemon) -> String {
-    let Ok(status) = daemon.status() else {
-        return String::new();
-    };
-    status["server"]["error"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
-}
-
 /// How often a line is in the log.
 pub(crate) fn said(daemon: &Daemon, line: &str) -> usize {
     daemon.process.log().matches(line).count()
