@@ -76,6 +76,22 @@ pub fn create_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_parent(path)
 }
 
+/// Makes an empty file of mode 0600 if there is none, and takes the rights of group and others from one that is there. On
+/// systems without Unix permissions it makes the file.
+pub fn make_private(path: &Path) -> Result<(), FileError> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(path).and_then(|file| {
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        drop(file);
+        Ok(())
+    });
+    made.map_err(|source| system("make private", path, source))
+}
+
 /// Refuses a secret that group or others may read, or that is no regular file. On systems without
 /// Unix permissions every regular file passes.
 pub fn check_secret_mode(path: &Path) -> Result<(), FileError> {

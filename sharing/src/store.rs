@@ -10,6 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use platform::files::make_private;
 use sqlx::{
     Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -45,6 +46,9 @@ impl ShareStore {
             path: path.to_owned(),
             source,
         };
+        // Whose folders are shared with whom is nobody's business; what SQLite lays beside the file gets the file's mode.
+        let private = make_private(path).map_err(sqlx::Error::config);
+        private.map_err(|source| failed("opening", source))?;
         // FULL: a right that was taken back must not return after a power cut.
         let options = SqliteConnectOptions::new()
             .filename(path)

@@ -78,6 +78,21 @@ async fn what_cannot_be_shared_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn nobody_else_on_the_machine_reads_who_shares_what() {
+    let folder = tempfile::tempdir().unwrap();
+    // Of a time when others could.
+    std::fs::write(folder.path().join("shares.db"), []).unwrap();
+    let store = store(folder.path()).await;
+    store.add("a", folder.path(), &[]).await.unwrap();
+    let mut beside = 0;
+    for entry in folder.path().read_dir().unwrap() {
+        platform::files::check_secret_mode(&entry.unwrap().path()).unwrap();
+        beside += 1;
+    }
+    assert!(beside >= 2, "the file and its log");
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_told_from_one_that_cannot_be_opened() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shares.db");
