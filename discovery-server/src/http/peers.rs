@@ -269,12 +269,14 @@ fn rejected(rejection: Rejection) -> Refusal {
             "invite-expired",
             "the join link does not hold any more",
         )
+        .detail("its time is over, or an admin has ended it")
         .fix(ask),
         Rejection::InviteUsedUp => Refusal::new(
             403,
             "invite-used-up",
             "the join link has let in as many machines as it may",
         )
+        .detail("it was made for so many (--uses), and each came in with keys of its own")
         .fix(ask),
     }
 }
