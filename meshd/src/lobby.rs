@@ -91,7 +91,7 @@ pub async fn open(
     let cached = Believed::new(scope, cached, unix_time())
         .directory()
         .clone();
-    let own = cached.by_node(&prepared.identity.node_id()).cloned();
+    let own = own_record(prepared, &cached);
     let (control_sender, control) = mpsc::channel(CONTROL_QUEUE);
     let servers = LiveList::new(prepared.membership.clone(), prepared.names_servers);
     let statuses = servers
@@ -129,6 +129,13 @@ pub async fn open(
         }
     });
     Ok(meeting)
+}
+
+/// What we were called, if it was under the same wish: with another one we may be called something else this time.
+fn own_record(prepared: &Prepared, cached: &Directory) -> Option<PeerInfo> {
+    let own = cached.by_node(&prepared.identity.node_id());
+    let own = own.filter(|own| own.record.hostname == prepared.settings.name);
+    own.cloned()
 }
 
 fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {

@@ -6,6 +6,7 @@
 mod configuration;
 mod host;
 mod network;
+mod server_url;
 mod share;
 mod stored;
 mod trust;
@@ -17,8 +18,8 @@ pub use mesh_wire::problem::Problem;
 pub(crate) use self::configuration::shown_key;
 pub use self::{
     configuration::{
-        config_feature_not_built, config_invalid, config_missing_variable, config_too_large,
-        config_unknown_key, config_unreadable, mesh_disabled,
+        WRONG_USAGE, config_feature_not_built, config_invalid, config_missing_variable,
+        config_too_large, config_unknown_key, config_unreadable, mesh_disabled,
     },
     host::{
         Listener, cidr_overlap, interface_name_taken, no_tun_device, not_root, operation_failed,
@@ -30,9 +31,9 @@ pub use self::{
         join_link_invalid, lan_discovery_off, lists_differ, member_refused, member_too_many,
         members_unsigned, network_deleted, network_exists, network_key_differs, network_replaced,
         no_relay, no_stun, not_joined, peer_not_found, server_embedded, server_embedded_first,
-        server_implausible, server_plain_http, server_refused, server_unreachable,
-        server_untrusted,
+        server_implausible, server_refused, server_unreachable, server_untrusted,
     },
+    server_url::{server_on_loopback, server_plain_http},
     share::{
         share_exists, share_name_invalid, share_not_found, share_path_private, share_path_relative,
         share_path_unreadable,
@@ -96,6 +97,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "server-plain-http",
         "what is said to the discovery server can be read on the way",
+    ),
+    (
+        "server-on-loopback",
+        "the discovery server is named as each machine names itself",
     ),
     ("stun-silent", "no STUN server answers"),
     ("turn-silent", "a TURN server does not answer"),
@@ -175,6 +180,7 @@ pub const CODES: &[(&str, &str)] = &[
         "the configuration file is no configuration",
     ),
     ("config-invalid", "values of the wrong type or out of range"),
+    (WRONG_USAGE, "an option's value cannot be used"),
     ("config-unknown-key", "a key that does not exist"),
     (
         "config-missing-variable",
@@ -208,12 +214,13 @@ pub const CODES: &[(&str, &str)] = &[
     ("share-not-found", "there is no share of that name"),
 ];
 
-/// Prints `error: <title>`, why and the fix on standard error, and returns exit code 1.
+/// Prints `error: <title>`, why and the fix on standard error, and returns exit code 1; 2 for what is wrong with the command
+/// itself.
 pub fn report(problem: &Problem) -> ExitCode {
     let text = printable(&problem.to_string());
     // With standard error closed there is nobody left to tell; the exit code still says it.
     let _ = writeln!(std::io::stderr().lock(), "error: {text}");
-    ExitCode::from(1)
+    ExitCode::from(if problem.code == WRONG_USAGE { 2 } else { 1 })
 }
 
 /// `text` with line breaks as they are and every other control character made visible: what a server, a peer or a

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    discovery::exposure::is_exposed,
+    discovery::exposure,
     netcheck,
     problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, PUT_OUT, Problem},
     status::{
@@ -192,12 +192,10 @@ impl Sources {
 
 /// What should be known of the servers.
 fn notes(servers: &[ServerStatus]) -> Vec<Problem> {
-    let is_exposed =
-        |server: &&ServerStatus| Url::parse(&server.url).is_ok_and(|url| is_exposed(&url));
-    let exposed = servers.iter().filter(is_exposed);
-    exposed
-        .map(|server| problem::server_plain_http(&server.url))
-        .collect()
+    let urls = servers
+        .iter()
+        .filter_map(|server| Url::parse(&server.url).ok());
+    urls.flat_map(|url| exposure::notes(&url)).collect()
 }
 
 /// What is wrong with TURN servers. One that relays over TCP because UDP does not pass is as good as it can be, and where

@@ -89,6 +89,30 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_value_that_no_option_takes_is_wrong_usage_as_an_unknown_option_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    for arguments in [
+        ["--cidr", "bogus"],
+        ["--listen-port", "99999"],
+        ["--name", "a b!"],
+        ["--server", "ftp://x"],
+        ["--api", "nope"],
+        ["--interface", "a/b"],
+    ] {
+        let up = ["up", "--state-dir", state.to_str().unwrap()];
+        let output = run(&[&up[..], &arguments].concat());
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(
+            error.contains(arguments[0]) && error.contains("fix: "),
+            "{error}"
+        );
+        assert!(!state.exists(), "nothing was begun");
+    }
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     for arguments in [
         &["--help"][..],

@@ -313,7 +313,12 @@ fn has_moved() -> ServerError {
 
 /// What this node can do nothing about, as what keeps us from the server.
 pub(super) fn own_trouble(problem: Problem) -> ServerError {
-    ServerError::Unreachable(problem.to_string())
+    // In a line: the whole of it stands in the daemon's health.
+    let Problem { title, detail, .. } = problem;
+    ServerError::Unreachable(match detail.is_empty() {
+        true => title,
+        false => format!("{title}: {detail}"),
+    })
 }
 
 /// Half to one and a half of `pause`, so that a thousand clients do not come back in one instant.

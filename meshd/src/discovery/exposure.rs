@@ -1,9 +1,11 @@
-//! Who can read what is said to a discovery server?
+//! Who can read what is said to a discovery server, and who reaches it by the URL that is known here?
 
 use std::net::IpAddr;
 
 use platform::net::addresses::is_private;
 use url::{Host, Url};
+
+use crate::problem::{self, Problem};
 
 /// Endings of names that the Internet's own name service gives to nobody (RFC 6761, 6762, 8375, and ICANN for `internal`), and
 /// what home routers make up.
@@ -17,9 +19,16 @@ const LOCAL_ENDINGS: [&str; 7] = [
     "fritz.box",
 ];
 
+/// What is to be said of a server's URL, though nothing fails.
+pub fn notes(server: &Url) -> Vec<Problem> {
+    let exposed = is_exposed(server).then(|| problem::server_plain_http(server.as_str()));
+    let loopback = is_loopback(server).then(|| problem::server_on_loopback(server.as_str()));
+    exposed.into_iter().chain(loopback).collect()
+}
+
 /// Whether what is said to this server may pass others in the clear: the URL does not say https, and names no place on
 /// this machine or in a private network. What a public name stands for is not asked.
-pub fn is_exposed(server: &Url) -> bool {
+fn is_exposed(server: &Url) -> bool {
     let is_near = match server.host() {
         Some(Host::Ipv4(ip)) => is_private(ip.into()),
         Some(Host::Ipv6(ip)) => is_private(IpAddr::V6(ip)),
@@ -27,6 +36,22 @@ pub fn is_exposed(server: &Url) -> bool {
         None => true,
     };
     server.scheme() == "http" && !is_near
+}
+
+/// Whether the URL leads each machine to itself, so that a join link with it leads nobody here.
+fn is_loopback(server: &Url) -> bool {
+    match server.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_unspecified(),
+        Some(Host::Ipv6(ip)) => {
+            let ip = ip.to_canonical();
+            ip.is_loopback() || ip.is_unspecified()
+        }
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => false,
+    }
 }
 
 /// A name without a dot is looked up in the own network only.
@@ -82,6 +107,23 @@ mod tests {
             "router.fritz.box",
         ] {
             assert!(!is_exposed(&parse_server(fine).unwrap()), "{fine}");
+        }
+    }
+
+    #[test]
+    fn what_leads_each_machine_to_itself_is_known() {
+        for (server, own) in [
+            ("localhost:7080", true),
+            ("http://a.localhost.", true),
+            ("127.0.0.2", true),
+            ("0.0.0.0:7080", true),
+            ("[::1]:7080", true),
+            ("http://[::ffff:127.0.0.1]:7080", true),
+            ("192.168.1.2", false),
+            ("notlocalhost", false),
+            ("https://localhost.example.com", false),
+        ] {
+            assert_eq!(is_loopback(&parse_server(server).unwrap()), own, "{server}");
         }
     }
 }

@@ -13,12 +13,9 @@ use url::Url;
 
 use super::{
     connection::{Connection, Errand, News, Ourselves, ServerId},
-    exposure::is_exposed,
+    exposure,
 };
-use crate::{
-    problem,
-    status::{self, ServerStatus},
-};
+use crate::status::{self, ServerStatus};
 
 /// Messages of all servers that wait to be read; a server that says more waits itself.
 const NEWS_QUEUE: usize = 64;
@@ -87,9 +84,8 @@ impl Servers {
     }
 
     fn connect(&mut self, url: &Url, shutdown: &CancellationToken) -> Server {
-        if is_exposed(url) {
-            let note = problem::server_plain_http(url.as_str());
-            tracing::warn!("{}: {}", note.title, note.detail);
+        for note in exposure::notes(url) {
+            tracing::warn!("{}: {}; {}", note.title, note.detail, note.fix);
         }
         let (errands, receiver) = mpsc::channel(ERRAND_QUEUE);
         let until = shutdown.child_token();

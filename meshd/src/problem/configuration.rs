@@ -5,7 +5,7 @@
 use std::{fmt, path::Path};
 
 use super::{Problem, listed};
-use crate::config::{Finding, NotBuilt};
+use crate::config::{Finding, NotBuilt, Place};
 
 /// The file cannot be opened or read.
 pub fn config_unreadable(file: &Path, error: &dyn fmt::Display) -> Problem {
@@ -29,6 +29,9 @@ pub fn config_too_large(file: &Path, limit: u64) -> Problem {
     .fix("name the right file (--config FILE)")
 }
 
+/// The code of what is wrong on the command line alone; such a command ends with 2, as one with an unknown option does.
+pub const WRONG_USAGE: &str = "wrong-usage";
+
 /// Values that cannot be used, each with its place.
 pub fn config_invalid(file: &Path, findings: &[Finding]) -> Problem {
     let count = findings.len();
@@ -38,7 +41,12 @@ pub fn config_invalid(file: &Path, findings: &[Finding]) -> Problem {
     } else {
         format!("the command line has {count} {errors}")
     };
-    Problem::new(0, "config-invalid", title)
+    let is_of_flag = |finding: &Finding| matches!(finding.place(), Place::Flag(_));
+    let code = match findings.iter().all(is_of_flag) {
+        true => WRONG_USAGE,
+        false => "config-invalid",
+    };
+    Problem::new(0, code, title)
         .detail(listed(findings.iter().map(ToString::to_string)))
         .fix("correct the named lines; meshd config example shows every key with its form")
 }

@@ -76,17 +76,6 @@ pub fn server_unreachable(server: &url::Url, error: &dyn fmt::Display) -> Proble
     ))
 }
 
-/// The server is reached by plain http over the Internet; this stands in the daemon's notes while the server is in the list.
-pub fn server_plain_http(server: &str) -> Problem {
-    Problem::new(
-        0,
-        "server-plain-http",
-        format!("the discovery server {server} is reached over plain http, and is not in a private network by its name"),
-    )
-    .detail("whoever is on the way can read the network's token, and with it who the members are, where they are and who writes to whom, and can answer in the server's place; what members send each other is sealed, and the network's secret is not sent")
-    .fix("put a reverse proxy that speaks https in front of it, and use its name: meshd servers set https://NAME (docs/OPERATIONS.md, \"https\"); for a server inside a daemon, run discovery-server so instead")
-}
-
 /// The server's certificate does not prove that it is the one that was named. Nothing was sent to it.
 pub fn server_untrusted(server: &str, why: &dyn fmt::Display) -> Problem {
     Problem::new(

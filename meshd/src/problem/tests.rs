@@ -13,6 +13,7 @@ fn one_of_each() -> Vec<Problem> {
     let id = "home".parse().unwrap();
     let address: SocketAddr = "0.0.0.0:7081".parse().unwrap();
     let finding = Finding::new(Place::Line(3), "mesh.listen_port", "must be a port");
+    let flag = Finding::new(Place::Flag("--cidr"), "", "must be a range of addresses");
     let not_built = NotBuilt::new((4, 5), "mesh.turn.servers", "TURN relaying");
     let list = |members| ListView::Whole {
         members,
@@ -34,6 +35,7 @@ fn one_of_each() -> Vec<Problem> {
         already_joined(&id, &"work".parse().unwrap(), path),
         server_unreachable(&server, &"connection refused"),
         server_plain_http(server.as_str()),
+        server_on_loopback(server.as_str()),
         server_untrusted(server.as_str(), &"its certificate has expired"),
         no_stun(&[address]),
         no_relay(address, &Transport::Udp, Trouble::Silent),
@@ -88,6 +90,7 @@ fn one_of_each() -> Vec<Problem> {
         config_unreadable(path, &"no such file"),
         config_too_large(path, 1),
         config_invalid(path, &[finding]),
+        config_invalid(path, &[flag]),
         config_unknown_key(path, 2, "conection", Some("`connection`")),
         config_missing_variable(path, &[(9, "TURN_PASS".to_owned())]),
         config_feature_not_built(path, &[not_built]),
