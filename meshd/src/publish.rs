@@ -29,7 +29,7 @@ use crate::{
     problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, PUT_OUT, Problem},
     status::{
         self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, RelayTransport,
-        Relays, ServerStatus, Status, Trust,
+        Relays, ServerStatus, Status, Traffic, Trust,
     },
 };
 
@@ -305,14 +305,19 @@ fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
             .filter(|_| alive)
             .and_then(|s| s.rtt)
             .map(|rtt| rtt.as_secs_f64() * 1000.0),
-        tx_bytes: state.map_or(0, |s| s.tx_bytes),
-        rx_bytes: state.map_or(0, |s| s.rx_bytes),
-        last_handshake_s: state
-            .and_then(|s| s.since_handshake)
-            .map(|since| since.as_secs()),
+        traffic: state.map(traffic).unwrap_or_default(),
         mtu: state
             .filter(|_| alive)
             .and_then(|s| u16::try_from(s.mtu).ok()),
+    }
+}
+
+fn traffic(state: &CorePeer) -> Traffic {
+    Traffic {
+        tx_bytes: state.tx_bytes,
+        rx_bytes: state.rx_bytes,
+        last_handshake_s: state.since_handshake.map(|since| since.as_secs()),
+        last_heard_s: state.since_rx.map(|since| since.as_secs()),
     }
 }
 

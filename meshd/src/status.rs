@@ -262,15 +262,26 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// Smoothed round trip time, in milliseconds.
     pub rtt_ms: Option<f64>,
+    /// What was exchanged with it.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// The longest IP packet, in bytes, that the path to it carries: the interface's MTU until a path is known to be
+    /// narrower.
+    pub mtu: Option<u16>,
+}
+
+/// What was exchanged with a peer, and when last.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Traffic {
     /// Bytes of the IP packets sent to it in this session's life, without what encryption adds.
     pub tx_bytes: u64,
     /// Bytes of the IP packets received from it in this session's life, without what encryption adds.
     pub rx_bytes: u64,
     /// Seconds since the last WireGuard handshake.
     pub last_handshake_s: Option<u64>,
-    /// The longest IP packet, in bytes, that the path to it carries: the interface's MTU until a path is known to be
-    /// narrower.
-    pub mtu: Option<u16>,
+    /// Seconds since anything came from it that its session's keys had sealed.
+    #[serde(default)]
+    pub last_heard_s: Option<u64>,
 }
 
 /// What relays on the way to a peer.

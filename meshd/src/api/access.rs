@@ -56,7 +56,8 @@ fn check(caller: Caller, token: &ApiToken, request: &Request) -> Result<(), ApiE
                     StatusCode::FORBIDDEN,
                     "not-allowed",
                     "the local API answers programs of its own machine only",
-                ));
+                )
+                .fix("ask on the machine that the daemon runs on"));
             }
             let host = check_host(request, local)?;
             check_page(request.headers(), &host)?;

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequest, FromRequestParts, rejection::JsonRejection, rejection::PathRejection},
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use mesh_wire::problem::{MEDIA_TYPE, Problem};
@@ -134,7 +134,8 @@ impl From<JsonRejection> for ApiError {
                 "too-large",
                 "the request body is too large",
             )
-            .why(format!("the limit is {} bytes", super::MAX_BODY));
+            .why(format!("the limit is {} bytes", super::MAX_BODY))
+            .fix("send less: no resource takes that much");
         }
         Self::new(
             rejection.status(),
@@ -154,6 +155,7 @@ impl From<PathRejection> for ApiError {
             "the request path cannot be read",
         )
         .why(rejection.body_text())
+        .fix("percent-encode names as UTF-8")
     }
 }
 
@@ -175,6 +177,7 @@ pub(super) async fn not_found(uri: Uri) -> ApiError {
         "not-found",
         format!("there is nothing at {}", uri.path()),
     )
+    .fix("docs/OPERATIONS.md, \"Local API\", lists all resources; GET /api/v1/status is the one to begin with")
 }
 
 /// Answers for paths that are part of the interface but not of this version.
@@ -186,6 +189,17 @@ pub(super) async fn not_built(uri: Uri) -> ApiError {
     )
     .why("it is planned; nothing was done")
     .fix("GET /api/v1/status has the members and the paths to them")
+}
+
+/// Answers for changes of networks and of their members, which the discovery server makes.
+pub(super) async fn server_only(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "resource-not-built",
+        format!("{method} {} is not built in this version", uri.path()),
+    )
+    .why("the daemon answers questions about its network and passes no change of it on; nothing was done")
+    .fix("ask the discovery server, whose URL is in GET /api/v1/status; meshd revoke puts a member out, meshd up makes and joins networks")
 }
 
 /// Answers for paths that exist, for other methods.

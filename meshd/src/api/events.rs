@@ -27,7 +27,7 @@ pub(super) const MAX_LISTENERS: usize = 32;
 /// How long a listener may keep a message from being sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The shortest time between two messages, so that a busy daemon does not keep a page busy too.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of a message from the listener, which has nothing to say.
 const MAX_INCOMING: usize = 1024;
 
@@ -41,6 +41,18 @@ pub(super) async fn events(
     State(api): State<Api>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
+    let (upgrade, permit) = admit(&api, upgrade)?;
+    let Api {
+        context, shutdown, ..
+    } = api;
+    Ok(upgrade.on_upgrade(move |socket| stream(socket, context.status, shutdown, permit)))
+}
+
+/// A WebSocket of a listener, and its place among the [`MAX_LISTENERS`].
+pub(super) fn admit(
+    api: &Api,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<(WebSocketUpgrade, OwnedSemaphorePermit), ApiError> {
     let upgrade = upgrade.map_err(|rejection| {
         ApiError::new(
             rejection.status(),
@@ -61,13 +73,33 @@ pub(super) async fn events(
             .why(format!("the limit is {MAX_LISTENERS}"))
             .fix("close some of them")
         })?;
-    let Api {
-        context, shutdown, ..
-    } = api;
-    Ok(upgrade
+    let upgrade = upgrade
         .max_message_size(MAX_INCOMING)
-        .max_frame_size(MAX_INCOMING)
-        .on_upgrade(move |socket| stream(socket, context.status, shutdown, permit)))
+        .max_frame_size(MAX_INCOMING);
+    Ok((upgrade, permit))
+}
+
+/// Sends a message as JSON; whether the listener is still to be told more.
+pub(super) async fn say(socket: &mut WebSocket, message: &impl Serialize) -> bool {
+    let text = match serde_json::to_string(message) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::error!(%error, "an event cannot be written as JSON");
+            return false;
+        }
+    };
+    let sent = timeout(SEND_TIMEOUT, socket.send(Message::text(text))).await;
+    matches!(sent, Ok(Ok(())))
+}
+
+/// The last word of a daemon that stops.
+pub(super) async fn farewell(mut socket: WebSocket) {
+    let goodbye = Message::Close(Some(CloseFrame {
+        code: close_code::AWAY,
+        reason: "the daemon is stopping".into(),
+    }));
+    // The listener may be gone already; there is nobody left to tell.
+    let _sent = timeout(SEND_TIMEOUT, socket.send(goodbye)).await;
 }
 
 async fn stream(
@@ -87,22 +119,10 @@ async fn stream(
             },
         }
         let now = status.borrow_and_update().clone();
-        let sent = match serde_json::to_string(&Event::Status { status: &now }) {
-            Ok(text) => timeout(SEND_TIMEOUT, socket.send(Message::text(text))).await,
-            Err(error) => {
-                tracing::error!(%error, "status cannot be written as JSON");
-                return;
-            }
-        };
-        if !matches!(sent, Ok(Ok(()))) {
+        if !say(&mut socket, &Event::Status { status: &now }).await {
             return;
         }
         sleep(PAUSE).await;
     }
-    let goodbye = Message::Close(Some(CloseFrame {
-        code: close_code::AWAY,
-        reason: "the daemon is stopping".into(),
-    }));
-    // The listener may be gone already; there is nobody left to tell.
-    let _sent = timeout(SEND_TIMEOUT, socket.send(goodbye)).await;
+    farewell(socket).await;
 }

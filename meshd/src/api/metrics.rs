@@ -53,8 +53,14 @@ fn peers(out: &mut Exposition, peers: &[PeerStatus]) -> fmt::Result {
         "Bytes exchanged with a peer, encryption included.",
     )?;
     for peer in peers {
-        out.sample(&[("peer", &peer.name), ("direction", "tx")], peer.tx_bytes)?;
-        out.sample(&[("peer", &peer.name), ("direction", "rx")], peer.rx_bytes)?;
+        out.sample(
+            &[("peer", &peer.name), ("direction", "tx")],
+            peer.traffic.tx_bytes,
+        )?;
+        out.sample(
+            &[("peer", &peer.name), ("direction", "rx")],
+            peer.traffic.rx_bytes,
+        )?;
     }
     out.family(
         "meshd_peer_path",

@@ -8,6 +8,7 @@ mod control;
 mod error;
 mod events;
 mod mesh;
+mod mesh_events;
 mod metrics;
 mod ping;
 mod server;
@@ -72,9 +73,26 @@ fn router(api: Api) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/events", get(events::events))
-        .route("/api/v1/mesh/networks", get(mesh::networks))
-        .route("/api/v1/mesh/networks/{id}", get(mesh::network))
-        .route("/api/v1/mesh/networks/{id}/peers", get(mesh::peers))
+        .route(
+            "/api/v1/mesh/networks",
+            get(mesh::networks).post(error::server_only),
+        )
+        .route(
+            "/api/v1/mesh/networks/{id}",
+            get(mesh::network).delete(error::server_only),
+        )
+        .route(
+            "/api/v1/mesh/networks/{id}/peers",
+            get(mesh::peers).post(error::server_only),
+        )
+        .route(
+            "/api/v1/mesh/networks/{id}/peers/{peer}",
+            delete(error::server_only),
+        )
+        .route(
+            "/api/v1/mesh/networks/{id}/events",
+            get(mesh_events::events),
+        )
         .route("/api/v1/shares", get(shares::list).post(shares::add))
         .route("/api/v1/shares/{name}", delete(shares::remove))
         .route(

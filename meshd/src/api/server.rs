@@ -161,6 +161,7 @@ pub(super) async fn limit_time(request: Request, next: Next) -> Response {
             "the request took too long",
         )
         .why(format!("the limit is {} s", REQUEST_TIMEOUT.as_secs()))
+        .fix("try again; if it stays so, look at the daemon's log")
         .into_response(),
     }
 }

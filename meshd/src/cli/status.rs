@@ -174,7 +174,7 @@ fn paths(peers: &[PeerStatus]) -> String {
 
 fn traffic(peers: &[PeerStatus]) -> String {
     let row = |peer: &PeerStatus| {
-        let handshake = peer.last_handshake_s.map_or_else(
+        let handshake = peer.traffic.last_handshake_s.map_or_else(
             || UNKNOWN.to_owned(),
             |seconds| format!("{} ago", duration(Duration::from_secs(seconds))),
         );
@@ -183,8 +183,8 @@ fn traffic(peers: &[PeerStatus]) -> String {
             address(peer),
             path(peer),
             rtt(peer),
-            bytes(peer.rx_bytes),
-            bytes(peer.tx_bytes),
+            bytes(peer.traffic.rx_bytes),
+            bytes(peer.traffic.tx_bytes),
             handshake,
         ]
     };
@@ -239,7 +239,7 @@ mod tests {
     use mesh_wire::NodeId;
 
     use super::*;
-    use crate::status::{NatStatus, NodeStatus, Relays};
+    use crate::status::{NatStatus, NodeStatus, Relays, Traffic};
 
     fn peer(name: &str, path: PathKind, via: &[&str]) -> PeerStatus {
         PeerStatus {
@@ -255,9 +255,12 @@ mod tests {
             },
             endpoint: Some("198.51.100.7:7081".parse().unwrap()),
             rtt_ms: Some(12.34),
-            tx_bytes: 123_456_789,
-            rx_bytes: 12,
-            last_handshake_s: Some(75),
+            traffic: Traffic {
+                tx_bytes: 123_456_789,
+                rx_bytes: 12,
+                last_handshake_s: Some(75),
+                last_heard_s: Some(2),
+            },
             mtu: Some(1400),
         }
     }

@@ -31,7 +31,9 @@ use meshd::{
     api::{ApiContext, ApiListeners, serve},
     control::{CONTROL_QUEUE, Control, PingFailure, Pong},
     state::{ApiToken, StateDir},
-    status::{NatStatus, NodeStatus, PathKind, PeerStatus, Relays, ServerStatus, Status, Trust},
+    status::{
+        NatStatus, NodeStatus, PathKind, PeerStatus, Relays, ServerStatus, Status, Traffic, Trust,
+    },
 };
 use serde_json::Value;
 use tokio::{
@@ -57,6 +59,7 @@ pub(crate) struct TestApi {
     pub(crate) address: SocketAddr,
     pub(crate) token: ApiToken,
     pub(crate) status: watch::Sender<Arc<Status>>,
+    pub(crate) directory: watch::Sender<Arc<Directory>>,
     pub(crate) shutdown: CancellationToken,
     server: JoinHandle<anyhow::Result<()>>,
 }
@@ -93,6 +96,7 @@ impl Answer {
         let problem: Problem = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(problem.status, self.status.as_u16());
         assert!(!problem.title.is_empty());
+        assert!(!problem.fix.is_empty(), "what helps? {problem}");
         problem
     }
 }
@@ -103,13 +107,13 @@ impl TestApi {
         let state = StateDir::open(dir.path()).unwrap();
         let token = state.api_token().unwrap();
         let (status, status_receiver) = watch::channel(Arc::new(example_status()));
-        let (_, directory) = watch::channel(Arc::new(example_directory()));
+        let directory = watch::Sender::new(Arc::new(example_directory()));
         let (_, network) = watch::channel(Arc::new(example_network()));
         let (control, requests) = mpsc::channel(CONTROL_QUEUE);
         let shutdown = CancellationToken::new();
         let context = ApiContext {
             status: status_receiver,
-            directory,
+            directory: directory.subscribe(),
             network,
             shares: sharing::ShareStore::open(&dir.path().join("shares.db"))
                 .await
@@ -128,6 +132,7 @@ impl TestApi {
             address,
             token,
             status,
+            directory,
             shutdown,
             server,
         }
@@ -278,7 +283,7 @@ fn network_id() -> NetworkId {
     "my-network".parse().unwrap()
 }
 
-fn example_directory() -> Directory {
+pub(crate) fn example_directory() -> Directory {
     let peer = |(name, number): (&str, u8)| PeerInfo {
         name: name.to_owned(),
         virtual_ips: vec![[10, 100, 0, number].into()],
@@ -336,9 +341,12 @@ pub(crate) fn example_status() -> Status {
         },
         endpoint: Some("198.51.100.7:7081".parse().unwrap()),
         rtt_ms: Some(12.5),
-        tx_bytes: 1000,
-        rx_bytes: 2000,
-        last_handshake_s: Some(3),
+        traffic: Traffic {
+            tx_bytes: 1000,
+            rx_bytes: 2000,
+            last_handshake_s: Some(3),
+            last_heard_s: Some(1),
+        },
         mtu: Some(1400),
     };
     Status {
