@@ -161,6 +161,8 @@ pub(super) struct Page {
 /// Deregister a node. Members can deregister only themselves: besides the admission token this needs the headers
 /// `Mesh-Timestamp` (seconds since the Unix epoch) and `Mesh-Signature` (base64 of the node's Ed25519 signature over
 /// `meshd deregister v1`, network, node id, `seq` of its record and the timestamp, with a NUL between each).
+/// This takes the record away, and with it name and address of a node that is gone. It ends no membership: a node that runs
+/// registers again at once. For that the creator or an admin revokes it.
 #[utoipa::path(
     delete,
     path = "/api/v1/mesh/networks/{id}/peers/{peer}",
@@ -173,7 +175,7 @@ pub(super) struct Page {
     ),
     security(("admission_token" = []), ("admin_token" = [])),
     responses(
-        (status = 204, description = "Deregistered"),
+        (status = 204, description = "Deregistered; a node that runs registers again"),
         (status = 401, description = "No such network, or not its token", body = schema::Problem,
          content_type = "application/problem+json"),
         (status = 403, description = "The node's own signature is missing or wrong", body = schema::Problem,
@@ -323,6 +325,8 @@ fn no_such_peer() -> Refusal {
         "no-such-peer",
         "this network has no member with that node id",
     )
+    .detail("it has left, or the path names something else than a whole node id")
+    .fix("GET .../peers lists the members with their node ids")
 }
 
 fn not_proven() -> Refusal {

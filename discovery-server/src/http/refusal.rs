@@ -147,7 +147,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             .await
             .map_err(|error| match is_length_limit(&error) {
                 true => too_large(),
-                false => Refusal::new(400, "incomplete-body", "the body ended early"),
+                false => Refusal::new(400, "incomplete-body", "the body ended early")
+                    .fix("send all that Content-Length announces"),
             })?;
         let value = serde_json::from_slice(&bytes).map_err(|error| {
             Refusal::new(
@@ -165,6 +166,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 fn too_large() -> Refusal {
     Refusal::new(413, "body-too-large", "the body is too large")
         .detail(format!("at most {MAX_MESSAGE} bytes are taken"))
+        .fix("send less; GET /api/v1/openapi.json describes what is taken")
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {

@@ -71,7 +71,8 @@ pub(super) async fn revoke(
             403,
             "revoked",
             "who signed this revocation is revoked itself",
-        )),
+        )
+        .fix("let the creator or another admin of the network sign it: meshd revoke PEER")),
         Revoked::TooMany => Err(Refusal::new(
             409,
             "too-many-revocations",

@@ -340,6 +340,7 @@ pub(crate) async fn problem(answer: Response) -> Problem {
     assert_eq!(kind, MEDIA_TYPE, "{status}");
     let problem: Problem = answer.json().await.unwrap();
     assert_eq!(problem.status, status.as_u16());
+    assert!(!problem.fix.is_empty(), "what helps? {problem}");
     problem
 }
 
