@@ -44,7 +44,7 @@ impl Node {
                     node,
                     id,
                     rtt,
-                    endpoint: arrival.from,
+                    endpoint: self.last_hop(arrival),
                     relayed: by_relay,
                 });
             }

@@ -21,7 +21,7 @@ pub enum Event {
     Connected {
         /// The peer.
         node: NodeId,
-        /// Where it is.
+        /// Where it is; a TURN server's address where that relays.
         endpoint: SocketAddr,
         /// Whether a TURN server relays what comes from there.
         relayed: bool,
@@ -41,7 +41,7 @@ pub enum Event {
         id: u64,
         /// From the command to the answer, connecting included.
         rtt: Duration,
-        /// Where the answer came from.
+        /// Where the answer came from: the peer's address, or that of the TURN server that relayed it.
         endpoint: SocketAddr,
         /// Whether a TURN server relayed it.
         relayed: bool,

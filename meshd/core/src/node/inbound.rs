@@ -321,11 +321,12 @@ impl Node {
         }
         peer.state = State::Connected;
         self.follow_path(index, now);
+        let endpoint = self.last_hop(arrival);
         if established && let Some(peer) = self.peers.get(index) {
             let node = peer.node_id;
             self.events.push_back(Event::Connected {
                 node,
-                endpoint: arrival.from,
+                endpoint,
                 relayed: by_relay,
             });
         }

@@ -236,6 +236,14 @@ impl Node {
         self.gatherer.turn.relayed() == Some(arrival.to)
     }
 
+    /// Who handed us what has arrived: the TURN server where it came by way of our relayed address, else its sender.
+    pub(super) fn last_hop(&self, arrival: Arrival) -> SocketAddr {
+        let server = self.gatherer.turn.server();
+        server
+            .filter(|_| self.is_relayed(arrival))
+            .unwrap_or(arrival.from)
+    }
+
     /// Whether something came the way that `link` goes.
     pub(super) fn came_by(&self, link: Route, arrival: Arrival) -> bool {
         let relayed = self.is_relayed(arrival);

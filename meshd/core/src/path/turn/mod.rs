@@ -151,6 +151,11 @@ impl Turn {
         self.place().map(|place| place.address)
     }
 
+    /// The server at which we have it.
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.allocation().map(|allocation| allocation.way().dst)
+    }
+
     /// The next news.
     pub fn poll_event(&mut self) -> Option<TurnEvent> {
         self.events.pop_front()
