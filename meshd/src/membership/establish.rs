@@ -95,11 +95,15 @@ impl Membership {
             let (problem, is_final) = match answer {
                 Ok(Ok(established)) => return Ok(Some(established)),
                 Ok(Err(error)) => {
-                    show(statuses, rest.server(), &error, pause);
+                    note(statuses, rest.server(), |status| {
+                        status.failed(&error, pause)
+                    });
                     let problem = problem_of(&error, rest.server(), &self.network());
                     // Who starts for the first time is there to see it; a member waits for a new certificate.
                     let is_untrusted = matches!(error, ServerError::Untrusted(_));
-                    (problem, error.is_final() || is_untrusted && self.fresh)
+                    let is_final = error.is_final() || is_untrusted && self.fresh;
+                    log(rest.server(), &error, (!is_final).then_some(pause));
+                    (problem, is_final)
                 }
                 Err(problem) => (problem, true),
             };
@@ -185,14 +189,19 @@ impl Membership {
     }
 }
 
-fn show(
-    statuses: &watch::Sender<Vec<ServerStatus>>,
-    server: &Url,
-    error: &ServerError,
-    pause: Duration,
-) {
-    tracing::warn!(%server, %error, "discovery server not reached; trying again in {pause:?}");
-    note(statuses, server, |status| status.failed(error, pause));
+/// Says what came of asking a server, and when it is asked again. One that refuses was reached.
+fn log(server: &Url, error: &ServerError, again: Option<Duration>) {
+    let again = again.map_or_else(String::new, |pause| format!("; trying again in {pause:?}"));
+    match error {
+        ServerError::Refused(refusal) => {
+            let (code, why) = (&refusal.code, &refusal.detail);
+            let title = &refusal.title;
+            tracing::warn!(%server, %code, %why, "the discovery server answers and refuses: {title}{again}");
+        }
+        ServerError::Unreachable(_) | ServerError::Untrusted(_) => {
+            tracing::warn!(%server, %error, "discovery server not reached{again}");
+        }
+    }
 }
 
 fn took_too_long(limit: Duration) -> ServerError {
