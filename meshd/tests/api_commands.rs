@@ -83,8 +83,40 @@ fn wrong_usage_ends_with_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(stdout(&output), "", "{arguments:?}");
         let error = stderr(&output);
-        let helps = error.contains("Usage: meshd") || error.contains("try '--help'");
-        assert!(helps, "{arguments:?}: {error}");
+        if error.starts_with("error: ") {
+            assert!(
+                error.contains("\n  fix: see `meshd"),
+                "{arguments:?}: {error}"
+            );
+            assert!(error.ends_with("--help`\n"), "{arguments:?}: {error}");
+        } else {
+            assert!(error.contains("Usage: meshd"), "{arguments:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_names_the_help_of_its_command_and_no_command_that_is_not_there() {
+    for (arguments, command) in [
+        (&["ping"][..], "meshd ping"),
+        (
+            &["--state-dir", "up", "share", "grant", "x"],
+            "meshd share grant",
+        ),
+        (&["--state-dir", "x"], "meshd"),
+        (&["statsu"], "meshd"),
+    ] {
+        let error = stderr(&run(arguments));
+        let fix = format!("\n  fix: see `{command} --help`\n");
+        assert!(error.ends_with(&fix), "{arguments:?}: {error}");
+    }
+    for arguments in [&[][..], &["--state-dir", "x"], &["--help"]] {
+        let output = run(arguments);
+        let told = stdout(&output) + &stderr(&output);
+        assert!(told.contains("netcheck"), "{told}");
+        for absent in ["mount", "download-status", "group"] {
+            assert!(!told.contains(absent), "{absent}: {told}");
+        }
     }
 }
 

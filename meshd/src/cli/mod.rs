@@ -14,6 +14,7 @@ mod share;
 mod status;
 mod unbuilt;
 mod up;
+mod usage;
 
 use std::{
     ffi::OsString,
@@ -22,7 +23,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::{client::Client, output::Output};
 use crate::problem::{Problem, operation_failed, report};
@@ -152,13 +153,10 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // With nobody to read the help text, the exit code still says what it was.
-            let _printed = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return usage::report(&Arguments::command(), &words, error),
     };
     match dispatch(arguments, up) {
         Ok(()) => ExitCode::SUCCESS,
