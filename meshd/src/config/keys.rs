@@ -129,7 +129,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "mesh.stun.servers",
-        "list of `stun:HOST:PORT`",
+        "list of `stun:HOST:PORT`, `stun:HOST` or `HOST:PORT`",
         "",
         "Servers to ask for this node's public address, beside the discovery server's own.",
     ),

@@ -232,15 +232,21 @@ pub(super) fn host_name(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// `stun:HOST[:PORT]` (RFC 7064), or the same without the scheme.
+/// `stun:HOST[:PORT]` (RFC 7064), or without the scheme `HOST:PORT`, an address, or a name with a dot.
 pub(super) fn stun_server(text: &str) -> Parsed<StunServer> {
-    server_at(text.strip_prefix("stun:").unwrap_or(text), STUN_PORT)
+    match text.strip_prefix("stun:") {
+        Some(rest) => server_at(rest, STUN_PORT),
+        // A bare word is more likely a mistake than a host.
+        None if text.contains(['.', ':']) => server_at(text, STUN_PORT),
+        None => Err(STUN_FORM.to_owned()),
+    }
 }
+
+const STUN_FORM: &str = "must be stun:HOST or stun:HOST:PORT";
 
 /// `HOST[:PORT]`
 fn server_at(rest: &str, default_port: u16) -> Parsed<StunServer> {
-    const FORM: &str = "must be stun:HOST or stun:HOST:PORT";
-    let wrong = || FORM.to_owned();
+    let wrong = || STUN_FORM.to_owned();
     let url = Url::parse(&format!("http://{rest}/")).map_err(|_| wrong())?;
     let plain = url.path() == "/"
         && url.query().is_none()
@@ -249,6 +255,9 @@ fn server_at(rest: &str, default_port: u16) -> Parsed<StunServer> {
         && url.password().is_none();
     let host = url.host_str().filter(|_| plain && !rest.contains('/'));
     let host = host.ok_or_else(wrong)?;
+    if url.port() == Some(0) {
+        return Err(wrong());
+    }
     // The URL parser drops port 80 as http's own; it is as good as any for STUN.
     let port = if rest.ends_with(":80") {
         Some(80)

@@ -141,6 +141,9 @@ fn a_stun_server_has_a_host_and_maybe_a_port() {
         "http://a",
         "stun:a?x",
         "stun:a b",
+        "stun:a:0",
+        "foo",
+        "localhost",
     ] {
         assert!(stun_server(bad).is_err(), "{bad}");
     }
