@@ -119,6 +119,8 @@ async fn live(
     }
     let plane = start_data_plane(&prepared, tasks, shutdown).await?;
     serve_shares(&prepared, &meeting, tasks, &plane, shutdown).await;
+    // Now that they have worked.
+    prepared.state.save_start_options(&prepared.start_options)?;
     greeting::print(&prepared, &meeting)?;
     connect(prepared, meeting, plane, tasks, shutdown).await
 }

@@ -20,7 +20,7 @@ use crate::{
     embedded, log,
     membership::{Membership, Origin},
     problem::{self, Problem},
-    state::{Identity, JoinedNetwork, StateDir},
+    state::{Identity, JoinedNetwork, StartOptions, StateDir},
     trust::{authority::Offer, invitation::Invitation},
 };
 
@@ -46,6 +46,8 @@ pub struct Prepared {
     pub notice: String,
     /// Whether the configuration or the command line names the servers.
     pub names_servers: bool,
+    /// What later starts need not be told again.
+    pub start_options: StartOptions,
     /// The HTTP port of the embedded server.
     embedded_port: Option<u16>,
 }
@@ -58,8 +60,10 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         state,
         joined,
         names_servers,
+        start_options,
     } = settle(&options)?;
     log::init(&settings.log);
+    warn_of_mode(&state);
     let identity = Arc::new(state.identity()?);
     let shares = ShareStore::open(&state.shares_database())
         .await
@@ -107,8 +111,19 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         new_link,
         notice,
         names_servers,
+        start_options,
         embedded_port,
     })
+}
+
+/// The secrets have modes of their own; but who may write to the directory can put others in their place.
+fn warn_of_mode(state: &StateDir) {
+    if let Some(mode) = state.exposed_mode() {
+        let path = state.path().display();
+        tracing::warn!(
+            "other users may look into the state directory (mode {mode:04o}): chmod 700 {path}"
+        );
+    }
 }
 
 /// What the user and the state directory say.
@@ -118,6 +133,7 @@ struct Settled {
     joined: Option<JoinedNetwork>,
     /// Whether it is the user who says which servers there are.
     names_servers: bool,
+    start_options: StartOptions,
 }
 
 /// Settings and the state directory, each checked against the other.
@@ -133,12 +149,17 @@ fn settle(options: &UpOptions) -> Result<Settled, Problem> {
     let state = Arc::new(StateDir::open(&options.state_dir)?);
     let joined = state.network()?;
     let names_servers = raw.names_servers();
-    raw.remember(joined.as_ref().map(remembered).unwrap_or_default());
+    let start_options = state.start_options()?;
+    raw.remember(Remembered {
+        options: start_options.clone(),
+        ..joined.as_ref().map(remembered).unwrap_or_default()
+    });
     Ok(Settled {
         settings: Settings::parse(&raw, &host)?,
         state,
         joined,
         names_servers,
+        start_options: options.overrides.start_options().or(start_options),
     })
 }
 
@@ -306,5 +327,6 @@ fn remembered(network: &JoinedNetwork) -> Remembered {
             false => network.servers().iter().map(url::Url::to_string).collect(),
         },
         name: Some(network.name.clone()),
+        options: StartOptions::default(),
     }
 }

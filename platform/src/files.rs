@@ -215,6 +215,21 @@ pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
         .map_err(|source| system("create", path, source))
 }
 
+/// The permission bits of what is at `path`, if they let anybody but its owner in. `None` also where that cannot be asked.
+pub fn mode_for_others(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+        (mode & 0o077 != 0).then_some(mode)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
 /// Writes `.NAME.tmp` beside `path`, on disk when this returns.
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, FileError> {
     let Some(name) = path.file_name() else {

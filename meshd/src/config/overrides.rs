@@ -8,6 +8,7 @@ use super::{
     place::{Place, Text},
     raw::RawConfig,
 };
+use crate::state::StartOptions;
 
 /// Values of the command line, or of the environment where a flag has a variable. They are judged together with
 /// those of the file, by [`super::Settings::parse`].
@@ -40,6 +41,19 @@ pub struct Remembered {
     pub servers: Vec<String>,
     /// This node's host name.
     pub name: Option<String>,
+    /// What earlier command lines said.
+    pub options: StartOptions,
+}
+
+impl Overrides {
+    /// What a later start need not be told again, beside what belongs to the network.
+    pub fn start_options(&self) -> StartOptions {
+        StartOptions {
+            listen_port: self.listen_port.clone(),
+            interface: self.interface.clone(),
+            api_listen: self.api_listen.clone(),
+        }
+    }
 }
 
 impl RawConfig {
@@ -87,6 +101,7 @@ impl RawConfig {
             cidr,
             servers,
             name,
+            options,
         } = remembered;
         if !self.names_servers() {
             self.name_servers(Place::State, servers);
@@ -96,6 +111,9 @@ impl RawConfig {
             (network, &mut mesh.network_id),
             (cidr, &mut mesh.network_cidr),
             (name, &mut mesh.name),
+            (options.listen_port, &mut mesh.listen_port),
+            (options.interface, &mut mesh.device.name),
+            (options.api_listen, &mut self.api.listen),
         ] {
             if target.is_none() {
                 *target = value.map(|value| Text::new(Place::State, value));
@@ -130,8 +148,10 @@ mod tests {
         let mut raw = RawConfig::default();
         raw.mesh.network_id = Some(At::new(Place::Line(2), "file".to_owned()));
         raw.mesh.network_cidr = Some(At::new(Place::Line(3), "file".to_owned()));
+        raw.mesh.listen_port = Some(At::new(Place::Line(4), "file".to_owned()));
         raw.overlay(Overrides {
             network: Some("flag".to_owned()),
+            interface: Some("flag".to_owned()),
             ..Overrides::default()
         });
         let state = || Some("state".to_owned());
@@ -140,6 +160,11 @@ mod tests {
             cidr: state(),
             servers: vec!["state".to_owned(), "more".to_owned()],
             name: None,
+            options: StartOptions {
+                listen_port: state(),
+                interface: state(),
+                api_listen: state(),
+            },
         });
         let text = |value: &Option<Text>| value.as_ref().map(|t| t.value.clone());
         assert_eq!(text(&raw.mesh.network_id).as_deref(), Some("flag"));
@@ -147,6 +172,9 @@ mod tests {
         assert_eq!(text(&raw.mesh.discovery.server).as_deref(), Some("state"));
         assert_eq!(raw.mesh.discovery.servers[0].value, "more");
         assert_eq!(text(&raw.mesh.name), None);
+        assert_eq!(text(&raw.mesh.listen_port).as_deref(), Some("file"));
+        assert_eq!(text(&raw.mesh.device.name).as_deref(), Some("flag"));
+        assert_eq!(text(&raw.api.listen).as_deref(), Some("state"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod cache;
 mod identity;
 mod network;
+mod options;
 mod stored;
 mod token;
 
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 use mesh_wire::{NetworkId, peer_info::Directory};
 use platform::files::{self, FileError, LockGuard};
 
-pub use self::{identity::Identity, network::JoinedNetwork, token::ApiToken};
+pub use self::{
+    identity::Identity, network::JoinedNetwork, options::StartOptions, token::ApiToken,
+};
 use crate::{
     problem::{self, Problem},
     trust::links::Links,
@@ -95,6 +98,21 @@ impl StateDir {
         std::fs::remove_file(&path).map_err(|error| problem::state_unwritable(&path, &error))
     }
 
+    /// What earlier starts were told on the command line.
+    pub fn start_options(&self) -> Result<StartOptions, Problem> {
+        options::load(&self.options_file())
+    }
+
+    /// Stores what later starts need not be told again, atomically.
+    pub fn save_start_options(&self, options: &StartOptions) -> Result<(), Problem> {
+        options::save(&self.options_file(), options)
+    }
+
+    /// The mode of the directory, if it lets other users in.
+    pub fn exposed_mode(&self) -> Option<u32> {
+        files::mode_for_others(&self.path)
+    }
+
     /// A sequence number for the next record, greater than any before, also across crashes: it is on disk before
     /// it is returned. Stores all of `network`, like [`Self::save_network`].
     pub fn next_seq(&self, network: &mut JoinedNetwork) -> Result<u64, Problem> {
@@ -137,6 +155,10 @@ impl StateDir {
     /// Stores whom links of `network` have let in, atomically.
     pub fn save_links(&self, network: &NetworkId, links: &Links) -> Result<(), Problem> {
         cache::save_links(&self.links_file(), network, links)
+    }
+
+    fn options_file(&self) -> PathBuf {
+        self.path.join("options.json")
     }
 
     fn links_file(&self) -> PathBuf {
