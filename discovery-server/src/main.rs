@@ -5,7 +5,7 @@ mod log;
 use std::{
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -43,7 +43,7 @@ enum Command {
 /// Which database, in the same words for each command.
 #[derive(Debug, Parser)]
 struct Place {
-    /// Where everything is stored: sqlite://PATH [default: discovery.sqlite in the data directory], or
+    /// Where everything is stored: sqlite://PATH, whose directory is made if it is missing [default: discovery.sqlite in the data directory], or
     /// postgres://USER:PASSWORD@HOST/NAME, which any number of servers may share.
     #[arg(
         long,
@@ -195,6 +195,13 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
 
 async fn backup(Backup { place, to }: Backup) -> anyhow::Result<()> {
     let database = sqlite_file(&place, "pg_dump --format=custom --file=FILE URL")?;
+    if is_missing(&database) {
+        let title = format!("there is no database {}", database.display());
+        return Err(Problem::new(0, "no-backup", title)
+            .detail("no server has begun one there")
+            .fix(ELSEWHERE)
+            .into());
+    }
     discovery_server::backup(&database, &to)
         .await
         .map_err(|error| {
@@ -214,6 +221,26 @@ async fn backup(Backup { place, to }: Backup) -> anyhow::Result<()> {
 
 async fn restore(Restore { place, from }: Restore) -> anyhow::Result<()> {
     let database = sqlite_file(&place, "pg_restore --clean --if-exists --dbname=URL FILE")?;
+    let directory = database.parent().filter(|directory| is_missing(directory));
+    if let Some(directory) = directory {
+        let title = format!("there is no directory {}", directory.display());
+        return Err(Problem::new(0, "not-restored", title)
+            .detail(format!("the database would be {}", database.display()))
+            .fix(format!(
+                "{ELSEWHERE}; for a new server make the directory, as the server's user"
+            ))
+            .into());
+    }
+    if is_missing(&from) {
+        let title = format!("there is no file {}", from.display());
+        return Err(Problem::new(0, "not-restored", title)
+            .detail("nothing was changed")
+            .fix(format!(
+                "name a copy; the snapshots are in {}.snapshots",
+                database.display()
+            ))
+            .into());
+    }
     let aside = discovery_server::restore(&database, &from)
         .await
         .map_err(|error| {
@@ -231,6 +258,15 @@ async fn restore(Restore { place, from }: Restore) -> anyhow::Result<()> {
     };
     writeln!(io::stdout(), "restored {}; {kept}", database.display())
         .context("write to standard output")
+}
+
+/// What helps whose database is not where the command looks.
+const ELSEWHERE: &str =
+    "name the place that the server has: --data-dir DIR or --database sqlite://PATH";
+
+/// Certainly not there; what cannot be asked is found out by whoever opens it. A path of one word is in a directory that is.
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && matches!(path.try_exists(), Ok(false))
 }
 
 /// The file of a SQLite database; for another, `instead` does what is asked.

@@ -98,7 +98,11 @@ pub(super) fn install_drivers() {
 }
 
 async fn open_sqlite(path: &Path) -> Result<Opened, StoreError> {
-    fs::create_dir_all(directory_of(path)).map_err(doing("make the directory"))?;
+    let directory = directory_of(path);
+    if matches!(directory.try_exists(), Ok(false)) {
+        tracing::info!(directory = %directory.display(), "there was no such directory for the database; made it");
+    }
+    fs::create_dir_all(directory).map_err(doing("make the directory"))?;
     let lock = file::lock_beside(path)?;
     if let Some(aside) = restore::finish(path)? {
         tracing::warn!(replaced = %aside.display(), "finished a restore that was interrupted");

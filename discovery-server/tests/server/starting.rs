@@ -113,3 +113,40 @@ fn what_the_server_stores_is_private() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
+
+/// Exit code 1, and standard error, of a command that must fail.
+fn failed(arguments: &[&str]) -> String {
+    let output = Command::new(BINARY).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_backup_or_a_restore_of_what_is_not_there_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (here, absent, copy) = (at(""), at("absent"), at("copy"));
+    let backup = ["backup", "--data-dir", &absent, "--to", &copy];
+    assert_explains(&failed(&backup), &["no database", &absent, "--data-dir"]);
+    let restore = ["restore", "--data-dir", &absent, "--from", &copy];
+    assert_explains(&failed(&restore), &["no directory", &absent, "--data-dir"]);
+    let restore = ["restore", "--data-dir", &here, "--from", &copy];
+    assert_explains(&failed(&restore), &["no file", &copy, "snapshots"]);
+    assert_eq!(fs::read_dir(&here).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_directory_that_is_made_for_the_database_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let absent = directory.path().join("absent/below");
+    let url = format!("sqlite://{}/x.sqlite", absent.display());
+    // It ends after the database is open, for want of a token.
+    let token = ["--admin-token-file", "/nowhere/token", "--database", &url];
+    let (_, error) = failed_start(&[&FREE[..], &token].concat());
+    assert!(
+        error.contains("made it") && error.contains(absent.to_str().unwrap()),
+        "{error}"
+    );
+    let (_, error) = failed_start(&[&FREE[..], &token].concat());
+    assert!(!error.contains("made it"), "{error}");
+}
