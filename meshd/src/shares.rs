@@ -121,6 +121,7 @@ impl Configured {
                 }
             }
             open = still_open;
+            self.store.note_waiting(open.iter().copied());
             tokio::select! {
                 changed = self.directory.changed(), if !open.is_empty() => if changed.is_err() { return },
                 () = shutdown.cancelled() => return,

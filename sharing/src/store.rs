@@ -34,6 +34,8 @@ pub struct ShareStore {
     /// Canonical.
     private: Option<Arc<Path>>,
     shares: Arc<watch::Sender<Arc<Shares>>>,
+    /// Rights of the configuration file that nobody has yet, by the key of the share: names of members that are not known.
+    waiting: Arc<watch::Sender<BTreeMap<String, Vec<String>>>>,
     /// Makes "change, then publish what is there" one step, so that no older snapshot is published last.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -71,6 +73,7 @@ impl ShareStore {
             file: path.into(),
             private: None,
             shares: Arc::new(watch::Sender::new(Arc::default())),
+            waiting: Arc::default(),
             changing: Arc::default(),
         };
         store.publish().await?;

@@ -45,6 +45,9 @@ pub struct ShareEntry {
     pub share: ShareInfo,
     /// Who may read, by name where the member is known: `all`, `bob`.
     pub to: Vec<String>,
+    /// Whom the configuration file lets read as soon as a member of that name is known.
+    #[serde(default)]
+    pub waiting: Vec<String>,
     /// Where members find it.
     pub url: Option<String>,
 }
@@ -129,6 +132,7 @@ fn entry(context: &ApiContext, share: ShareInfo) -> ShareEntry {
     };
     ShareEntry {
         to: share.grants.iter().map(name_of).collect(),
+        waiting: context.shares.waiting(&share.name),
         url: url_of(context, &share.name),
         share,
     }

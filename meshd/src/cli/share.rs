@@ -128,17 +128,27 @@ async fn list(client: &Client, output: &mut Output, json: bool) -> Result<(), Fa
             .line("nothing is shared: `meshd share add NAME PATH --to PEER` shares a directory")?;
     } else {
         let row = |entry: &ShareEntry| {
-            let to = if entry.to.is_empty() {
-                "nobody".to_owned()
-            } else {
-                entry.to.join(", ")
-            };
-            [entry.share.name.clone(), to, entry.share.path.clone()]
+            [
+                entry.share.name.clone(),
+                everybody(entry),
+                entry.share.path.clone(),
+            ]
         };
         let rows: Vec<_> = shares.iter().map(row).collect();
         output.line(table(["NAME", "TO", "PATH"], &rows))?;
     }
     Ok(())
+}
+
+/// Who may read a share, and who may once a member of that name is known.
+fn everybody(entry: &ShareEntry) -> String {
+    let waiting = entry.waiting.iter();
+    let waiting = waiting.map(|name| format!("{name} (no such member yet)"));
+    let all: Vec<String> = entry.to.iter().cloned().chain(waiting).collect();
+    match all.is_empty() {
+        true => "nobody".to_owned(),
+        false => all.join(", "),
+    }
 }
 
 /// Says who may read a share now.

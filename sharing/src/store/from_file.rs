@@ -1,14 +1,17 @@
 //! Which shares and rights does the configuration file own? It can take back what it gave, and nothing else.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use sqlx::Row;
 
 use super::{ShareStore, StoreError, directory};
-use crate::{acl::Grantee, name::ShareName};
+use crate::{
+    acl::Grantee,
+    name::{ShareName, fold},
+};
 
 /// One share as the configuration file writes it.
 #[derive(Debug, Clone)]
@@ -116,6 +119,27 @@ impl ShareStore {
         .await
         .map_err(|source| self.failed("giving a right", source))?;
         self.commit(transaction).await
+    }
+
+    /// These rights of the file, and no others, wait for a member of the name to be known.
+    pub fn note_waiting<'a>(&self, rights: impl Iterator<Item = (&'a FileShare, &'a String)>) {
+        let mut waiting = BTreeMap::<String, Vec<String>>::new();
+        for (share, to) in rights {
+            waiting
+                .entry(share.name.key())
+                .or_default()
+                .push(to.clone());
+        }
+        self.waiting.send_replace(waiting);
+    }
+
+    /// Whom the file lets read the share `name` as soon as they are known.
+    pub fn waiting(&self, name: &str) -> Vec<String> {
+        self.waiting
+            .borrow()
+            .get(&fold(name))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Whether the share of that name is the one that the file means.
