@@ -255,7 +255,14 @@ fn no_connection(
         let why = format!("{error}{retry}");
         return Some(problem::server_untrusted(&server.url, &why));
     }
+    let what = match server.code {
+        Some(_) => format!("the discovery server {} answers and refuses", server.url),
+        None => format!("no connection to the discovery server {}", server.url),
+    };
     let fix = match any_connected {
+        _ if server.code.is_some() => {
+            "as it says; sessions that stand go on without it. A server that is not the right one: meshd servers rm URL"
+        }
         true => {
             "check that it runs, that this host reaches it and that the network is there; or take it out of the list (meshd servers rm URL). The other servers are in use"
         }
@@ -263,7 +270,6 @@ fn no_connection(
             "check that it runs and that this host reaches it; sessions that stand go on without it"
         }
     };
-    let what = format!("no connection to the discovery server {}", server.url);
     let problem = Problem::new(0, "server-unreachable", what);
     Some(problem.detail(format!("{error}{retry}")).fix(fix))
 }

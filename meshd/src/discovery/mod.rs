@@ -38,8 +38,18 @@ pub enum ServerError {
     #[error("{0}")]
     Untrusted(String),
     /// It answered with a refusal.
-    #[error("{0}")]
+    #[error("{}", in_a_line(.0))]
     Refused(Box<mesh_wire::problem::Problem>),
+}
+
+/// What, why and the fix, for a line of a table or of a log.
+fn in_a_line(problem: &mesh_wire::problem::Problem) -> String {
+    let parts = [&problem.title, &problem.detail, &problem.fix].into_iter();
+    let parts: Vec<&str> = parts
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
+    parts.join("; ")
 }
 
 impl ServerError {

@@ -193,10 +193,8 @@ impl Membership {
 fn log(server: &Url, error: &ServerError, again: Option<Duration>) {
     let again = again.map_or_else(String::new, |pause| format!("; trying again in {pause:?}"));
     match error {
-        ServerError::Refused(refusal) => {
-            let (code, why) = (&refusal.code, &refusal.detail);
-            let title = &refusal.title;
-            tracing::warn!(%server, %code, %why, "the discovery server answers and refuses: {title}{again}");
+        ServerError::Refused(_) => {
+            tracing::warn!(%server, %error, "the discovery server answers and refuses{again}");
         }
         ServerError::Unreachable(_) | ServerError::Untrusted(_) => {
             tracing::warn!(%server, %error, "discovery server not reached{again}");

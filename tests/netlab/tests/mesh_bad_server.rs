@@ -288,6 +288,11 @@ fn a_servers_refusal_is_shown_without_its_control_characters() {
     let log = daemon.process.log();
     let error = &log[log.find("error: ").unwrap()..];
     assert!(error.contains("refuses: no"), "{error}");
+    assert!(!log.contains("not reached"), "it has answered: {log}");
+    assert!(
+        !log.contains("trying again"),
+        "it is not asked again: {log}"
+    );
     let control = |c: char| c.is_control() && c != '\n';
     assert!(!error.contains(control), "{error:?}");
 }
