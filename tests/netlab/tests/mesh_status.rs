@@ -49,6 +49,20 @@ fn status_peers_ping_and_the_local_api_answer_as_the_contract_says() {
         .map(|p| p["name"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(names, ["alice", "bob"]);
+    members_were_seen_just_now(host, api);
+}
+
+/// They say nothing for longer than that, and the server has nothing new to tell of them.
+fn members_were_seen_just_now(host: &Host, api: &str) {
+    std::thread::sleep(Duration::from_secs(5));
+    let answer = sh(host, &format!("date +%s; curl -sS -f {api}")).stdout;
+    let (now, peers) = answer.split_once('\n').unwrap();
+    let now: u64 = now.parse().unwrap();
+    let peers: serde_json::Value = serde_json::from_str(peers).unwrap();
+    for peer in peers["peers"].as_array().unwrap() {
+        let seen = peer["last_seen"].as_u64().unwrap();
+        assert!((now..=now + 1).contains(&seen), "{now}: {peer:#}");
+    }
 }
 
 #[test]
@@ -72,6 +86,7 @@ fn a_later_start_takes_a_new_name_and_refuses_another_range() {
     );
     let robert = Daemon::up(&host, &["--name", "robert"]).unwrap();
     assert_eq!(robert.virtual_ip, address);
+    assert_eq!(robert.name, "robert", "the ready line has the new name");
     until("alice knows the new name", Duration::from_secs(5), || {
         pair.alice
             .peer("robert")
@@ -114,6 +129,7 @@ fn status_has_what_the_contract_names(alice: &Daemon) {
         "tx_bytes",
         "rx_bytes",
         "last_handshake_s",
+        "last_heard_s",
         "mtu",
     ] {
         assert!(peer.get(key).is_some(), "{key} is missing: {peer:#}");

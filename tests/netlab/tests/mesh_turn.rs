@@ -264,6 +264,11 @@ fn coturn_relays_for_a_user_of_the_configuration_through_stale_nonces_and_a_rest
     let endpoint = scene.alice.peer("bob").unwrap()["endpoint"].clone();
     let relay = scene.host.address().to_string();
     assert!(endpoint.as_str().unwrap().starts_with(&relay), "{endpoint}");
+    // Also on the side whose own address there it is.
+    for (from, to) in [(&scene.alice, "bob"), (&scene.bob, "alice")] {
+        let pong = from.ask(&["ping", to, "-c", "1"]).unwrap();
+        assert!(pong.contains(&format!(" via turn {relay}:")), "{pong}");
+    }
     // Its nonces are stale after 20 s.
     let ping = Pings::start(&scene.alice, &scene.bob).unwrap();
     sleep(60 * SECOND);
