@@ -145,6 +145,22 @@ fn a_value_that_no_option_takes_is_wrong_usage_as_an_unknown_option_is() {
 }
 
 #[test]
+fn an_answer_that_finds_no_room_is_a_failure() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut command = meshd(&["config", "example"]);
+    let output = command
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_failed(&output, "No space left");
+    assert!(stderr(&output).contains("standard output"));
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     for arguments in [
         &["--help"][..],

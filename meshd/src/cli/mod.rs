@@ -165,7 +165,10 @@ where
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(Failure::Output(error)) => report(&operation_failed("write the answer", &error)),
+        Err(Failure::Output(error)) => report(
+            &operation_failed("write the answer", &error)
+                .fix("make room where standard output leads, or send it elsewhere"),
+        ),
     }
 }
 

@@ -60,6 +60,14 @@ fn summary(status: &Status) -> String {
         .iter()
         .filter(|other| other.url != status.server.url);
     let further = further.map(|other| format!("           {}", server(other)));
+    let (address, udp) = match node.interface.as_str() {
+        // There is neither before a discovery server has answered for the first time.
+        "" => ("none yet".to_owned(), "no port yet".to_owned()),
+        interface => (
+            format!("{} on {interface}", addresses.join(", ")),
+            format!("port {}, {}", node.listen_port, nat(status)),
+        ),
+    };
     let mut lines = vec![
         format!(
             "{} in {}, node {}",
@@ -67,8 +75,8 @@ fn summary(status: &Status) -> String {
             node.network,
             node.node_id.short()
         ),
-        format!("  address  {} on {}", addresses.join(", "), node.interface),
-        format!("  udp      port {}, {}", node.listen_port, nat(status)),
+        format!("  address  {address}"),
+        format!("  udp      {udp}"),
         format!("  server   {}", server(&status.server)),
     ];
     lines.extend(further);
@@ -141,10 +149,8 @@ fn server(server: &ServerStatus) -> String {
     let retry = server.retry_in_s.map_or_else(String::new, |seconds| {
         format!(", next attempt in {seconds} s")
     });
-    let why = server
-        .error
-        .as_ref()
-        .map_or_else(String::new, |error| format!(": {error}"));
+    let why = server.error.as_deref().unwrap_or("no answer so far");
+    let why = format!(": {why}");
     format!("{} (not connected{why}{retry})", server.url)
 }
 
