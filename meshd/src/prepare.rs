@@ -62,8 +62,6 @@ pub async fn prepare(mut options: UpOptions) -> Result<Prepared, Problem> {
         names_servers,
         start_options,
     } = settle(&options)?;
-    log::init(&settings.log);
-    warn_of_mode(&state);
     let identity = Arc::new(state.identity()?);
     let shares = ShareStore::open(&state.shares_database())
         .await
@@ -136,7 +134,7 @@ struct Settled {
     start_options: StartOptions,
 }
 
-/// Settings and the state directory, each checked against the other.
+/// Settings and the state directory, each checked against the other; from here on there is a log.
 fn settle(options: &UpOptions) -> Result<Settled, Problem> {
     let mut raw = options.raw_config()?;
     let host = hostname::host_name();
@@ -154,8 +152,11 @@ fn settle(options: &UpOptions) -> Result<Settled, Problem> {
         options: start_options.clone(),
         ..joined.as_ref().map(remembered).unwrap_or_default()
     });
+    let settings = Settings::parse(&raw, &host)?;
+    log::init(&settings.log);
+    warn_of_mode(&state);
     Ok(Settled {
-        settings: Settings::parse(&raw, &host)?,
+        settings,
         state,
         joined,
         names_servers,

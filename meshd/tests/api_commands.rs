@@ -295,6 +295,9 @@ fn a_misspelt_key_fails_the_check_with_its_line() {
     assert_failed(&output, "line 2");
     assert!(stderr(&output).contains("connection"));
     assert_failed(&run(&["config", "check", "/nowhere.yaml"]), "/nowhere.yaml");
+    std::fs::write(&file, "mesh:\n  stun:\n    servers:\n      - foo\n").unwrap();
+    let output = run(&["config", "check", file.to_str().unwrap()]);
+    assert_failed(&output, "line 4: mesh.stun.servers[0] must be stun:HOST");
 }
 
 #[tokio::test]

