@@ -216,7 +216,7 @@ async fn a_restore_that_cannot_be_done_changes_nothing() {
     }
     let empty = tempfile::tempdir().unwrap();
     let none = backup(empty.path(), &copies.path().join("none"));
-    assert_explains(&error_of(&none), &["unable to open"]);
+    assert_explains(&error_of(&none), &["no database", "--data-dir"]);
     assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
     assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 1);
 }
