@@ -169,6 +169,7 @@ impl Node {
             // A message of the peer is all that ever spoke for this path. It is kept until there is a better one.
             self.dial(index, now);
         }
+        self.drive_consent(index, now);
         self.drive_watch(index, now, transmit);
         self.drive_redial(index, now);
         self.drive_trial(index, now, transmit);

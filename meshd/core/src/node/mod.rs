@@ -4,6 +4,7 @@ mod birthday;
 mod carriers;
 pub mod command;
 mod connect;
+mod consent;
 pub mod event;
 mod forward;
 mod handshake;

@@ -189,6 +189,7 @@ impl Peer {
             self.link.and_then(|_| self.detour.retry_at()),
             self.limits.birthday.poll_timeout(),
             self.doubt(),
+            self.consent_ends(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
             self.detour.honesty.trial.map(|trial| trial.poll_timeout()),
             self.limits.redial.poll_timeout(),
