@@ -14,6 +14,7 @@
 )]
 
 pub mod lan;
+mod measure;
 pub mod node;
 pub mod path;
 pub mod peer;

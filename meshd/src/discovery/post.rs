@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use mesh_core::Command;
-use mesh_wire::{NodeId, letter::Content, signal::Signal};
+use mesh_wire::{NodeId, discovery::SIGNALS_AT_ONCE, letter::Content, signal::Signal};
 
 use super::{client::DiscoveryClient, connection::ServerId};
 use crate::dataplane::Ended;
@@ -14,6 +14,10 @@ const MAX_UNDER_WAY: usize = 256;
 
 /// A signal that no server has taken is of use for so long: who moves to another network reaches a server in this time.
 const KEPT: Duration = Duration::from_secs(10);
+
+/// So many that waited are handed to a server that has just been reached: it forwards [`SIGNALS_AT_ONCE`], and others follow.
+/// The node writes first to those who matter most, and again to who has not answered.
+const AT_ONCE: usize = SIGNALS_AT_ONCE as usize * 3 / 4;
 
 /// A signal on its way.
 #[derive(Debug)]
@@ -76,15 +80,10 @@ impl DiscoveryClient {
 
     /// There is a server: whatever none has taken is handed to it.
     pub(super) async fn post_what_waited(&mut self) -> Result<(), Ended> {
-        let (waiting, rest) = std::mem::take(&mut self.under_way)
-            .into_iter()
-            .partition(|letter| letter.tried.is_empty());
+        let (due, rest) = due(std::mem::take(&mut self.under_way), Instant::now());
         self.under_way = rest;
-        let waiting: Vec<UnderWay> = waiting;
-        for letter in waiting {
-            if letter.since.elapsed() < KEPT {
-                self.forward(letter).await?;
-            }
+        for letter in due {
+            self.forward(letter).await?;
         }
         Ok(())
     }
@@ -146,6 +145,16 @@ impl DiscoveryClient {
     }
 }
 
+/// Of what is under way that which no server has taken and that is of use still, the oldest first; and what servers have.
+fn due(letters: Vec<UnderWay>, now: Instant) -> (Vec<UnderWay>, Vec<UnderWay>) {
+    let (mut waiting, rest): (Vec<_>, Vec<_>) = letters
+        .into_iter()
+        .partition(|letter| letter.tried.is_empty());
+    waiting.retain(|letter| now.saturating_duration_since(letter.since) < KEPT);
+    waiting.truncate(AT_ONCE);
+    (waiting, rest)
+}
+
 /// What became of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Posted {
@@ -155,4 +164,35 @@ pub(super) enum Posted {
     Nowhere,
     /// Nobody can be written to by that name.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_reached_again_gets_what_it_forwards_and_what_is_of_use_still() {
+        let now = Instant::now() + KEPT;
+        let letter = |number: u8, age: Duration| UnderWay {
+            since: now - age,
+            to: NodeId::from_bytes([number; 32]),
+            signal: Signal {
+                ufrag: "ufrag".into(),
+                pwd: "p".repeat(24),
+                remote_ufrag: None,
+                candidates: Vec::new(),
+            },
+            tried: Vec::new(),
+            late: None,
+        };
+        let old = letter(0, KEPT);
+        let young = (1..=200).map(|number| letter(number, Duration::from_secs(3)));
+        let (due, rest) = due([old].into_iter().chain(young).collect(), now);
+        let due: Vec<_> = due.iter().map(|letter| letter.to).collect();
+        let first: Vec<_> = (1..=48)
+            .map(|number| NodeId::from_bytes([number; 32]))
+            .collect();
+        assert_eq!(due, first);
+        assert!(rest.is_empty(), "the others are written again");
+    }
 }

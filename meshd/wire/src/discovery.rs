@@ -3,7 +3,7 @@
 //! REST bodies first, then the messages of the event WebSocket. Field names are the API's: they may be added to,
 //! never renamed.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use ipnet::Ipv4Net;
@@ -36,6 +36,12 @@ pub const MAX_FOLLOWED: usize = 1_000;
 
 /// The greatest signal payload that the server forwards, in bytes.
 pub const MAX_SIGNAL: usize = 8 * 1024;
+
+/// Signals of one connection that the server forwards at once; those beyond are lost.
+pub const SIGNALS_AT_ONCE: u32 = 64;
+
+/// After each of these times it forwards one more.
+pub const SIGNAL_REFILL: Duration = Duration::from_millis(50);
 
 /// `POST /api/v1/mesh/networks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

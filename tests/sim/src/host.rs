@@ -1,6 +1,7 @@
 //! What is one simulated host made of?
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -103,8 +104,8 @@ pub struct SimNode {
     pub pongs: Vec<(u64, Duration)>,
     /// What its own programs were told by its node: ICMP errors.
     pub messages: Vec<Vec<u8>>,
-    /// Datagrams that it has sent.
-    pub sent: usize,
+    /// What it has sent.
+    pub sent: Sent,
     watch: TimerWatch,
 }
 
@@ -127,7 +128,7 @@ impl SimNode {
             transmit: TransmitQueue::new(),
             pongs: Vec::new(),
             messages: Vec::new(),
-            sent: 0,
+            sent: Sent::default(),
             watch: TimerWatch::default(),
         }
     }
@@ -175,6 +176,15 @@ impl SimNode {
         self.watch
             .check(now, next, TIMEOUTS_PER_SECOND * (1 + peers));
     }
+}
+
+/// What a host has sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// How many datagrams.
+    pub datagrams: usize,
+    /// Where messages of WireGuard went, and when the last one did.
+    pub messages: BTreeMap<SocketAddr, Instant>,
 }
 
 /// Finds a busy loop.

@@ -64,6 +64,25 @@ impl World {
         self.publish();
     }
 
+    /// Switches all hosts on and tells each of `hub` alone, and that one of all: what a large network would cost.
+    pub fn start_around(&mut self, hub: HostId) {
+        for host in 0..self.hosts.len() {
+            self.switch_on(host);
+        }
+        self.publish_around(hub);
+    }
+
+    /// The directory reaches everyone, as far as [`World::start_around`] tells of it.
+    pub fn publish_around(&mut self, hub: HostId) {
+        let others: Vec<_> = (0..self.hosts.len()).filter(|host| *host != hub).collect();
+        let all = others.iter().map(|of| self.entry(hub, *of)).collect();
+        self.tell(hub, Command::SetPeers(all));
+        for host in others {
+            let entry = self.entry(host, hub);
+            self.tell(host, Command::SetPeers(vec![entry]));
+        }
+    }
+
     /// The server relays from now on, over TURN.
     pub fn add_relay(&mut self) {
         let relay = Relay::new(self.server.stun, self.now());

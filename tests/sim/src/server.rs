@@ -1,13 +1,18 @@
 //! What does the public server do for the hosts? STUN binding answers, and a mailbox for signals.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
+use mesh_wire::discovery::{SIGNAL_REFILL, SIGNALS_AT_ONCE};
 use rand::{Rng, RngExt};
 
-use crate::turn::{Relay, Sent};
+use crate::{
+    network::HostId,
+    turn::{Relay, Sent},
+};
 
 /// RFC 8489 section 5.
 const MAGIC_COOKIE: u32 = 0x2112_A442;
@@ -51,6 +56,33 @@ impl Mailbox {
     }
 }
 
+/// Whose signals were forwarded, and whose were too many: as the discovery server does.
+#[derive(Debug, Default)]
+pub struct Postage {
+    /// Of each sender: from when on it may send as many at once as anybody.
+    used_up: BTreeMap<HostId, Instant>,
+    /// Those that were not forwarded because there were too many.
+    pub refused: usize,
+    /// Those that were, by sender.
+    pub forwarded: BTreeMap<HostId, usize>,
+}
+
+impl Postage {
+    /// Whether a signal of this host is forwarded now.
+    pub fn take(&mut self, from: HostId, now: Instant) -> bool {
+        let used_up = self.used_up.entry(from).or_insert(now);
+        let after = (*used_up).max(now) + SIGNAL_REFILL;
+        let may = after <= now + SIGNAL_REFILL * SIGNALS_AT_ONCE;
+        if may {
+            *used_up = after;
+            *self.forwarded.entry(from).or_default() += 1;
+        } else {
+            self.refused += 1;
+        }
+        may
+    }
+}
+
 /// The server.
 #[derive(Debug)]
 pub struct SimServer {
@@ -62,6 +94,8 @@ pub struct SimServer {
     pub relay: Option<Relay>,
     /// May be changed at any time.
     pub mailbox: Mailbox,
+    /// How many signals it forwards.
+    pub postage: Postage,
 }
 
 impl SimServer {

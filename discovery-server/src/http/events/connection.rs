@@ -15,7 +15,9 @@ use axum::{
 use data_encoding::BASE64;
 use mesh_wire::{
     NetworkId, NodeId,
-    discovery::{ClientMessage, MAX_SIGNAL, ServerMessage, hello_bytes},
+    discovery::{
+        ClientMessage, MAX_SIGNAL, SIGNAL_REFILL, SIGNALS_AT_ONCE, ServerMessage, hello_bytes,
+    },
     peer_info::Directory,
     problem::Problem,
 };
@@ -44,8 +46,8 @@ const FAREWELL_AT_SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// A member that joins talks to a few dozen others at once, then now and then as candidates come up.
 const SIGNAL_RATE: Rate = Rate {
-    burst: 64,
-    refill: Duration::from_millis(50),
+    burst: SIGNALS_AT_ONCE,
+    refill: SIGNAL_REFILL,
 };
 
 /// One event connection.

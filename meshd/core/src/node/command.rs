@@ -220,6 +220,7 @@ impl Node {
         self.gatherer.birthday.forget(index);
         self.gatherer.turn.disown(index);
         self.wakeups.set(index, None);
+        self.letters.forget(index);
         if let Some(mut peer) = self.peers.remove(index) {
             self.counters
                 .count(DropReason::UnknownPeer, peer.pending.clear());

@@ -7,6 +7,7 @@ use mesh_wire::signal::Signal;
 use super::{
     Node,
     event::{DropReason, Event},
+    letters::Cause,
 };
 use crate::{
     path::{
@@ -27,7 +28,7 @@ impl Node {
     /// Begins an attempt to reach a peer. A new agent has nothing to send before the peer has answered our signal.
     pub(super) fn dial(&mut self, index: PeerIdx, now: Instant) {
         self.new_agent((index, Scope::Any), now);
-        self.send_signal(index);
+        self.send_signal(index, Cause::News, now);
         self.schedule(index);
     }
 
@@ -65,7 +66,7 @@ impl Node {
         if unanswered.is_some() {
             peer.agent = unanswered;
             peer.state = State::connecting(now, self.local.connect_timeout);
-            self.send_signal(index);
+            self.send_signal(index, Cause::News, now);
             return self.schedule(index);
         }
         self.stun.remove_peer(index);
@@ -109,6 +110,7 @@ impl Node {
             .as_ref()
             .is_some_and(|agent| signal.remote_ufrag.as_deref() == Some(agent.ufrag()));
         let known_remote = peer.agent.as_ref().and_then(Agent::remote_ufrag);
+        let said_before = known_remote == Some(&signal.ufrag);
         let outdated = !answers_us && signal.remote_ufrag.is_some() && known_remote.is_none();
         let start_over = peer.agent.is_none()
             || (!answers_us && known_remote.is_some_and(|ufrag| ufrag != signal.ufrag));
@@ -116,7 +118,7 @@ impl Node {
             self.new_agent((index, Scope::Any), now);
         }
         if outdated {
-            self.send_signal(index);
+            self.send_signal(index, Cause::News, now);
             return self.schedule(index);
         }
         let cidr = self.local.cidr;
@@ -135,7 +137,12 @@ impl Node {
         self.counters.count(DropReason::RefusedCandidate, refused);
         self.avoid_as_peer_does(index, now);
         if !answers_us {
-            self.send_signal(index);
+            // Who says once more what we know has missed what we said.
+            let cause = match said_before {
+                true => Cause::Unanswered,
+                false => Cause::News,
+            };
+            self.send_signal(index, cause, now);
         }
         self.let_in(index, now);
         if answers_us {
@@ -162,7 +169,9 @@ impl Node {
             // A message of the peer is all that ever spoke for this path. It is kept until there is a better one.
             self.dial(index, now);
         }
+        self.drive_consent(index, now);
         self.drive_watch(index, now, transmit);
+        self.drive_redial(index, now);
         self.drive_trial(index, now, transmit);
         self.drive_detour(index, now);
         self.drive_agent(index, now, transmit);
@@ -304,7 +313,7 @@ impl Node {
             self.give_up(index, now);
         } else if resend <= now {
             peer.state.resent(now);
-            self.send_signal(index);
+            self.send_signal(index, Cause::Unanswered, now);
         }
     }
 
@@ -329,8 +338,8 @@ impl Node {
             return;
         };
         let Some(route) = peer.link else { return };
-        let round_trip = peer.agent.as_ref().and_then(Agent::rtt);
-        peer.session.timers.round_trip = round_trip.unwrap_or_default();
+        let patience = peer.agent.as_ref().map(Agent::answer_takes);
+        peer.session.timers.round_trip = patience.unwrap_or_default();
         if let Some(message) = peer.session.initiate(&mut self.keys, now) {
             self.send_on(route, &message, now, transmit);
         }
@@ -361,18 +370,6 @@ impl Node {
         peer.state = State::connecting(now, self.local.connect_timeout);
         if peer.link.is_some() && peer.traffic.has_left() {
             peer.state.farewell(now);
-        }
-    }
-
-    pub(super) fn send_signal(&mut self, index: PeerIdx) {
-        let Some(peer) = self.peers.get(index) else {
-            return;
-        };
-        if let Some(agent) = &peer.agent {
-            self.events.push_back(Event::Signal {
-                to: peer.node_id,
-                signal: agent.signal(),
-            });
         }
     }
 

@@ -44,6 +44,7 @@ impl Node {
         peer.traffic.last_rx = Some(now);
         if peer.link.is_none() {
             peer.link = Some(way);
+            peer.traffic.last_here = Some(now);
             peer.detour.moved(way, now);
             peer.state = State::Connected;
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mesh_wire::carrier::{Carrier, DirectPath};
 use rand::RngExt as _;
 
-use super::{Node, inbound::Arrival, outbound::Seal};
+use super::{Node, inbound::Arrival, letters::Cause, outbound::Seal};
 use crate::{
     path::{
         agent::{Agent, Scope},
@@ -115,7 +115,7 @@ impl Node {
         }
         peer.detour.honesty.avoid(now);
         self.new_agent((index, Scope::Relayed), now);
-        self.send_signal(index);
+        self.send_signal(index, Cause::News, now);
         self.schedule(index);
     }
 

@@ -4,11 +4,13 @@ mod birthday;
 mod carriers;
 pub mod command;
 mod connect;
+mod consent;
 pub mod event;
 mod forward;
 mod handshake;
 mod honesty;
 pub mod inbound;
+mod letters;
 mod moved;
 pub mod narrow;
 mod outbound;
@@ -32,6 +34,7 @@ use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
 use self::{
     event::{Counters, Event},
+    letters::Letters,
     wakeup::Wakeups,
 };
 use crate::{
@@ -92,8 +95,8 @@ pub struct Node {
     wakeups: Wakeups,
     counters: Counters,
     events: VecDeque<Event>,
+    letters: Letters,
     rng: ChaCha12Rng,
-    started: Instant,
     moved: u64,
 }
 
@@ -119,8 +122,8 @@ impl Node {
             wakeups: Wakeups::default(),
             counters: Counters::default(),
             events: VecDeque::new(),
+            letters: Letters::new(now),
             rng,
-            started: now,
             moved: 0,
         }
     }
@@ -144,11 +147,16 @@ impl Node {
             .birthday
             .poll_timeout()
             .map(|at| (at, "birthday probing"));
-        [peers, gather, turn, birthday].into_iter().flatten().min()
+        let letters = self.next_letter_at().map(|at| (at, "letter"));
+        [peers, gather, turn, birthday, letters]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
     pub fn handle_timeout(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        self.letters.pass(now);
         self.notice_sleep(now, transmit);
         self.gatherer.handle_timeout(now, &mut self.rng, transmit);
         self.keep_relayed(now, transmit);
@@ -161,7 +169,7 @@ impl Node {
 
     /// The next news.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| self.write_letter())
     }
 
     /// The other members.
@@ -201,7 +209,7 @@ impl Node {
 
     /// Microseconds since the node was made: the clock of our own pings.
     fn micros(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.keys.age(now).as_micros()).unwrap_or(u64::MAX)
     }
 }
 

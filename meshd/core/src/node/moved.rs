@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Node, connect::send_keepalive};
+use super::{Node, connect::send_keepalive, letters::Cause};
 use crate::{
     peer::table::PeerIdx,
     queue::transmit::{Route, TransmitQueue},
@@ -50,7 +50,7 @@ impl Node {
             };
             if agent.add_local(&self.gatherer, now) {
                 agent.handle_timeout(now);
-                self.send_signal(index);
+                self.send_signal(index, Cause::News, now);
                 self.drive_agent(index, now, transmit);
                 self.schedule(index);
             }

@@ -143,7 +143,7 @@ impl Node {
             return;
         }
         let relay = peer.detour.relay();
-        let relay = relay.filter(|relay| peer.limits.knocks.may_knock(relay.ip(), now));
+        let relay = relay.filter(|relay| peer.limits.knocks.may_knock(*relay, now));
         if let Some(relay) = relay
             && let Some(message) = peer.session.initiate(&mut self.keys, now)
         {
@@ -172,7 +172,7 @@ impl Node {
             }
             let (knocks, to) = (&mut peer.limits.knocks, destination.ip());
             let may = match is_check(&message) {
-                true => knocks.may_knock(to, now),
+                true => knocks.may_knock(destination, now),
                 false => knocks.may_answer(to, now),
             };
             if !may {

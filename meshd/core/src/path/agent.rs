@@ -2,8 +2,8 @@
 //! as in RFC 8838): seeded credentials, limits on what a peer may make us check, our own words for what comes out.
 
 mod birthday;
-
 mod remote;
+mod round_trip;
 
 use std::{
     net::SocketAddr,
@@ -17,6 +17,7 @@ use is::{
 use mesh_wire::signal::{MAX_CANDIDATES, Signal};
 use rand::Rng;
 
+use self::round_trip::RoundTrip;
 use super::{
     gather::Gatherer,
     opening::{Opening, Shot},
@@ -67,6 +68,7 @@ pub struct Agent {
     /// whether it has heard.
     whole_offer: bool,
     vigil: Vigil,
+    round_trip: RoundTrip,
 }
 
 impl Agent {
@@ -98,6 +100,7 @@ impl Agent {
             opening: shots.then(Opening::default),
             whole_offer: false,
             vigil: Vigil::new(now),
+            round_trip: RoundTrip::default(),
         }
     }
 
@@ -194,6 +197,7 @@ impl Agent {
         }
         if self.ice.nominated_pair_responses_received() > before {
             self.vigil.proven(now);
+            self.round_trip.measured(self.rtt().unwrap_or_default());
         }
         authentic
     }
@@ -263,6 +267,9 @@ impl Agent {
                     ..
                 } => {
                     self.vigil.settle(now);
+                    // Only a pair that has just answered is nominated.
+                    self.vigil.proven(now);
+                    self.measure_anew();
                     return Some(AgentEvent::Nominated(source, destination));
                 }
                 IceAgentEvent::IceConnectionStateChange(state) if state.is_disconnected() => {
@@ -274,6 +281,25 @@ impl Agent {
             }
         }
         None
+    }
+
+    /// When the pair in use last answered a check.
+    pub fn proven(&self) -> Option<Instant> {
+        self.vigil.when_proven()
+    }
+
+    /// How long an answer takes on the nominated pair, as far as its checks have shown; nothing before any has.
+    pub fn answer_takes(&self) -> Duration {
+        self.round_trip.patience()
+    }
+
+    /// What another pair has measured says nothing of this one.
+    fn measure_anew(&mut self) {
+        let all = self.ice.nominated_pair_total_rtt();
+        let all = all.zip(self.ice.nominated_pair_responses_received());
+        if let Some((last, all)) = self.rtt().zip(all) {
+            self.round_trip = RoundTrip::begin(last, all);
+        }
     }
 
     /// Round-trip time of the last check on the nominated pair.

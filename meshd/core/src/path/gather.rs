@@ -30,6 +30,9 @@ const REFRESH: Duration = Duration::from_secs(25);
 /// An answer younger than this is believed even when paths fail, and a pause between questions shorter than this is
 /// waited for.
 const CREDIBLE: Duration = Duration::from_secs(5);
+/// A pause that is longer than this is cut short when an answer is wanted: the server may be reached again, and what is known
+/// from before may be wrong.
+const UNANSWERED: Duration = Duration::from_secs(2);
 /// Whoever has not answered so many requests, the last of them after 3.75 s, is silent: more than a lossy path explains.
 const PATIENCE: u32 = 5;
 /// The most STUN servers that are asked.
@@ -116,11 +119,16 @@ impl Gatherer {
     /// A path failed, perhaps because our NAT has forgotten us, or is wanted while no server has answered: servers that
     /// would not be asked for a while are asked now.
     pub fn doubt(&mut self, now: Instant) {
+        self.doubt_older(CREDIBLE, now);
+    }
+
+    /// As [`Self::doubt`], but an answer is believed only while it is younger than `credible`.
+    pub fn doubt_older(&mut self, credible: Duration, now: Instant) {
         for server in self.servers.values_mut() {
             let pause = server.next.saturating_duration_since(now);
             let answered = server.sent == 0;
-            let stale = answered && pause <= REFRESH - CREDIBLE;
-            if stale || (!answered && pause > CREDIBLE) {
+            let stale = answered && pause <= REFRESH.saturating_sub(credible);
+            if stale || (!answered && pause > UNANSWERED) {
                 server.sent = 0;
                 server.next = server.next.min(now);
             }
@@ -138,6 +146,15 @@ impl Gatherer {
         self.servers
             .keys()
             .map(move |server| (*server, answer(server)))
+    }
+
+    /// Whether a server has just been asked and none has said how we are seen: for as long as an answer may be on its way.
+    pub fn is_looking(&self, now: Instant) -> bool {
+        let is_asked = |server: &Server| match server.sent {
+            0 => server.next <= now,
+            sent => sent == 1 && !server.silent,
+        };
+        self.reflexive.is_empty() && self.servers.values().any(is_asked)
     }
 
     /// Whether there are servers, and each has left several requests in a row unanswered.

@@ -8,6 +8,7 @@ pub mod loss;
 pub mod mtu;
 pub mod opening;
 pub mod place;
+pub mod redial;
 pub mod stun_index;
 pub mod stun_question;
 pub mod turn;

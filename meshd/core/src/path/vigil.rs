@@ -10,8 +10,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Something that was sent should be answered within this time: ten round trips around the world. Together with the
 /// checks that follow (see `path::agent`) a dead path is noticed some 12 s after the first packet that it lost.
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// A peer that has nothing to say says so every 25 s, unless it is configured otherwise; then a check replaces that.
-const SILENCE: Duration = Duration::from_secs(35);
+/// A peer that has nothing to say says so every 25 s, unless it is configured otherwise; then a check replaces that. It has
+/// three seconds until the peer's consent to be written to ends: see `node::consent`.
+const SILENCE: Duration = Duration::from_secs(27);
 /// Whoever goes away in good order answers for a moment longer: its interface is taken down after it has said so. What is
 /// heard within this time is no proof that it stays.
 pub const FAREWELL: Duration = Duration::from_secs(2);
@@ -64,6 +65,11 @@ impl Vigil {
     /// The pair in use answered.
     pub fn proven(&mut self, now: Instant) {
         self.proven = Some(now);
+    }
+
+    /// When that was.
+    pub fn when_proven(&self) -> Option<Instant> {
+        self.proven
     }
 
     /// Rests if all is known. `heard` is when the session last heard the peer.

@@ -24,6 +24,16 @@ pub struct Volume {
     pub rx_bytes: u64,
 }
 
+impl Volume {
+    fn since(self, before: Self) -> u64 {
+        let [tx, rx] = [
+            self.tx_bytes.saturating_sub(before.tx_bytes),
+            self.rx_bytes.saturating_sub(before.rx_bytes),
+        ];
+        tx.saturating_add(rx)
+    }
+}
+
 /// What a look finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
@@ -43,6 +53,8 @@ pub struct Watch {
     /// When it looks next; never while the path is not in use.
     next: Option<Instant>,
     seen: Volume,
+    /// Bytes between the last looks: those before each one count half as much as those after it.
+    pace: u64,
     looked: Option<Instant>,
     /// Whether something was sent or came before the last look.
     was_busy: bool,
@@ -73,9 +85,15 @@ impl Watch {
     pub fn begin(&mut self, volume: Volume) {
         *self = Self {
             losses: self.losses,
+            pace: self.pace,
             seen: volume,
             ..Self::default()
         };
+    }
+
+    /// How busy the path is, as it was when it was last there: a power of two of bytes, 0 while it is not in use.
+    pub fn pace(&self) -> u32 {
+        self.pace.checked_ilog2().map_or(0, |power| power + 1)
     }
 
     /// The path that was lost has been found once more: perhaps a NAT had to be opened, perhaps it passes checks alone.
@@ -88,6 +106,16 @@ impl Watch {
     /// How often the path was lost since the peer was last heard.
     pub fn losses(&self) -> u32 {
         self.losses
+    }
+
+    /// How many questions in a row were not answered.
+    pub fn asked(&self) -> u32 {
+        self.asked
+    }
+
+    /// Whether the path was lost, and nothing was heard since.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// When [`Self::look`] is due.
@@ -105,9 +133,12 @@ impl Watch {
         if self.next.is_none_or(|at| now < at) {
             return Finding::Nothing;
         }
-        let is_busy = volume != std::mem::replace(&mut self.seen, volume);
+        let is_busy = volume != self.seen;
+        self.pace = (self.pace / 2).saturating_add(volume.since(self.seen));
+        self.seen = volume;
         let before = self.looked.replace(now);
-        let is_heard = heard > before;
+        // What was asked at the last look may have been answered in the same instant.
+        let is_heard = heard > before || (self.asked > 0 && heard == before);
         let expected = is_busy || self.was_busy || self.asked > 0;
         self.was_busy = is_busy;
         if is_heard {
@@ -120,6 +151,9 @@ impl Watch {
         let pause = rtt.map_or(LOOK, |rtt| (2 * rtt).clamp(LOOK, LONGEST_LOOK));
         let goes_on = is_busy || (1..=ASKED_AT_MOST).contains(&self.asked);
         self.next = (goes_on || is_heard).then_some(now + pause);
+        if self.next.is_none() && self.asked == 0 {
+            self.pace = 0;
+        }
         match self.asked {
             0 => Finding::Nothing,
             1..ASKED_AT_MOST => Finding::Ask,
@@ -193,6 +227,24 @@ mod tests {
         scene.pass(5_000, (0, 0), true);
         assert!(scene.found.len() <= 1, "{:?}", scene.found);
         assert_eq!(scene.watch.poll_timeout(), None);
+    }
+
+    #[test]
+    fn the_pace_is_that_of_the_last_looks_and_survives_a_loss_and_a_move_but_no_pause() {
+        let [mut busy, mut slow] = [Scene::new(), Scene::new()];
+        assert_eq!(busy.watch.pace(), 0);
+        busy.pass(2_000, (1_000, 0), true);
+        for _ in 0..4 {
+            slow.pass(50, (0, 1_000), true);
+            slow.pass(450, (0, 0), true);
+        }
+        assert!(busy.watch.pace() > slow.watch.pace() && slow.watch.pace() > 0);
+        busy.pass(2_000, (0, 0), false);
+        assert!(busy.watch.pace() > 0, "nothing comes any more");
+        busy.watch.begin(busy.volume);
+        assert!(busy.watch.pace() > 0);
+        slow.pass(3_000, (0, 0), true);
+        assert_eq!(slow.watch.pace(), 0);
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl SessionKeys {
         }
     }
 
+    /// Time since these were made.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.clock.1)
+    }
+
     /// Our public key.
     pub fn public(&self) -> WireGuardKey {
         self.public

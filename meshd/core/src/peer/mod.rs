@@ -14,12 +14,14 @@ use std::time::Instant;
 use mesh_wire::NodeId;
 
 use crate::{
+    measure::Left,
     node::command::PeerEntry,
     path::{
         agent::Agent,
         birthday::Pause,
         knocks::Knocks,
         mtu::PathMtu,
+        redial::Redial,
         vigil::{FAREWELL, PATIENCE},
         watch::{Volume, Watch},
     },
@@ -84,6 +86,10 @@ pub struct Limits {
     pub ear: Ear,
     /// When birthday probing may be tried with it.
     pub birthday: Pause,
+    /// When it may be searched for again.
+    pub redial: Redial,
+    /// What is left of its letters; all if absent.
+    pub(crate) letters: Option<Left>,
 }
 
 /// One other member of the network.
@@ -183,8 +189,10 @@ impl Peer {
             self.link.and_then(|_| self.detour.retry_at()),
             self.limits.birthday.poll_timeout(),
             self.doubt(),
+            self.consent_ends(),
             self.link.and_then(|_| self.traffic.watch.poll_timeout()),
             self.detour.honesty.trial.map(|trial| trial.poll_timeout()),
+            self.limits.redial.poll_timeout(),
             self.mtu.poll_timeout(),
             self.agent.as_mut().and_then(Agent::poll_timeout),
         ]

@@ -81,9 +81,21 @@ impl State {
         }
     }
 
-    /// Notes that our signal went out again.
+    /// Notes that our signal is to go out again.
     pub fn resent(&mut self, now: Instant) {
         if let Self::Connecting { resend, .. } = self {
+            *resend = now + SIGNAL_INTERVAL;
+        }
+    }
+
+    /// Our signal went out, after others, for which it `waited`. Until then the peer could not know of the attempt, so it
+    /// lasts that much longer.
+    pub fn written(&mut self, waited: Duration, now: Instant) {
+        if let Self::Connecting {
+            deadline, resend, ..
+        } = self
+        {
+            *deadline += waited;
             *resend = now + SIGNAL_INTERVAL;
         }
     }
@@ -120,6 +132,17 @@ mod tests {
         assert_eq!(state.deadline(), Some(now + SIGNAL_INTERVAL));
         state.resent(now + Duration::from_secs(29) + SIGNAL_INTERVAL);
         assert_eq!(state.deadline(), Some(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn an_attempt_whose_signal_had_to_wait_lasts_as_much_longer() {
+        let now = Instant::now();
+        let waited = Duration::from_secs(7);
+        let mut state = State::connecting(now, Duration::from_secs(30));
+        state.written(waited, now + waited);
+        assert_eq!(state.deadline(), Some(now + waited + SIGNAL_INTERVAL));
+        state.resent(now + Duration::from_secs(40));
+        assert_eq!(state.deadline(), Some(now + Duration::from_secs(37)));
     }
 
     #[test]

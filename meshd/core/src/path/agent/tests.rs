@@ -1,3 +1,5 @@
+mod pairs;
+
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
