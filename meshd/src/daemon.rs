@@ -148,7 +148,8 @@ async fn start_data_plane(
             allow_gcm: connection.cipher == Cipher::Auto && platform::cpu::has_aes_gcm(),
             // Known once there is an interface.
             open_checksums: false,
-            relay: false,
+            // A thread knows its own peers only, and could carry for no others.
+            routing: connection.routing.filter(|_| device.threads == 1),
             hop_limits: platform::udp::HOP_LIMITS,
             birthday: connection.birthday_probing && platform::readiness::ADDITIONAL_SOCKETS,
             // A clock before 1970 is as wrong as one at 1970.

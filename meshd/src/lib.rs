@@ -21,6 +21,7 @@ pub mod portmap;
 pub mod prepare;
 pub mod problem;
 pub mod publish;
+pub mod routes;
 pub mod server_list;
 pub mod shares;
 pub mod state;

@@ -1,7 +1,7 @@
 //! What happens with the data plane's news? Signals go to the discovery client, pongs to whoever asked, the rest into
 //! the log. Requests of the local API are answered here too.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use mesh_core::{Command, Event};
 use mesh_wire::{NodeId, peer_info::Directory, signal::Signal};
@@ -20,6 +20,15 @@ use crate::{
     status::PathKind,
     trust::invitation::Invitation,
 };
+
+/// How a message came.
+fn path_of(endpoint: Option<SocketAddr>, relayed: bool) -> PathKind {
+    match (endpoint, relayed) {
+        (None, _) => PathKind::Relay,
+        (Some(_), true) => PathKind::Turn,
+        (Some(_), false) => PathKind::Direct,
+    }
+}
 
 type PingReply = oneshot::Sender<Result<Pong, PingFailure>>;
 
@@ -77,12 +86,15 @@ impl Switchboard {
                 endpoint,
                 relayed,
             } => {
-                let way = match relayed {
-                    true => "through a TURN server",
-                    false => "directly",
+                let way = match path_of(endpoint, relayed) {
+                    PathKind::Turn => "through a TURN server",
+                    PathKind::Relay => "through other members",
+                    PathKind::Direct | PathKind::None => "directly",
                 };
                 tracing::info!(peer = %self.name(&node), "connected {way}");
-                tracing::debug!(peer = %self.name(&node), %endpoint, "path");
+                if let Some(endpoint) = endpoint {
+                    tracing::debug!(peer = %self.name(&node), %endpoint, "path");
+                }
                 self.pass_on(Hearsay::Met(node));
             }
             Event::Disconnected { node } => {
@@ -99,14 +111,9 @@ impl Switchboard {
                 endpoint,
                 relayed,
             } => {
-                let path = match relayed {
-                    true => PathKind::Turn,
-                    false => PathKind::Direct,
-                };
-                let endpoint = Some(endpoint);
                 let pong = Pong {
                     rtt,
-                    path,
+                    path: path_of(endpoint, relayed),
                     endpoint,
                 };
                 pings.answer((node, id), pong);

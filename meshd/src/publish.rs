@@ -27,6 +27,7 @@ use crate::{
     discovery::exposure,
     netcheck,
     problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, PUT_OUT, Problem},
+    routes::{RouteStatus, name_of},
     status::{
         self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, RelayTransport,
         Relays, ServerStatus, Status, Traffic, Trust,
@@ -119,6 +120,10 @@ impl Sources {
             },
             nat: link.as_ref().map(nat).unwrap_or_default(),
             peers: self.peers(&directory, core.as_deref()),
+            routes: core.as_deref().map_or_else(Vec::new, |core| {
+                let ways = core.routes.iter();
+                ways.map(|way| RouteStatus::of(way, &directory)).collect()
+            }),
             health: self.problems(&network, &servers),
             notes: notes(&servers),
             counters: core.as_deref().map(counters).unwrap_or_default(),
@@ -159,7 +164,7 @@ impl Sources {
         others
             .map(|info| {
                 let state = states.get(&info.record.node_id).copied();
-                peer(info, state)
+                peer(info, state, |member| name_of(directory, member))
             })
             .collect()
     }
@@ -285,25 +290,28 @@ async fn changed(node: Option<watch::Receiver<Arc<CoreStatus>>>) {
     std::future::pending().await
 }
 
-fn peer(info: &PeerInfo, state: Option<&CorePeer>) -> PeerStatus {
-    let alive = state
-        .is_some_and(|s| s.endpoint.is_some() && s.since_rx.is_some_and(|since| since < ALIVE));
+fn peer(info: &PeerInfo, state: Option<&CorePeer>, name: impl Fn(u32) -> String) -> PeerStatus {
+    let has_path = |s: &CorePeer| s.endpoint.is_some() || !s.via.is_empty();
+    let alive = state.is_some_and(|s| has_path(s) && s.since_rx.is_some_and(|since| since < ALIVE));
     let endpoint = state.filter(|_| alive).and_then(|s| s.endpoint);
     PeerStatus {
         name: info.name.clone(),
         node_id: info.record.node_id,
         virtual_ips: info.virtual_ips.clone(),
         online: info.online || alive,
-        path: match state.filter(|_| alive).map(|s| s.relayed) {
-            Some(true) => PathKind::Turn,
-            Some(false) => PathKind::Direct,
+        path: match state.filter(|_| alive) {
+            Some(s) if !s.via.is_empty() => PathKind::Relay,
+            Some(s) if s.relayed => PathKind::Turn,
+            Some(_) => PathKind::Direct,
             None => PathKind::None,
         },
         relays: Relays {
             transport: state
                 .filter(|state| alive && state.relayed)
                 .map(|state| RelayTransport::from(&state.transport)),
-            via: Vec::new(),
+            via: state
+                .filter(|_| alive)
+                .map_or_else(Vec::new, |s| s.via.iter().map(|id| name(*id)).collect()),
             direct_avoided: state.is_some_and(|state| alive && state.avoids_direct),
         },
         endpoint,

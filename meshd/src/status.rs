@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::{discovery::ServerError, netcheck::report::Behavior, problem::Problem};
+use crate::{
+    discovery::ServerError, netcheck::report::Behavior, problem::Problem, routes::RouteStatus,
+};
 
 /// Everything at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Status {
     pub nat: NatStatus,
     /// All other members, in order of name.
     pub peers: Vec<PeerStatus>,
+    /// How messages find members over others: shown by `GET /api/v1/routes`.
+    #[serde(skip)]
+    pub routes: Vec<RouteStatus>,
     /// What is wrong at the moment, worst first; empty when all is well.
     pub health: Vec<Problem>,
     /// What works and should be known all the same.

@@ -223,7 +223,6 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
 #[test]
 fn a_command_that_is_not_built_yet_is_no_typing_error() {
     for name in [
-        "routes",
         "group",
         "ls",
         "get",

@@ -27,6 +27,7 @@ pub use node::{
     command::{Command, PeerEntry},
     event::{DropReason, Event},
     inbound::Arrival,
+    mesh::RoutingConfig,
     narrow::TooLong,
     status::{NodeStatus, PeerStatus},
 };

@@ -104,7 +104,7 @@ fn router(api: Api) -> Router {
         .route("/api/v1/down", post(control::down))
         .route("/api/v1/invite", post(control::invite))
         .route("/api/v1/revoke", post(control::revoke))
-        .route("/api/v1/routes", any(error::not_built))
+        .route("/api/v1/routes", get(status::routes))
         .route("/api/v1/groups", any(error::not_built))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

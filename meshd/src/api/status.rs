@@ -1,4 +1,4 @@
-//! `GET /api/v1/status` and `GET /healthz`: how is the daemon doing?
+//! `GET /api/v1/status`, `GET /api/v1/routes` and `GET /healthz`: how is the daemon doing?
 
 use std::sync::Arc;
 
@@ -6,10 +6,15 @@ use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::status::Status;
+use crate::{routes::RouteStatus, status::Status};
 
 pub(super) async fn status(State(api): State<Api>) -> Json<Arc<Status>> {
     Json(api.context.status.borrow().clone())
+}
+
+/// How messages find members over others.
+pub(super) async fn routes(State(api): State<Api>) -> Json<Vec<RouteStatus>> {
+    Json(api.context.status.borrow().routes.clone())
 }
 
 /// The daemon answers, so it lives; whether it is well is in `problems`.

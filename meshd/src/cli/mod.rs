@@ -9,6 +9,7 @@ mod control;
 mod netcheck;
 mod output;
 mod ping;
+mod routes;
 mod servers;
 mod share;
 mod status;
@@ -120,6 +121,12 @@ enum AskCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show over whom members without a path of their own are reached
+    Routes {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask a peer for an answer; shows the way it takes
     Ping(ping::PingArguments),
     /// Find out what this network lets through: UDP, NAT, router, servers; fails if no server answers over UDP
@@ -201,6 +208,7 @@ async fn ask(state_dir: &Path, output: &mut Output, command: AskCommand) -> Resu
         AskCommand::Down => control::down(&client, output).await,
         AskCommand::Status { json } => status::status(&client, output, json).await,
         AskCommand::Peers { json } => status::peers(&client, output, json).await,
+        AskCommand::Routes { json } => routes::routes(&client, output, json).await,
         AskCommand::Ping(arguments) => ping::run(&client, output, &arguments).await,
         AskCommand::Netcheck(arguments) => netcheck::run(&client, output, &arguments).await,
         AskCommand::Share(command) => share::run(&client, output, command).await,

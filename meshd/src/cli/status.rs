@@ -311,6 +311,7 @@ mod tests {
             ],
             health: Vec::new(),
             notes: Vec::new(),
+            routes: Vec::new(),
             counters: BTreeMap::from([("replay".to_owned(), 3), ("malformed".to_owned(), 1)]),
         }
     }

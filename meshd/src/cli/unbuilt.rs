@@ -9,8 +9,6 @@ use mesh_wire::problem::Problem;
 #[derive(Debug, Subcommand)]
 pub(super) enum UnbuiltCommand {
     #[command(hide = true, disable_help_flag = true)]
-    Routes(Rest),
-    #[command(hide = true, disable_help_flag = true)]
     Group(Rest),
     #[command(hide = true, disable_help_flag = true)]
     Ls(Rest),
@@ -47,7 +45,6 @@ pub(super) struct Rest {
 pub(super) fn refuse(command: &UnbuiltCommand) -> Problem {
     let files = "fetch files with a browser or curl from the URL that `meshd share list --json` shows there";
     let (name, instead) = match command {
-        UnbuiltCommand::Routes(_) => ("routes", "`meshd status` shows the path to each member"),
         UnbuiltCommand::Group(_) => ("group", "name each member instead"),
         UnbuiltCommand::Ls(_) => ("ls", files),
         UnbuiltCommand::Get(_) => ("get", files),

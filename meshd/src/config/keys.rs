@@ -174,7 +174,7 @@ pub const KEYS: &[Key] = &[
         "mesh.connection.relay_via_peers",
         "`true` or `false`",
         "false",
-        "Whether other members may carry traffic, and this one carries theirs.",
+        "Whether other members carry what goes to those whom this node has no path to, and this node carries theirs: over as many as it takes, up to `routing.max_hops` links. They see who talks to whom and how much, and not what. Where it is on, this node keeps paths to up to eight members. Members with `false` take no part. Needs `device.threads: 1`.",
     ),
     key(
         "mesh.connection.birthday_probing",
@@ -212,21 +212,21 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "mesh.routing.max_hops",
-        "number, 1 to 255",
-        "",
-        "How many links a route may have.",
+        "number, 1 to 8",
+        "8",
+        "How many links a way over other members may have, with `relay_via_peers`.",
     ),
     key(
         "mesh.routing.route_timeout",
         "duration, 1s to 24h",
-        "",
-        "How long a route lives that nobody confirms.",
+        "5m",
+        "How long a way over other members is held that nobody confirms; they do each 30 s.",
     ),
     key(
         "mesh.routing.split_horizon",
         "`true` or `false`",
-        "",
-        "Whether a route is kept from the neighbour it was learned from.",
+        "true",
+        "Whether a way is kept from the members that it leads over. No circle forms without it either; it saves messages.",
     ),
     key(
         "shares[].name",

@@ -1,11 +1,13 @@
 //! What does the program use? Every value judged once, here; nothing in [`Settings`] means "default".
 
+mod routing;
 mod shares;
 mod turn;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::Ipv4Net;
+use mesh_core::RoutingConfig;
 use mesh_wire::NetworkId;
 use sharing::ShareName;
 use tracing::Level;
@@ -100,6 +102,8 @@ pub struct ConnectionSettings {
     pub lan: bool,
     /// Whether the router is asked to map our UDP port.
     pub port_mapping: bool,
+    /// How members are reached over others; absent if they are not.
+    pub routing: Option<RoutingConfig>,
 }
 
 /// What makes the members of a network.
@@ -159,9 +163,6 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A NAT may forget a UDP mapping after 2 minutes of silence (RFC 4787 REQ-5).
 const MAX_KEEPALIVE: Duration = Duration::from_secs(120);
-
-/// A route that nobody confirmed for a day is not a route.
-const MAX_ROUTE_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 impl Settings {
     /// Judges every value of `raw`. The problem lists all that is wrong, or all that this version cannot do.
@@ -286,6 +287,7 @@ impl Reader {
                 &connection.port_mapping,
                 values::boolean,
             ),
+            routing: self.routing(&raw.mesh),
         }
     }
 
@@ -296,11 +298,6 @@ impl Reader {
         for (key, text) in [
             ("mesh.connection.direct_connect", &connection.direct_connect),
             ("mesh.connection.prefer_direct", &connection.prefer_direct),
-            (
-                "mesh.connection.relay_via_peers",
-                &connection.relay_via_peers,
-            ),
-            ("mesh.routing.split_horizon", &mesh.routing.split_horizon),
             ("api.allow_remote_control", &raw.api.allow_remote_control),
             ("dns.enabled", &raw.dns.enabled),
         ] {
@@ -309,12 +306,6 @@ impl Reader {
         self.optional("mesh.device.type", &mesh.device.kind, values::device_type);
         let mac = &mesh.device.mac_address;
         self.optional("mesh.device.mac_address", mac, values::mac_address);
-        let hops = &mesh.routing.max_hops;
-        self.optional("mesh.routing.max_hops", hops, values::hops);
-        let timeout = &mesh.routing.route_timeout;
-        self.optional("mesh.routing.route_timeout", timeout, |text| {
-            values::duration(text, &(SECOND..=MAX_ROUTE_TIMEOUT))
-        });
     }
 
     /// The value, or the default of the key table.

@@ -49,9 +49,6 @@ struct Row {
     asked: fn(&RawConfig) -> Vec<(u64, u64)>,
 }
 
-const PEERS: &str = "relaying through other members";
-const ROUTING: &str = "routing over several members";
-
 const ROWS: &[Row] = &[
     Row {
         key: "mesh.device.type",
@@ -72,26 +69,6 @@ const ROWS: &[Row] = &[
         key: "mesh.connection.prefer_direct",
         feature: "choosing between direct and relayed paths",
         asked: |raw| when(&raw.mesh.connection.prefer_direct, |_| true),
-    },
-    Row {
-        key: "mesh.connection.relay_via_peers",
-        feature: PEERS,
-        asked: |raw| when(&raw.mesh.connection.relay_via_peers, is_true),
-    },
-    Row {
-        key: "mesh.routing.max_hops",
-        feature: ROUTING,
-        asked: |raw| when(&raw.mesh.routing.max_hops, |_| true),
-    },
-    Row {
-        key: "mesh.routing.route_timeout",
-        feature: ROUTING,
-        asked: |raw| when(&raw.mesh.routing.route_timeout, |_| true),
-    },
-    Row {
-        key: "mesh.routing.split_horizon",
-        feature: ROUTING,
-        asked: |raw| when(&raw.mesh.routing.split_horizon, |_| true),
     },
     Row {
         key: "shares[].rw",

@@ -168,8 +168,8 @@ pub(super) fn mac_address(text: &str) -> Parsed<()> {
 
 /// How many links a route may have: a hop limit is one byte on the wire.
 pub(super) fn hops(text: &str) -> Parsed<u8> {
-    let hops = text.parse().ok().filter(|hops| *hops > 0);
-    hops.ok_or_else(|| "must be a number from 1 to 255".to_owned())
+    let hops = text.parse().ok().filter(|hops| (1..=8).contains(hops));
+    hops.ok_or_else(|| "must be a number from 1 to 8".to_owned())
 }
 
 /// How a TURN server of the configuration is reached.

@@ -394,6 +394,7 @@ pub(crate) fn example_status() -> Status {
                 .fix("stop it"),
         ],
         notes: Vec::new(),
+        routes: Vec::new(),
         counters: BTreeMap::from([("replay".to_owned(), 3)]),
     }
 }

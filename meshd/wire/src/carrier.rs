@@ -3,7 +3,7 @@
 //! In an IPv6 header that no real packet can have: both addresses unspecified, next header 255 (reserved, RFC 5237's
 //! registry). Payload: one type byte, then the message.
 
-use crate::DecodeError;
+use crate::{DecodeError, routing::MAX_MESSAGE};
 
 const WHAT: &str = "carrier";
 const HEADER: usize = 40;
@@ -40,6 +40,11 @@ pub enum Carrier {
     /// What the sender knows of the network, see [`crate::trust::Gossip`].
     Gossip {
         /// At most [`MAX_GOSSIP`] bytes.
+        message: Box<[u8]>,
+    },
+    /// What the sender tells its neighbour of the ways to other members, see [`crate::routing`].
+    Routing {
+        /// At most [`MAX_MESSAGE`] bytes.
         message: Box<[u8]>,
     },
     /// What the sender thinks of the direct paths between both.
@@ -95,12 +100,8 @@ impl Carrier {
             Self::Ping { id, sent } => put_numbers(&mut packet, 1, [*id, *sent]),
             Self::Pong { id, sent } => put_numbers(&mut packet, 2, [*id, *sent]),
             Self::Features { bits } => put_numbers(&mut packet, 3, [*bits, 0]),
-            Self::Gossip { message } => {
-                let message = message.get(..MAX_GOSSIP).unwrap_or(message);
-                packet.push(4);
-                packet.extend_from_slice(&u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
-                packet.extend_from_slice(message);
-            }
+            Self::Gossip { message } => put_message(&mut packet, 4, (message, MAX_GOSSIP)),
+            Self::Routing { message } => put_message(&mut packet, 7, (message, MAX_MESSAGE)),
             Self::Direct { finding } => packet.extend([
                 5,
                 match finding {
@@ -137,9 +138,10 @@ impl Carrier {
             1 => numbers(rest).map(|(id, sent)| Self::Ping { id, sent }),
             2 => numbers(rest).map(|(id, sent)| Self::Pong { id, sent }),
             3 => numbers(rest).map(|(bits, _)| Self::Features { bits }),
-            4 => gossip(rest),
+            4 => message(rest, MAX_GOSSIP).map(|message| Self::Gossip { message }),
             5 => direct(rest),
             6 => birthday(rest),
+            7 => message(rest, MAX_MESSAGE).map(|message| Self::Routing { message }),
             _ => Err(DecodeError::new(
                 WHAT,
                 "has a type that this version does not know",
@@ -163,17 +165,21 @@ fn numbers(body: &[u8]) -> Result<(u64, u64), DecodeError> {
 }
 
 /// The length tells the message from the padding behind it.
-fn gossip(body: &[u8]) -> Result<Carrier, DecodeError> {
+fn put_message(packet: &mut Vec<u8>, kind: u8, (message, longest): (&[u8], usize)) {
+    let message = message.get(..longest).unwrap_or(message);
+    packet.push(kind);
+    packet.extend_from_slice(&u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
+    packet.extend_from_slice(message);
+}
+
+fn message(body: &[u8], longest: usize) -> Result<Box<[u8]>, DecodeError> {
     let cut = || DecodeError::new(WHAT, "is cut short");
     let (len, rest) = body.split_first_chunk::<2>().ok_or_else(cut)?;
     let len = usize::from(u16::from_be_bytes(*len));
-    if len > MAX_GOSSIP {
+    if len > longest {
         return Err(DecodeError::new(WHAT, "is too long"));
     }
-    let message = rest.get(..len).ok_or_else(cut)?;
-    Ok(Carrier::Gossip {
-        message: message.into(),
-    })
+    Ok(rest.get(..len).ok_or_else(cut)?.into())
 }
 
 fn direct(body: &[u8]) -> Result<Carrier, DecodeError> {
@@ -237,6 +243,9 @@ mod tests {
             },
             Carrier::Gossip {
                 message: Box::default(),
+            },
+            Carrier::Routing {
+                message: [8; MAX_MESSAGE].into(),
             },
             Carrier::Direct {
                 finding: DirectPath::Good,

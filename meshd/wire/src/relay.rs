@@ -129,12 +129,26 @@ impl<'a> RelayFrame<'a> {
 impl RelayHeader {
     /// Length of a frame with this header around a message of `message` bytes.
     pub fn frame_len(&self, message: usize) -> usize {
-        HEADER + 4 * self.path.map_or(0, |path| path.len) + message + TAG
+        self.head_len() + message + TAG
     }
 
-    /// Writes header, path and message into `out`, which is [`Self::frame_len`] bytes long, and returns how many bytes
-    /// at its start the tag covers. `None` if `out` or the message is too short.
+    /// Writes all but the tag into `out`, which is [`Self::frame_len`] bytes long, and returns how many bytes at its start the tag
+    /// covers. `None` if `out` or the message is too short.
     pub fn write(&self, message: &[u8], out: &mut [u8]) -> Option<usize> {
+        let covered = self.write_head(message.len(), out)?;
+        let place = out.get_mut(self.head_len()..)?.get_mut(..message.len())?;
+        place.copy_from_slice(message);
+        Some(covered)
+    }
+
+    /// Bytes before the message.
+    pub fn head_len(&self) -> usize {
+        HEADER + 4 * self.path.map_or(0, |path| path.len)
+    }
+
+    /// Writes header and path into `out`, a frame around a message of `message` bytes, and returns how many bytes at its start the
+    /// tag covers. `None` if `out` or the message is too short.
+    pub fn write_head(&self, message: usize, out: &mut [u8]) -> Option<usize> {
         let members = self.path.as_ref().map_or(&[][..], Path::members);
         let count = u8::try_from(members.len()).ok()?;
         let flags = count | if self.path.is_some() { EXPLICIT } else { 0 };
@@ -147,15 +161,14 @@ impl RelayHeader {
         {
             *to = *from;
         }
-        let (path, rest) = rest.split_at_mut_checked(4 * members.len())?;
+        let path = rest.get_mut(..4 * members.len())?;
         for (to, from) in path
             .iter_mut()
             .zip(members.iter().flat_map(|m| m.to_be_bytes()))
         {
             *to = from;
         }
-        rest.get_mut(..message.len())?.copy_from_slice(message);
-        (message.len() >= COVERED).then_some(HEADER + 4 * members.len() + COVERED)
+        (message >= COVERED).then_some(self.head_len() + COVERED)
     }
 }
 

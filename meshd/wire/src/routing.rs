@@ -88,6 +88,8 @@ pub struct SeqnoRequest {
 /// Where a frame did not get on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathError {
+    /// Who sent it, and is to hear of this.
+    pub source: u32,
     /// Where it was to go.
     pub destination: u32,
     /// The member that could not send it on,
@@ -107,7 +109,7 @@ impl Item {
             Self::SeqnoRequest(_) => 4 + 2 + 1,
             Self::Refresh { .. } => 8,
             Self::DumpRequest => 0,
-            Self::PathError(_) => 12,
+            Self::PathError(_) => 16,
         }
     }
 
@@ -135,7 +137,7 @@ impl Item {
             Self::DumpRequest => out.push(4),
             Self::PathError(error) => {
                 out.push(5);
-                for member in [error.destination, error.from, error.to] {
+                for member in [error.source, error.destination, error.from, error.to] {
                     out.extend(member.to_be_bytes());
                 }
             }
@@ -238,6 +240,7 @@ impl Reader<'_> {
             },
             4 => Item::DumpRequest,
             5 => Item::PathError(PathError {
+                source: self.u32()?,
                 destination: self.u32()?,
                 from: self.u32()?,
                 to: self.u32()?,
@@ -287,6 +290,7 @@ mod tests {
                 Item::Refresh { digest: u64::MAX },
                 Item::DumpRequest,
                 Item::PathError(PathError {
+                    source: 4,
                     destination: 1,
                     from: 2,
                     to: 3,

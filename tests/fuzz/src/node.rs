@@ -7,7 +7,8 @@ use std::{
 
 use mesh_core::queue::ecn::Ecn;
 use mesh_core::{
-    Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
+    Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, RoutingConfig,
+    TransmitQueue,
     lan::{
         errors::{Messages, Reason},
         fragments::Fragments,
@@ -247,7 +248,7 @@ pub fn connecting(number: u8, peer: u8, now: Instant) -> Node {
         mtu: 1400,
         allow_gcm: true,
         open_checksums: true,
-        relay: true,
+        routing: Some(RoutingConfig::default()),
         hop_limits: true,
         birthday: true,
         unix_time: Duration::from_secs(1_700_000_000),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use mesh_core::{
-    Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, TransmitQueue,
-    queue::ecn::Ecn, wireguard::noise::public_key,
+    Arrival, Command, Event, Node, NodeConfig, PacketQueue, PeerEntry, RoutingConfig,
+    TransmitQueue, queue::ecn::Ecn, wireguard::noise::public_key,
 };
 use mesh_wire::{NodeId, relay::RelayHeader};
 
@@ -58,7 +58,7 @@ impl Station {
             mtu: MTU,
             allow_gcm,
             open_checksums: false,
-            relay: true,
+            routing: Some(RoutingConfig::default()),
             hop_limits: true,
             birthday: true,
             unix_time: Duration::from_secs(1_700_000_000),

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::{Node, NodeConfig, PeerEntry, TransmitQueue, wireguard::noise::public_key};
+use mesh_core::{
+    Node, NodeConfig, PeerEntry, RoutingConfig, TransmitQueue, wireguard::noise::public_key,
+};
 use mesh_wire::{NodeId, WireGuardKey, psk::NetworkPsk};
 use rand::{Rng, RngExt};
 
@@ -78,6 +80,8 @@ pub struct Means {
     pub hop_limits: bool,
     /// Its configuration allows birthday probing.
     pub birthday: bool,
+    /// It carries for others, and lets them carry for it.
+    pub routes: bool,
     /// It sleeps: nothing runs, and nothing arrives.
     pub asleep: bool,
 }
@@ -120,6 +124,7 @@ impl SimNode {
                 udp_blocked: false,
                 hop_limits: true,
                 birthday: true,
+                routes: false,
                 asleep: false,
             },
             up: Link::new(shape),
@@ -150,7 +155,7 @@ impl SimNode {
             mtu: 1400,
             allow_gcm: self.identity.allow_gcm,
             open_checksums: self.identity.allow_gcm,
-            relay: true,
+            routing: self.means.routes.then(RoutingConfig::default),
             hop_limits: self.means.hop_limits,
             birthday: self.means.birthday,
             unix_time,

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BTreeSet, BinaryHeap},
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     num::NonZeroU16,
@@ -15,6 +15,7 @@ use mesh_wire::{
     frame::{Frame, classify},
     letter::{Content, Letter},
     psk::NetworkPsk,
+    relay::RelayFrame,
 };
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -106,6 +107,8 @@ pub struct World {
     pub network: Network,
     /// What happens to datagrams between hosts; those to and from the server pass.
     pub between: Between,
+    /// Pairs of hosts, the lesser first, between which nothing passes.
+    pub apart: BTreeSet<(HostId, HostId)>,
     /// STUN and signalling.
     pub server: SimServer,
     /// The echoes.
@@ -131,6 +134,7 @@ impl World {
             hosts: Vec::new(),
             network: Network::new(stun),
             between: Between::Open,
+            apart: BTreeSet::new(),
             server: SimServer {
                 stun,
                 is_up: true,
@@ -227,12 +231,20 @@ impl World {
         mut bytes: Vec<u8>,
     ) {
         let (mut packets, stride) = (PacketQueue::new(), bytes.len());
+        let from = self.origin(&bytes).or(from);
         self.with_node(host, |node, now, transmit| {
             node.handle_train(arrival, (&mut bytes, stride), now, transmit, &mut packets);
         });
         for packet in packets.iter(&bytes) {
             self.deliver(host, from, packet);
         }
+    }
+
+    /// Who sealed what others carry.
+    fn origin(&self, bytes: &[u8]) -> Option<HostId> {
+        let source = RelayFrame::parse(bytes)?.header.source;
+        let is_it = |host: &SimNode| host.identity.virtual_ip.to_bits() == source;
+        self.hosts.iter().position(is_it)
     }
 
     fn move_to(&mut self, at: Instant) {
@@ -309,6 +321,7 @@ impl World {
             return;
         };
         match passage.owner {
+            Owner::Host(to) if self.apart.contains(&(from.min(to), from.max(to))) => {}
             Owner::Host(_) if self.between.swallows(from, &bytes, &mut self.rng) => {}
             Owner::Host(_) => self.descend(passage, Some(from), bytes),
             Owner::Server if !self.server.is_up => {}
@@ -404,7 +417,7 @@ impl World {
         let (mut actions, mut said) = (Vec::with_capacity(count), Vec::new());
         for train in trains {
             for bytes in train.datagrams() {
-                eavesdrop(host, bytes);
+                eavesdrop((host, at.means.routes), bytes);
                 if let Some(stream) = train.route().stream {
                     said.push((stream, bytes.to_vec()));
                     continue;
@@ -486,14 +499,15 @@ impl World {
     }
 }
 
-/// Whoever sees a link sees no packet of the mesh, and nothing but STUN and WireGuard.
-fn eavesdrop(host: HostId, datagram: &[u8]) {
+/// Whoever sees a link sees no packet of the mesh, and nothing but STUN, WireGuard and frames around that.
+fn eavesdrop((host, routes): (HostId, bool), datagram: &[u8]) {
     assert!(
         !datagram.windows(SECRET.len()).any(|bytes| bytes == SECRET),
         "plaintext of a packet on the link of host {host}"
     );
     match classify(datagram) {
         Frame::Stun | Frame::WireGuard | Frame::ChannelData => {}
+        Frame::Relay if routes => {}
         Frame::Relay => panic!("host {host} relays, and no scenario asks for that"),
         Frame::Unknown => panic!("host {host} sends what nobody can read: {datagram:?}"),
     }

@@ -8,6 +8,7 @@ use super::{
     Node,
     event::{DropReason, Event},
     inbound::Arrival,
+    neighbours::HELLO_PING,
     silence::OWN_PING,
 };
 use crate::{peer::table::PeerIdx, queue::transmit::TransmitQueue};
@@ -28,6 +29,13 @@ impl Node {
             }
             // That it came is all that it says.
             Carrier::Pong { id: OWN_PING, .. } => {}
+            Carrier::Pong {
+                id: HELLO_PING,
+                sent,
+            } => {
+                let rtt = self.micros(now).saturating_sub(sent);
+                self.on_hello(index, Duration::from_micros(rtt), now);
+            }
             Carrier::Pong { id, sent } => {
                 let Some(peer) = self.peers.get(index) else {
                     return;
@@ -48,6 +56,7 @@ impl Node {
                     relayed: by_relay,
                 });
             }
+            Carrier::Routing { message } => self.on_routing((index, &message), now, transmit),
             Carrier::Direct { finding } => self.on_finding(index, finding, now),
             Carrier::Birthday { step, attempt } => {
                 self.on_birthday_letter((index, attempt), step, now, transmit);

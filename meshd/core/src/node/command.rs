@@ -95,11 +95,18 @@ impl Node {
     pub fn handle_command(&mut self, command: Command, now: Instant, transmit: &mut TransmitQueue) {
         self.notice_sleep(now, transmit);
         match command {
-            Command::SetPeers(entries) => self.set_peers(entries, now),
-            Command::SetPeer(entry) => self.set_peer(entry, now),
+            Command::SetPeers(entries) => {
+                self.set_peers(entries, now);
+                self.route_members(now);
+            }
+            Command::SetPeer(entry) => {
+                self.set_peer(entry, now);
+                self.route_members(now);
+            }
             Command::RemovePeer(node) => {
                 if let Some(index) = self.peers.by_node(&node) {
-                    self.forget(index);
+                    self.forget(index, now);
+                    self.route_members(now);
                 }
             }
             Command::SetHosts(hosts) => {
@@ -107,6 +114,7 @@ impl Node {
                     let hosts = self.gatherer.hosts().to_vec();
                     self.gatherer.turn.set_hosts(&hosts, now, &mut self.rng);
                     self.keep_relayed(now, transmit);
+                    self.mesh.topology.begin_anew();
                     self.leave_lost_addresses(now, transmit);
                     self.offer_new_candidates(now, transmit);
                 }
@@ -139,7 +147,7 @@ impl Node {
             .map(|(index, _)| index)
             .collect();
         for index in gone {
-            self.forget(index);
+            self.forget(index, now);
         }
         for entry in entries {
             self.set_peer(entry, now);
@@ -161,7 +169,7 @@ impl Node {
             return;
         }
         if peer.entry.wireguard_key != entry.wireguard_key || peer.entry.psk != entry.psk {
-            self.forget(index);
+            self.forget(index, now);
             return self.add_peer(entry, now);
         }
         let restarted = peer.entry.instance != entry.instance;
@@ -170,6 +178,9 @@ impl Node {
         self.lan.assign(index, &entry.virtual_ips);
         peer.traffic.left = peer.traffic.left.filter(|_| !came_back && !restarted);
         peer.entry = entry;
+        if restarted || came_back {
+            self.mesh.topology.forget(index);
+        }
         if restarted {
             self.reconnect(index, now);
         } else if came_back {
@@ -214,7 +225,9 @@ impl Node {
         self.dial(index, now);
     }
 
-    fn forget(&mut self, index: PeerIdx) {
+    fn forget(&mut self, index: PeerIdx, now: Instant) {
+        self.untie(index, now);
+        self.mesh.topology.forget(index);
         self.lan.remove(index);
         self.stun.remove_peer(index);
         self.gatherer.birthday.forget(index);

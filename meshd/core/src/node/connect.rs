@@ -15,13 +15,11 @@ use crate::{
         place::is_never_a_peer,
     },
     peer::{
-        Peer,
         session::{Session, SessionDue},
         state::State,
         table::PeerIdx,
     },
     queue::transmit::{Route, TransmitQueue},
-    wireguard::keypair::OVERHEAD,
 };
 
 impl Node {
@@ -53,6 +51,7 @@ impl Node {
     /// not answered shares nothing with it, and its signal may be under way.
     pub(super) fn reconnect(&mut self, index: PeerIdx, now: Instant) {
         let keepalive = self.local.keepalive;
+        self.untie(index, now);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -246,6 +245,7 @@ impl Node {
         };
         if peer.session.is_established(now) {
             self.flush_pending(index, now, transmit);
+            self.tie(index, now);
         } else if std::mem::take(&mut peer.traffic.lapsed) || controlling {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
             // for a path when it is nominated there, or if it alone may know that there are no keys any more.
@@ -254,6 +254,7 @@ impl Node {
     }
 
     pub(super) fn on_disconnected(&mut self, index: PeerIdx, now: Instant) {
+        self.untie(index, now);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -268,6 +269,13 @@ impl Node {
         self.stun.remove_peer(index);
         self.gatherer.doubt(now);
         self.gatherer.turn.doubt(&mut self.rng, now);
+        if self
+            .peers
+            .get(index)
+            .is_some_and(|peer| peer.session.is_established(now))
+        {
+            self.ride(index, now);
+        }
     }
 
     /// No pair of addresses works: what waited is dropped, and the peer is left alone for a while.
@@ -297,7 +305,8 @@ impl Node {
             return;
         };
         if deadline <= now {
-            if peer.link.is_some() && peer.traffic.last_rx > Some(began) {
+            let by_others = peer.link.is_some_and(|link| link.is_over_mesh());
+            if by_others || peer.link.is_some() && peer.traffic.last_rx > Some(began) {
                 // What was to be replaced works after all.
                 if !peer.is_relayed() {
                     peer.detour.honesty.lift(now);
@@ -309,6 +318,7 @@ impl Node {
             if peer.link.take().is_some() {
                 let node = peer.node_id;
                 self.events.push_back(Event::Disconnected { node });
+                self.untie(index, now);
             }
             self.give_up(index, now);
         } else if resend <= now {
@@ -319,15 +329,17 @@ impl Node {
 
     fn drive_session(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
         while let Some(peer) = self.peers.get_mut(index)
-            && let Some(route) = peer.link
+            && let Some(link) = peer.link
             && let Some(due) = peer.session.handle_timeout(now)
         {
             match due {
-                SessionDue::Keepalive => send_keepalive(peer, route, now, transmit),
+                SessionDue::Keepalive => self.send_keepalive((index, link), now, transmit),
                 SessionDue::Handshake => self.handshake(index, now, transmit),
-                SessionDue::Over => self
-                    .events
-                    .push_back(Event::Disconnected { node: peer.node_id }),
+                SessionDue::Over => {
+                    let node = peer.node_id;
+                    self.events.push_back(Event::Disconnected { node });
+                    self.untie(index, now);
+                }
             }
         }
     }
@@ -378,16 +390,4 @@ impl Node {
             .get(index)
             .is_some_and(|peer| self.local.node_id < peer.node_id)
     }
-}
-
-/// An empty message: a sign of life, and the confirmation of new keys.
-pub(super) fn send_keepalive(
-    peer: &mut Peer,
-    route: Route,
-    now: Instant,
-    transmit: &mut TransmitQueue,
-) {
-    transmit.push_with(route, OVERHEAD, |buffer| {
-        peer.session.seal(buffer, (0, 0), now)
-    });
 }

@@ -21,8 +21,8 @@ pub enum Event {
     Connected {
         /// The peer.
         node: NodeId,
-        /// Where it is; a TURN server's address where that relays.
-        endpoint: SocketAddr,
+        /// Where it is; a TURN server's address where that relays. Absent if other members carry what comes from it.
+        endpoint: Option<SocketAddr>,
         /// Whether a TURN server relays what comes from there.
         relayed: bool,
     },
@@ -41,8 +41,9 @@ pub enum Event {
         id: u64,
         /// From the command to the answer, connecting included.
         rtt: Duration,
-        /// Where the answer came from: the peer's address, or that of the TURN server that relayed it.
-        endpoint: SocketAddr,
+        /// Where the answer came from: the peer's address, or that of the TURN server that relayed it. Absent if other members
+        /// carried it.
+        endpoint: Option<SocketAddr>,
         /// Whether a TURN server relayed it.
         relayed: bool,
     },
@@ -161,19 +162,24 @@ impl DropReason {
     }
 }
 
-/// How often each [`DropReason`] occurred.
+/// What became of packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters([u64; DropReason::ALL.len()]);
+pub struct Counters {
+    /// How often each [`DropReason`] occurred.
+    dropped: [u64; DropReason::ALL.len()],
+    /// Packets that were sealed for members, opened from them or carried for them.
+    pub moved: u64,
+}
 
 impl Counters {
     /// Adds `times` to a reason.
     pub fn count(&mut self, reason: DropReason, times: u64) {
-        self.0[reason as usize] += times;
+        self.dropped[reason as usize] += times;
     }
 
     /// How often `reason` occurred.
     pub fn get(&self, reason: DropReason) -> u64 {
-        self.0[reason as usize]
+        self.dropped[reason as usize]
     }
 }
 

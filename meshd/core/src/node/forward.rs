@@ -2,7 +2,8 @@
 //! neighbour. The message inside stays sealed between its source and its destination.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
     time::Instant,
 };
 
@@ -13,8 +14,7 @@ use mesh_wire::{
 
 use super::{Node, event::DropReason, inbound::Arrival};
 use crate::{
-    peer::table::PeerIdx,
-    queue::{ecn::Ecn, transmit::TransmitQueue},
+    peer::table::PeerIdx, queue::ecn::Ecn, queue::transmit::TransmitQueue, routing::NextHop,
 };
 
 impl Node {
@@ -27,82 +27,161 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        match self.peers.by_node(next) {
-            Some(index) => self.send_frame(index, (header, message), (Ecn::NotEct, now), transmit),
-            None => self.counters.count(DropReason::NoRoute, 1),
+        let index = self.peers.by_node(next);
+        let marked = (Ecn::NotEct, now);
+        let sent =
+            index.is_some_and(|index| self.send_frame(index, (header, message), marked, transmit));
+        if !sent {
+            self.counters.count(DropReason::NoRoute, 1);
         }
     }
 
-    /// A frame from a neighbour.
+    /// A frame from a neighbour: to be carried on, or with a message for us. Returns whose packet that held, and where it stands.
     pub(super) fn handle_frame(
         &mut self,
-        (arrival, datagram): (Arrival, &[u8]),
+        (arrival, datagram): (Arrival, &mut [u8]),
         now: Instant,
         transmit: &mut TransmitQueue,
-    ) {
+    ) -> Option<(PeerIdx, Range<usize>)> {
         let Some(frame) = RelayFrame::parse(datagram) else {
-            return self.counters.count(DropReason::RefusedFrame, 1);
+            self.counters.count(DropReason::RefusedFrame, 1);
+            return None;
         };
         let (from, _) = self.keys.receivers().decode(frame.tag.receiver);
         let peer = self.peers.get_mut(from);
         if !peer.is_some_and(|peer| peer.session.check_frame(&frame.tag, frame.covered, now)) {
-            return self.counters.count(DropReason::RefusedFrame, 1);
+            self.counters.count(DropReason::RefusedFrame, 1);
+            return None;
         }
-        let Some(header) = onward(&frame.header) else {
-            return self.counters.count(DropReason::HopLimit, 1);
-        };
-        let (next, header) = header;
-        match self.lan.owner(IpAddr::V4(Ipv4Addr::from_bits(next))) {
-            // Back to where it came from would be a loop of two.
-            Some(index) if index != from => {
+        let header = frame.header;
+        self.on_frame(from, (arrival, frame.message.len()), now);
+        if self.mesh.is_for_us(&header) {
+            let place = header.head_len()..datagram.len() - TAG;
+            return self.open_frame((arrival, &header), &mut datagram[place], (now, transmit));
+        }
+        match self.onward(from, &header) {
+            Ok((next, onward)) => {
                 let marked = (arrival.ecn, now);
-                self.send_frame(index, (&header, frame.message), marked, transmit);
+                let frame = (&onward, frame.message);
+                let index = self.lan.owner(address_of(next));
+                let sent = index.filter(|next| self.send_frame(*next, frame, marked, transmit));
+                match sent {
+                    Some(next) => self.after_traffic(next, now, transmit),
+                    None => self.stuck(&header, next, now),
+                }
             }
-            Some(_) | None => self.counters.count(DropReason::NoRoute, 1),
+            Err(reason) => self.counters.count(reason, 1),
+        }
+        self.after_traffic(from, now, transmit);
+        None
+    }
+
+    /// A message for us that neighbours have carried.
+    fn open_frame(
+        &mut self,
+        (arrival, header): (Arrival, &RelayHeader),
+        message: &mut [u8],
+        (now, transmit): (Instant, &mut TransmitQueue),
+    ) -> Option<(PeerIdx, Range<usize>)> {
+        let ends = [header.source, header.destination];
+        let [from, to] = ends.map(|member| SocketAddr::new(address_of(member), 0));
+        let carried = Arrival {
+            from,
+            to,
+            ecn: arrival.ecn,
+            stream: None,
+        };
+        let packet = self.handle_message((carried, message), now, transmit);
+        let start = header.head_len();
+        packet.map(|(index, packet)| (index, start + packet.start..start + packet.end))
+    }
+
+    /// Whom a frame goes to next, and what it says there. One with an explicit path follows that to its end and nobody's table, one
+    /// without follows ours.
+    fn onward(
+        &self,
+        from: PeerIdx,
+        header: &RelayHeader,
+    ) -> Result<(u32, RelayHeader), DropReason> {
+        let hop_limit = header.hop_limit.checked_sub(1).filter(|left| *left > 0);
+        let hop_limit = hop_limit.ok_or(DropReason::HopLimit)?;
+        if !self.mesh.carries() {
+            return Err(DropReason::RefusedFrame);
+        }
+        let neighbour = self.peers.get(from).and_then(|peer| peer.member());
+        let (next, path) = match header.path {
+            Some(path) => match path.split_first() {
+                Some((next, rest)) => (next, Some(rest)),
+                None => (header.destination, Some(path)),
+            },
+            None => match self.mesh.carried_on(neighbour, header.destination) {
+                NextHop::Neighbour(next) => (next, None),
+                // It would name a path that its sender knows nothing of.
+                NextHop::Path(_) | NextHop::None => return Err(DropReason::NoRoute),
+            },
+        };
+        // Back to where it came from would be a loop of two.
+        if Some(next) == neighbour {
+            return Err(DropReason::NoRoute);
+        }
+        let header = RelayHeader {
+            hop_limit,
+            path,
+            ..*header
+        };
+        Ok((next, header))
+    }
+
+    /// A frame gets no further. Who sent it along a path of its own is told.
+    fn stuck(&mut self, header: &RelayHeader, next: u32, now: Instant) {
+        self.counters.count(DropReason::NoRoute, 1);
+        if header.path.is_some() {
+            self.mesh
+                .path_failed((header.source, header.destination, next), now);
         }
     }
 
-    fn send_frame(
+    /// What a neighbour proves by an authentic frame: that it is there. It moves no path, for its tag is short.
+    fn on_frame(&mut self, index: PeerIdx, (arrival, len): (Arrival, usize), now: Instant) {
+        let link = self.peers.get(index).and_then(|peer| peer.link);
+        let is_here = link.is_some_and(|link| self.came_by(link, arrival));
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let frames = &mut peer.traffic.frames.rx_bytes;
+        *frames = frames.wrapping_add(u64::try_from(len).unwrap_or(0));
+        peer.traffic.last_rx = Some(now);
+        if is_here {
+            peer.traffic.last_here = Some(now);
+            peer.detour.proven(now);
+        }
+    }
+
+    /// Sends a sealed message, or one of a handshake, to a member over whoever is next.
+    pub(super) fn send_over_mesh(
         &mut self,
-        index: PeerIdx,
-        (header, message): (&RelayHeader, &[u8]),
-        (ecn, now): (Ecn, Instant),
+        (member, message): (IpAddr, &[u8]),
+        now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        let peer = self.peers.get_mut(index);
-        let linked = peer.and_then(|peer| Some((peer.link?, &mut peer.session)));
-        let Some((route, session)) = linked.filter(|(_, session)| session.is_established(now))
-        else {
-            return self.counters.count(DropReason::NoRoute, 1);
-        };
-        self.moved += 1;
-        let len = header.frame_len(message.len());
-        transmit.push_marked_with((route, ecn), len, |out| {
-            let tag = header
-                .write(message, out)
-                .and_then(|covered| session.tag_frame(&out[..covered], now));
-            let Some(tag) = tag else { return 0 };
-            out[len - TAG..].copy_from_slice(&tag.encode());
-            len
+        let hop = self.first_hop(member);
+        let sent = hop.is_some_and(|(next, header)| {
+            self.send_frame(next, (&header, message), (Ecn::NotEct, now), transmit)
         });
+        if !sent {
+            self.counters.count(DropReason::NoRoute, 1);
+        }
     }
 }
 
-/// The member that a frame goes to next, and what it says there; `None` if it has crossed as many links as it may. A frame
-/// with an explicit path follows that to its end, and then goes to its destination.
-fn onward(header: &RelayHeader) -> Option<(u32, RelayHeader)> {
-    let hop_limit = header.hop_limit.checked_sub(1).filter(|left| *left > 0)?;
-    let (next, path) = match header.path {
-        Some(path) => match path.split_first() {
-            Some((next, rest)) => (next, Some(rest)),
-            None => (header.destination, Some(path)),
-        },
-        None => (header.destination, None),
-    };
-    let header = RelayHeader {
-        hop_limit,
-        path,
-        ..*header
-    };
-    Some((next, header))
+impl Arrival {
+    /// Whether neighbours have carried it; no datagram comes from port 0.
+    pub(super) fn is_over_mesh(&self) -> bool {
+        self.from.port() == 0
+    }
+}
+
+/// A member's address on the virtual LAN.
+pub(super) fn address_of(member: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(member))
 }

@@ -7,7 +7,7 @@ use mesh_wire::{
     wireguard::Message,
 };
 
-use super::{Node, connect::send_keepalive, inbound::Arrival};
+use super::{Node, inbound::Arrival};
 use crate::{
     peer::{state::State, table::PeerIdx},
     queue::transmit::TransmitQueue,
@@ -47,6 +47,7 @@ impl Node {
             peer.traffic.last_here = Some(now);
             peer.detour.moved(way, now);
             peer.state = State::Connected;
+            self.mesh.rides(index, way);
         }
         self.send_on(way, &response, now, transmit);
         self.schedule(index);
@@ -99,12 +100,10 @@ impl Node {
             self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
         }
         let sent = self.flush_pending(index, now, transmit) || bits != 0;
-        if initiator
-            && !sent
-            && let Some(peer) = self.peers.get_mut(index)
-            && let Some(route) = peer.link
-        {
-            send_keepalive(peer, route, now, transmit);
+        self.tie(index, now);
+        let link = self.peers.get(index).and_then(|peer| peer.link);
+        if let Some(link) = link.filter(|_| initiator && !sent) {
+            self.send_keepalive((index, link), now, transmit);
         }
     }
 }

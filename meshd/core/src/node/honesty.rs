@@ -110,13 +110,29 @@ impl Node {
             return;
         };
         if self.gatherer.turn.relayed().is_none() {
-            // Nowhere to go.
-            return peer.detour.honesty.innocent(now);
+            return match self.swerve(index, now) {
+                true => self.avoid_direct(index, now),
+                false => self.forgive(index, now),
+            };
         }
         peer.detour.honesty.avoid(now);
         self.new_agent((index, Scope::Relayed), now);
         self.send_signal(index, Cause::News, now);
         self.schedule(index);
+    }
+
+    /// Direct paths have to prove themselves before one is used.
+    pub(super) fn avoid_direct(&mut self, index: PeerIdx, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.detour.honesty.avoid(now);
+        }
+    }
+
+    /// There is nowhere else to go.
+    fn forgive(&mut self, index: PeerIdx, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.detour.honesty.innocent(now);
+        }
     }
 
     /// The peer offers nothing but a relayed address though it has others: it avoids the direct path, so it is no good. This
@@ -183,7 +199,12 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
-        let trying = peer.is_relayed() && peer.detour.honesty.trial.is_some();
+        // No pair is the way over neighbours.
+        let by_others = peer.link.is_some_and(|link| link.is_over_mesh());
+        let trying = by_others || peer.is_relayed() && peer.detour.honesty.trial.is_some();
+        if by_others {
+            peer.state = State::Connected;
+        }
         let heard = peer.traffic.last_here.is_some_and(|at| now < at + PATIENCE);
         // There is no detour: a path that loses much is better than none.
         let is_last = peer.detour.honesty.is_avoided() && !peer.is_relayed() && heard;
@@ -250,11 +271,11 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        if let Some(peer) = self.peers.get_mut(index)
+        if let Some((peer, mut outlet)) = self.outlet_by((index, route), now)
             && peer.session.is_established(now)
         {
             let seal = Seal::new(message, peer.mtu.proven(), now);
-            seal.into_train(peer, route, transmit, |place| {
+            seal.into_train((peer, &mut outlet), transmit, |place| {
                 place.copy_from_slice(message);
             });
             self.after_traffic(index, now, transmit);

@@ -67,7 +67,7 @@ impl Node {
             talking = packet.as_ref().map(|(index, _)| *index).or(talking);
             if let Some((_, packet)) = packet {
                 let start = number * stride;
-                self.moved += 1;
+                self.counters.moved += 1;
                 packets.push(start + packet.start..start + packet.end);
             }
         }
@@ -102,7 +102,7 @@ impl Node {
                     (index, packet)
                 });
             }
-            Frame::Relay => self.handle_frame((arrival, datagram), now, transmit),
+            Frame::Relay => return self.handle_frame((arrival, datagram), now, transmit),
             Frame::Unknown => self.counters.count(DropReason::UnknownDatagram, 1),
         }
         None
@@ -191,7 +191,7 @@ impl Node {
     }
 
     /// A WireGuard message; returns whose packet it held, and where in the datagram that stands now.
-    fn handle_message(
+    pub(super) fn handle_message(
         &mut self,
         (arrival, datagram): (Arrival, &mut [u8]),
         now: Instant,
@@ -299,7 +299,7 @@ impl Node {
         };
         peer.traffic.last_rx = Some(now);
         let established = !was_established && peer.session.is_established(now);
-        let by_relay = relayed || peer.detour.is_relay(arrival.from);
+        let by_relay = relayed || arrival.is_over_mesh() || peer.detour.is_relay(arrival.from);
         let moved = !is_here
             && peer
                 .link
@@ -322,12 +322,13 @@ impl Node {
         peer.state = State::Connected;
         self.follow_path(index, now);
         let endpoint = self.last_hop(arrival);
+        self.tie(index, now);
         if established && let Some(peer) = self.peers.get(index) {
             let node = peer.node_id;
             self.events.push_back(Event::Connected {
                 node,
                 endpoint,
-                relayed: by_relay,
+                relayed: by_relay && !arrival.is_over_mesh(),
             });
         }
         self.schedule(index);

@@ -11,14 +11,18 @@ mod handshake;
 mod honesty;
 pub mod inbound;
 mod letters;
+pub mod mesh;
 mod moved;
 pub mod narrow;
+mod neighbours;
 mod outbound;
+mod outlet;
 mod relayed;
 mod shots;
 mod silence;
 mod slept;
 pub mod status;
+mod topology;
 mod wakeup;
 
 use std::{
@@ -35,6 +39,7 @@ use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use self::{
     event::{Counters, Event},
     letters::Letters,
+    mesh::{Mesh, RoutingConfig},
     wakeup::Wakeups,
 };
 use crate::{
@@ -67,8 +72,8 @@ pub struct NodeConfig {
     pub allow_gcm: bool,
     /// Whether the TUN completes checksums that a peer leaves open, see [`crate::lan::segment::Checksums::Open`].
     pub open_checksums: bool,
-    /// Whether frames are carried for others.
-    pub relay: bool,
+    /// How members are reached over others; absent if they are not.
+    pub routing: Option<RoutingConfig>,
     /// Whether a datagram can be sent with a hop limit of its own.
     pub hop_limits: bool,
     /// Whether birthday probing may be tried, see [`crate::path::birthday`].
@@ -97,7 +102,7 @@ pub struct Node {
     events: VecDeque<Event>,
     letters: Letters,
     rng: ChaCha12Rng,
-    moved: u64,
+    mesh: Mesh,
 }
 
 impl Node {
@@ -108,12 +113,16 @@ impl Node {
             private,
             uses: Uses {
                 gcm: config.allow_gcm,
-                relay: config.relay,
+                relay: config.routing.is_some(),
             },
             unix_time: config.unix_time,
         };
+        let keys = SessionKeys::new(keys, rng.random(), now);
+        let begin = (rng.random(), config.unix_time);
+        let mesh = Mesh::new(config.routing, &config.virtual_ips, begin, now);
         Self {
-            keys: SessionKeys::new(keys, rng.random(), now),
+            keys,
+            mesh,
             local: config,
             peers: PeerTable::default(),
             lan: AddressTable::default(),
@@ -124,13 +133,12 @@ impl Node {
             events: VecDeque::new(),
             letters: Letters::new(now),
             rng,
-            moved: 0,
         }
     }
 
     /// Packets that were sealed for members, opened from them or carried for them so far. Nobody else can raise it.
     pub fn moved(&self) -> u64 {
-        self.moved
+        self.counters.moved
     }
 
     /// When [`Self::handle_timeout`] must be called at the latest, and what for.
@@ -148,10 +156,9 @@ impl Node {
             .poll_timeout()
             .map(|at| (at, "birthday probing"));
         let letters = self.next_letter_at().map(|at| (at, "letter"));
-        [peers, gather, turn, birthday, letters]
-            .into_iter()
-            .flatten()
-            .min()
+        let routing = self.mesh.poll_timeout().map(|at| (at, "routing"));
+        let all = [peers, gather, turn, birthday, letters, routing];
+        all.into_iter().flatten().min()
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
@@ -165,6 +172,7 @@ impl Node {
             self.drive(index, now, transmit);
             self.schedule_after(index, now);
         }
+        self.drive_mesh(now, transmit);
     }
 
     /// The next news.

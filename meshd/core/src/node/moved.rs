@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Node, connect::send_keepalive, letters::Cause};
+use super::{Node, letters::Cause};
 use crate::{
     peer::table::PeerIdx,
     queue::transmit::{Route, TransmitQueue},
@@ -30,12 +30,9 @@ impl Node {
 
     /// Lets a peer know where we are now, if the link gets there.
     pub(super) fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
-        if let Some(peer) = self.peers.get_mut(index)
-            && let Some(link) = peer.link
-            && peer.session.is_established(now)
-        {
+        if let Some(link) = self.peers.get(index).and_then(|peer| peer.link) {
             let from_anywhere = Route { src: None, ..link };
-            send_keepalive(peer, from_anywhere, now, transmit);
+            self.send_keepalive((index, from_anywhere), now, transmit);
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
     Node,
     event::DropReason,
     outbound::{Seal, seal_all},
+    outlet::Outlet,
 };
 use crate::{
     lan::{
@@ -21,7 +22,7 @@ use crate::{
         segment::{Checksums, Segments},
     },
     peer::{Peer, table::PeerIdx},
-    queue::transmit::{Route, TransmitQueue},
+    queue::transmit::TransmitQueue,
     wireguard::keypair::OVERHEAD,
 };
 
@@ -77,7 +78,7 @@ impl Node {
     /// been told by then; anything else goes as it is while nothing is known against it.
     pub(super) fn send_long(
         &mut self,
-        (index, route): (PeerIdx, Route),
+        index: PeerIdx,
         mut segments: Segments<'_>,
         now: Instant,
         transmit: &mut TransmitQueue,
@@ -96,8 +97,10 @@ impl Node {
                 .tell(&packet, source, Reason::TooBig(limit));
         }
         if segments.recut(proven) || longest <= limit {
-            seal_all(peer, route, &segments, (proven, now), transmit);
-            self.moved += u64::try_from(segments.count()).unwrap_or(0);
+            if let Some((peer, mut outlet)) = self.outlet(index, now) {
+                seal_all((peer, &mut outlet), &segments, (proven, now), transmit);
+                self.counters.moved += u64::try_from(segments.count()).unwrap_or(0);
+            }
             return;
         }
         if segments.is_whole() {
@@ -108,7 +111,10 @@ impl Node {
         for number in 0..segments.count() {
             packet.resize(segments.len_of(number), 0);
             segments.write(number, Checksums::Complete, &mut packet);
-            self.moved += fragment(peer, route, &packet, (proven, now), transmit);
+            if let Some((peer, mut outlet)) = self.outlet(index, now) {
+                self.counters.moved +=
+                    fragment((peer, &mut outlet), &packet, (proven, now), transmit);
+            }
         }
     }
 
@@ -140,11 +146,16 @@ impl Node {
         }
         let probes: Vec<_> = peer.mtu.probes().collect();
         for (id, size) in probes {
+            let Some((peer, mut outlet)) = self.outlet_by((index, route), now) else {
+                break;
+            };
             // What follows the message is padding to whoever reads it, so that every version answers.
             let mut probe = Carrier::Ping { id, sent }.encode();
             probe.resize(size, 0);
             let seal = Seal::new(&probe, size, now);
-            seal.into_train(peer, route, transmit, |place| place.copy_from_slice(&probe));
+            seal.into_train((peer, &mut outlet), transmit, |place| {
+                place.copy_from_slice(&probe);
+            });
         }
         self.after_traffic(index, now, transmit);
     }
@@ -177,8 +188,7 @@ fn router_of(peer: &Peer, destination: IpAddr) -> IpAddr {
 
 /// Seals a packet in pieces; returns how many.
 fn fragment(
-    peer: &mut Peer,
-    route: Route,
+    (peer, outlet): (&mut Peer, &mut Outlet<'_>),
     packet: &[u8],
     (mtu, now): (usize, Instant),
     transmit: &mut TransmitQueue,
@@ -191,7 +201,7 @@ fn fragment(
         let len = pieces.len_of(index);
         peer.traffic.sent(len);
         let seal = Seal::new(packet, mtu, now).part(len);
-        seal.into_train(peer, route, transmit, |place| pieces.write(index, place));
+        seal.into_train((peer, outlet), transmit, |place| pieces.write(index, place));
     }
     u64::try_from(pieces.count()).unwrap_or(0)
 }

@@ -8,6 +8,7 @@ use mesh_wire::{carrier::is_carrier, wireguard::DATA_HEADER};
 use super::{
     Node,
     event::{DropReason, Event},
+    outlet::Outlet,
 };
 use crate::{
     lan::{
@@ -16,10 +17,7 @@ use crate::{
         segment::{Checksums, Segments},
     },
     peer::{Peer, table::PeerIdx},
-    queue::{
-        ecn::Ecn,
-        transmit::{Route, TransmitQueue},
-    },
+    queue::{ecn::Ecn, transmit::TransmitQueue},
     wireguard::keypair::{OVERHEAD, PADDING},
 };
 
@@ -33,21 +31,18 @@ impl Node {
         let Some(index) = self.lan.owner(segments.ip().destination) else {
             return self.seek(&segments, now);
         };
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        match peer.link.filter(|_| peer.session.is_established(now)) {
-            Some(route) => {
+        match self.outlet(index, now) {
+            Some((peer, mut outlet)) => {
                 if segments.is_syn() {
                     segments.clamp(peer.mtu.limit());
                 }
                 let (longest, mtu) = (segments.len_of(0), peer.mtu.proven());
                 let is_timed = peer.mtu.sent(longest, now);
                 if longest > mtu {
-                    self.send_long((index, route), segments, now, transmit);
+                    self.send_long(index, segments, now, transmit);
                 } else {
-                    seal_all(peer, route, &segments, (mtu, now), transmit);
-                    self.moved += u64::try_from(segments.count()).unwrap_or(0);
+                    seal_all((peer, &mut outlet), &segments, (mtu, now), transmit);
+                    self.counters.moved += u64::try_from(segments.count()).unwrap_or(0);
                 }
                 if is_timed {
                     self.schedule(index);
@@ -93,16 +88,18 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        match peer.link.filter(|_| peer.session.is_established(now)) {
-            Some(route) => {
+        match self.outlet(index, now) {
+            Some((peer, mut outlet)) => {
                 let seal = Seal::new(packet, peer.mtu.proven(), now);
-                seal.into_train(peer, route, transmit, |place| place.copy_from_slice(packet));
+                seal.into_train((peer, &mut outlet), transmit, |place| {
+                    place.copy_from_slice(packet);
+                });
                 self.after_traffic(index, now, transmit);
             }
             None => {
+                let Some(peer) = self.peers.get_mut(index) else {
+                    return;
+                };
                 let dropped = peer.pending.push(packet.to_vec());
                 self.counters.count(DropReason::Unreachable, dropped);
                 self.ask_for_session(index, now, transmit);
@@ -134,9 +131,11 @@ impl Node {
         let Some(peer) = self.peers.get(index) else {
             return;
         };
-        if peer.state.may_dial(now) {
+        let dials = peer.state.may_dial(now);
+        if dials {
             self.dial(index, now);
-        } else {
+        }
+        if self.ride(index, now) || !dials {
             self.nudge(index, now, transmit);
         }
     }
@@ -149,16 +148,15 @@ impl Node {
         transmit: &mut TransmitQueue,
     ) -> bool {
         let mut sent = false;
-        while let Some(peer) = self.peers.get_mut(index)
-            && let Some(route) = peer.link.filter(|_| peer.session.is_established(now))
+        while let Some((peer, mut outlet)) = self.outlet(index, now)
             && let Some(packet) = peer.pending.pop()
         {
             if !is_carrier(&packet) {
                 peer.traffic.sent(packet.len());
             }
             let seal = Seal::new(&packet, peer.mtu.proven(), now);
-            seal.into_train(peer, route, transmit, |place| {
-                place.copy_from_slice(&packet)
+            seal.into_train((peer, &mut outlet), transmit, |place| {
+                place.copy_from_slice(&packet);
             });
             sent = true;
         }
@@ -168,8 +166,7 @@ impl Node {
 
 /// Seals each packet of a frame; `mtu` is what the path is known to carry.
 pub(super) fn seal_all(
-    peer: &mut Peer,
-    route: Route,
+    (peer, outlet): (&mut Peer, &mut Outlet<'_>),
     segments: &Segments<'_>,
     (mtu, now): (usize, Instant),
     transmit: &mut TransmitQueue,
@@ -183,7 +180,7 @@ pub(super) fn seal_all(
         let len = segments.len_of(number);
         peer.traffic.sent(len);
         let seal = Seal { len, ecn, mtu, now };
-        seal.into_train(peer, route, transmit, |place| {
+        seal.into_train((peer, outlet), transmit, |place| {
             segments.write(number, checksums, place);
         });
     }
@@ -217,15 +214,14 @@ impl Seal {
     /// Lets `write` put the packet where it will be sealed, in the train of the peer's path.
     pub(super) fn into_train(
         self,
-        peer: &mut Peer,
-        route: Route,
+        (peer, outlet): (&mut Peer, &mut Outlet<'_>),
         transmit: &mut TransmitQueue,
         write: impl FnOnce(&mut [u8]),
     ) {
         let Self { len, ecn, mtu, now } = self;
         // Never longer than a full packet would be: the path is known to carry those.
         let padded = len.next_multiple_of(PADDING).min(mtu.max(len));
-        transmit.push_marked_with((route, ecn), padded + OVERHEAD, |buffer| {
+        outlet.push((ecn, padded + OVERHEAD, now), transmit, |buffer| {
             write(&mut buffer[DATA_HEADER..DATA_HEADER + len]);
             peer.session.seal(buffer, (len, padded), now)
         });

@@ -113,6 +113,7 @@ impl Node {
             }
             if peer.link.is_some_and(|link| link.channel.is_some()) {
                 peer.link = None;
+                self.untie(index, now);
                 self.dial(index, now);
             }
         }
@@ -199,6 +200,13 @@ impl Node {
         (source, destination): (SocketAddr, SocketAddr),
         now: Instant,
     ) -> Option<Route> {
+        let way = Route::over_mesh(destination.ip());
+        if destination.port() == way.dst.port() {
+            // Whoever carried it may name a source that is not the one who sealed it.
+            let is_its_own = self.lan.permits(index, destination.ip());
+            let has_way = is_its_own && self.first_hop(destination.ip()).is_some();
+            return has_way.then_some(way);
+        }
         match self.gatherer.turn.relayed() == Some(source) {
             true => {
                 let peer = (destination, index);
@@ -228,6 +236,7 @@ impl Node {
         {
             peer.link = Some(way);
             peer.detour.moved(way, now);
+            self.mesh.rides(index, way);
         }
     }
 
@@ -236,12 +245,13 @@ impl Node {
         self.gatherer.turn.relayed() == Some(arrival.to)
     }
 
-    /// Who handed us what has arrived: the TURN server where it came by way of our relayed address, else its sender.
-    pub(super) fn last_hop(&self, arrival: Arrival) -> SocketAddr {
+    /// Who handed us what has arrived: the TURN server where it came by way of our relayed address, else its sender; no address
+    /// where other members have carried it.
+    pub(super) fn last_hop(&self, arrival: Arrival) -> Option<SocketAddr> {
         let server = self.gatherer.turn.server();
-        server
-            .filter(|_| self.is_relayed(arrival))
-            .unwrap_or(arrival.from)
+        let server = server.filter(|_| self.is_relayed(arrival));
+        let sender = (!arrival.is_over_mesh()).then_some(arrival.from);
+        server.or(sender)
     }
 
     /// Whether something came the way that `link` goes.
@@ -305,7 +315,9 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        if self.is_relayed(arrival) {
+        if arrival.is_over_mesh() {
+            self.send_over_mesh((arrival.from.ip(), message), now, transmit);
+        } else if self.is_relayed(arrival) {
             let message = (arrival.from, message);
             self.gatherer
                 .turn
@@ -323,6 +335,9 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
+        if route.is_over_mesh() {
+            return self.send_over_mesh((route.dst.ip(), message), now, transmit);
+        }
         match route.channel {
             Some(_) => self
                 .gatherer

@@ -60,10 +60,14 @@ impl Node {
                 let (relayed, idle) = (peer.is_relayed(), peer.state == State::Connected);
                 // Found again, and lost again though its pairs answer: something lets checks pass and nothing else.
                 let lies = !relayed && peer.traffic.watch.losses() > 1;
+                let swerved = self.swerve(index, now);
+                if swerved && lies {
+                    self.avoid_direct(index, now);
+                }
                 // Perhaps the server was restarted and relays for us no more, or nothing comes by UDP.
                 self.gatherer.turn.doubt(&mut self.rng, now);
                 match idle {
-                    true if lies && self.gatherer.turn.relayed().is_some() => {
+                    true if lies && !swerved && self.gatherer.turn.relayed().is_some() => {
                         self.leave_direct(index, now);
                     }
                     true => self.redial(index, now),

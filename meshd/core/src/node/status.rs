@@ -8,10 +8,14 @@ use std::{
 use mesh_wire::NodeId;
 
 use super::{Node, event::Counters};
-use crate::path::{
-    agent::Agent,
-    gather::Reflexive,
-    turn::{Transport, TurnStatus},
+use crate::{
+    path::{
+        agent::Agent,
+        gather::Reflexive,
+        turn::{Transport, TurnStatus},
+    },
+    peer::Peer,
+    routing::Way,
 };
 
 /// A snapshot for people and programs.
@@ -27,6 +31,8 @@ pub struct NodeStatus {
     pub stun_silent: bool,
     /// The TURN servers, and whether they relay for us.
     pub turn: Vec<TurnStatus>,
+    /// The ways over other members, and to neighbours.
+    pub routes: Vec<Way>,
     /// Why packets went nowhere.
     pub counters: Counters,
 }
@@ -36,8 +42,10 @@ pub struct NodeStatus {
 pub struct PeerStatus {
     /// Its identity.
     pub node_id: NodeId,
-    /// Where sealed messages go, once the session stands.
+    /// Where sealed messages go, once the session stands; absent where other members carry them.
     pub endpoint: Option<SocketAddr>,
+    /// The members that carry sealed messages, in order.
+    pub via: Vec<u32>,
     /// Whether that is a TURN server, which relays them.
     pub relayed: bool,
     /// Whether direct paths are avoided, because they lose what they are given.
@@ -61,15 +69,25 @@ pub struct PeerStatus {
 }
 
 impl Node {
+    /// Who carries what goes to a peer, if others do.
+    fn carriers_of(&self, peer: &Peer, now: Instant) -> Vec<u32> {
+        let carried = peer.is_carried() && peer.session.is_established(now);
+        let member = peer.member().filter(|_| carried);
+        let way = self.mesh.router().zip(member);
+        let way = way.and_then(|(router, member)| router.way(member, now));
+        way.map_or_else(Vec::new, |way| way.path.members().to_vec())
+    }
+
     /// Takes the snapshot.
     pub fn status(&self, now: Instant) -> NodeStatus {
         let peers = self.peers.iter().map(|(_, peer)| PeerStatus {
             node_id: peer.node_id,
             endpoint: peer
                 .link
-                .filter(|_| peer.session.is_established(now))
+                .filter(|link| peer.session.is_established(now) && !link.is_over_mesh())
                 .map(|route| route.dst),
-            relayed: peer.is_relayed(),
+            via: self.carriers_of(peer, now),
+            relayed: peer.is_relayed() && !peer.is_carried(),
             avoids_direct: peer.detour.honesty.is_avoided(),
             transport: peer
                 .link
@@ -91,6 +109,10 @@ impl Node {
             stun_servers: self.gatherer.servers().collect(),
             stun_silent: self.gatherer.are_silent(),
             turn: self.gatherer.turn.status(),
+            routes: self
+                .mesh
+                .router()
+                .map_or_else(Vec::new, |router| router.ways(now).collect()),
             counters: self.counters,
         }
     }

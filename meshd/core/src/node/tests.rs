@@ -88,11 +88,25 @@ impl Station {
             mtu: 1400,
             allow_gcm: false,
             open_checksums: false,
-            relay: true,
+            routing: None,
             hop_limits: true,
             birthday: true,
             unix_time: Duration::from_secs(unix_time),
         };
+        Self::with_config(config, key, now)
+    }
+
+    /// One that carries for others.
+    fn carrying(number: u8, now: Instant) -> Self {
+        let config = NodeConfig {
+            routing: Some(RoutingConfig::default()),
+            ..Self::new(number, now).node.local
+        };
+        Self::with_config(config, number, now)
+    }
+
+    fn with_config(config: NodeConfig, key: u8, now: Instant) -> Self {
+        let number = config.node_id.as_bytes()[0];
         let mut station = Self {
             number,
             node: Node::new(config, [key; 32], [number; 32], now),
@@ -161,7 +175,10 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let now = Instant::now();
-        let [mut a, mut b] = [1, 2].map(|number| Station::new(number, now));
+        Self::of([1, 2].map(|number| Station::new(number, now)), now)
+    }
+
+    fn of([mut a, mut b]: [Station; 2], now: Instant) -> Self {
         a.tell(Command::SetPeers(vec![entry(2)]), now);
         b.tell(Command::SetPeers(vec![entry(1)]), now);
         Self { now, a, b }
@@ -218,7 +235,10 @@ fn pass(from: &mut Station, to: &mut Station, now: Instant) -> bool {
 }
 
 fn connected() -> Pair {
-    let mut pair = Pair::new();
+    linked(Pair::new())
+}
+
+fn linked(mut pair: Pair) -> Pair {
     pair.a.tun(frame(1, 2), pair.now);
     pair.run(Duration::from_secs(1));
     assert_eq!(pair.b.received, [frame(1, 2)[VNET..].to_vec()]);
@@ -231,7 +251,7 @@ fn the_first_packet_dials_and_arrives_and_both_sides_tell() {
     for (station, other) in [(&pair.a, 2), (&pair.b, 1)] {
         let connected = Event::Connected {
             node: node_id(other),
-            endpoint: address(other),
+            endpoint: Some(address(other)),
             relayed: false,
         };
         let times = station

@@ -1,4 +1,4 @@
-//! When does a peer that is reached by way of a TURN server get a better path, and when must a direct one give way?
+//! When does a peer that is reached by way of a TURN server or of neighbours get a better path, and when must a direct one give way?
 
 use std::{
     net::SocketAddr,
@@ -42,9 +42,9 @@ impl Detour {
         self.relays.last().copied()
     }
 
-    /// Whether what goes this way goes by way of a TURN server, ours or the peer's.
+    /// Whether what goes this way goes by way of a TURN server, ours or the peer's, or over neighbours.
     pub fn is_on(&self, route: Route) -> bool {
-        route.channel.is_some() || self.is_relay(route.dst)
+        route.channel.is_some() || route.is_over_mesh() || self.is_relay(route.dst)
     }
 
     /// Whether this is an address of the peer at a TURN server.

@@ -82,6 +82,11 @@ impl SessionKeys {
         now.saturating_duration_since(self.clock.1)
     }
 
+    /// The time since 1970-01-01T00:00:00Z, by the clock as it was when the node was made.
+    pub fn unix_time(&self, now: Instant) -> Duration {
+        self.clock.0 + self.age(now)
+    }
+
     /// Our public key.
     pub fn public(&self) -> WireGuardKey {
         self.public
@@ -139,9 +144,7 @@ impl SessionKeys {
 
     /// For the next initiation: later than all before it.
     pub(super) fn timestamp(&mut self, now: Instant) -> Timestamp {
-        let (unix_time, at) = self.clock;
-        let passed = now.saturating_duration_since(at);
-        self.last = Timestamp::from_unix(unix_time + passed).after(self.last);
+        self.last = Timestamp::from_unix(self.unix_time(now)).after(self.last);
         self.last
     }
 

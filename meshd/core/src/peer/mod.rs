@@ -9,7 +9,7 @@ pub mod session;
 pub mod state;
 pub mod table;
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use mesh_wire::NodeId;
 
@@ -36,6 +36,8 @@ pub struct Traffic {
     pub tx_bytes: u64,
     /// Bytes of IP packets opened from this peer.
     pub rx_bytes: u64,
+    /// Frames that it carries for others, or that it gave us to carry or open.
+    pub frames: Volume,
     /// When a packet was last sealed for it.
     pub last_tx: Option<Instant>,
     /// When anything authentic last came from it.
@@ -56,11 +58,18 @@ impl Traffic {
         self.tx_bytes += u64::try_from(len).unwrap_or(0);
     }
 
+    /// It is given a frame of `len` bytes to carry or to open.
+    pub fn carried(&mut self, len: usize, now: Instant) {
+        let frames = &mut self.frames.tx_bytes;
+        *frames = frames.wrapping_add(u64::try_from(len).unwrap_or(0));
+        self.last_tx = Some(now);
+    }
+
     /// What others have sent over the path.
     pub fn volume(&self) -> Volume {
         Volume {
-            tx_bytes: self.tx_bytes,
-            rx_bytes: self.rx_bytes,
+            tx_bytes: self.tx_bytes.wrapping_add(self.frames.tx_bytes),
+            rx_bytes: self.rx_bytes.wrapping_add(self.frames.rx_bytes),
         }
     }
 
@@ -150,9 +159,19 @@ impl Peer {
         self.detour = Detour::default();
     }
 
-    /// Whether sealed messages go by way of a TURN server, ours or the peer's.
+    /// Its number in routing and in frames.
+    pub fn member(&self) -> Option<u32> {
+        member_among(&self.entry.virtual_ips)
+    }
+
+    /// Whether sealed messages go by way of a TURN server, ours or the peer's, or over neighbours.
     pub fn is_relayed(&self) -> bool {
         self.link.is_some_and(|link| self.detour.is_on(link))
+    }
+
+    /// Whether other members carry its sealed messages.
+    pub fn is_carried(&self) -> bool {
+        self.link.is_some_and(|link| link.is_over_mesh())
     }
 
     /// When a path that is not being checked must be looked at.
@@ -200,6 +219,14 @@ impl Peer {
         .flatten()
         .min()
     }
+}
+
+/// A member's number: its first IPv4 address.
+pub fn member_among(addresses: &[IpAddr]) -> Option<u32> {
+    addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(address.to_bits()),
+        IpAddr::V6(_) => None,
+    })
 }
 
 #[cfg(test)]

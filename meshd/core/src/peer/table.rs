@@ -84,6 +84,13 @@ impl PeerTable {
         self.slots.get_mut(index.slot())?.as_mut()
     }
 
+    /// Two peers at once; `None` if either is not there, or both are one.
+    pub fn pair_mut(&mut self, one: PeerIdx, other: PeerIdx) -> Option<(&mut Peer, &mut Peer)> {
+        let places = [one.slot(), other.slot()];
+        let [one, other] = self.slots.get_disjoint_mut(places).ok()?;
+        Some((one.as_mut()?, other.as_mut()?))
+    }
+
     /// The place of this identity.
     pub fn by_node(&self, node: &NodeId) -> Option<PeerIdx> {
         self.by_node.get(node).copied()
@@ -100,6 +107,16 @@ impl PeerTable {
             .map(PeerIdx)
             .zip(&self.slots)
             .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_node.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_node.is_empty()
     }
 
     /// All places that are taken.

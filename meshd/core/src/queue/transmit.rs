@@ -65,6 +65,17 @@ impl Route {
         }
     }
 
+    /// Behind relay headers, over neighbours that carry for us, to the member with this address. No datagram goes there: port 0
+    /// says that it is laid into a frame for whoever is next.
+    pub fn over_mesh(member: IpAddr) -> Self {
+        Self::to(SocketAddr::new(member, 0))
+    }
+
+    /// Whether neighbours carry what goes this way.
+    pub fn is_over_mesh(&self) -> bool {
+        self.dst.port() == 0
+    }
+
     /// Bytes that go before a message: the IP header without options, the UDP header and that of a channel.
     pub fn overhead(&self) -> usize {
         let outer = match self.dst {

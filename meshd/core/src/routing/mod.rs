@@ -11,6 +11,7 @@ mod reroute;
 mod said;
 mod select;
 mod seqno;
+mod table;
 mod updates;
 
 use std::{
@@ -25,6 +26,7 @@ use mesh_wire::{
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+pub use self::table::Way;
 use self::{adjacency::Standing, destination::Destination, neighbour::Neighbour, seqno::Seqno};
 
 /// What may be set.
@@ -151,7 +153,7 @@ impl Router {
                 Item::SeqnoRequest(request) => self.handle_request(from, *request, now),
                 Item::Refresh { digest } => self.handle_refresh(from, *digest, now),
                 Item::DumpRequest => self.announce_all(from, now),
-                Item::PathError(error) => self.handle_path_error(error),
+                Item::PathError(error) => self.handle_path_error(error, now),
             }
         }
     }

@@ -22,6 +22,8 @@ use super::{
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// How often the neighbour is told what we hold to.
 const REFRESH: Duration = Duration::from_secs(30);
+/// So many things that are said once wait for the next message at most.
+const ONCE: usize = 16;
 /// One destination is announced to a neighbour at most so often, unless it is lost.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,10 +102,12 @@ impl Neighbour {
             .insert((now, Topic::Request(request.destination)));
     }
 
-    /// Says something once.
+    /// Says something once. What does not fit into one message beside others is not said: it would be old by then.
     pub(super) fn say_once(&mut self, item: Item, now: Instant) {
-        self.once.push(item);
-        self.ack_due = Some(now);
+        if self.once.len() < ONCE && !self.once.contains(&item) {
+            self.once.push(item);
+            self.ack_due = Some(now);
+        }
     }
 
     /// Whether the neighbour has heard of this adjacency.

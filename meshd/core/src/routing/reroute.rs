@@ -1,7 +1,9 @@
 //! Where does a message go, also while there is no feasible route? Along a path that a neighbour announced, which the message
 //! itself names: whoever carries it follows that list and looks into no table, so it cannot circle.
 
-use mesh_wire::routing::PathError;
+use std::time::Instant;
+
+use mesh_wire::routing::{Item, PathError};
 
 use super::{NextHop, Router, updates::full_path};
 
@@ -23,9 +25,15 @@ impl Router {
     }
 
     /// A message that followed a path did not get past a link: no path with that link is tried again until a neighbour
-    /// announces it anew.
-    pub(super) fn handle_path_error(&mut self, error: &PathError) {
+    /// announces it anew. Whoever sent the message hears of it along the routes that lead there.
+    pub fn handle_path_error(&mut self, error: &PathError, now: Instant) {
         let me = self.config.me;
+        if error.source != me
+            && let NextHop::Neighbour(next) = self.next_hop(error.source)
+            && let Some(neighbour) = self.neighbours.get_mut(&next)
+        {
+            neighbour.say_once(Item::PathError(*error), now);
+        }
         for (member, destination) in &mut self.destinations {
             for (via, route) in &mut destination.routes {
                 let Some(path) = full_path(*member, *via, &route.path) else {

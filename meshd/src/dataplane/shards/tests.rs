@@ -63,10 +63,12 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
         let mut counters = mesh_core::node::event::Counters::default();
         counters.count(mesh_core::DropReason::NoRoute, 1);
         watch::channel(Arc::new(NodeStatus {
+            routes: Vec::new(),
             turn: Vec::new(),
             peers: vec![mesh_core::PeerStatus {
                 node_id: NodeId::from_bytes([byte; 32]),
                 endpoint: None,
+                via: Vec::new(),
                 relayed: false,
                 avoids_direct: false,
                 transport: mesh_core::Transport::Udp,

@@ -14,8 +14,10 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        let Pair { a, mut b, now } = connected();
-        let mut c = Station::new(3, now);
+        let now = Instant::now();
+        let pair = Pair::of([1, 2].map(|number| Station::carrying(number, now)), now);
+        let Pair { a, mut b, now } = linked(pair);
+        let mut c = Station::carrying(3, now);
         b.tell(Command::SetPeer(entry(3)), now);
         c.tell(Command::SetPeers(vec![entry(2)]), now);
         let mut second = Pair { now, a: c, b };
@@ -52,7 +54,7 @@ fn header(destination: u8, hop_limit: u8) -> RelayHeader {
         source: member(1),
         destination: member(destination),
         frame: 1,
-        path: None,
+        path: Path::new(&[]),
     }
 }
 
