@@ -14,6 +14,7 @@ mod birthday;
 mod checksums;
 mod forward;
 mod knocks;
+mod moved;
 mod narrow;
 mod returning;
 mod slept;
