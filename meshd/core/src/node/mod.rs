@@ -116,7 +116,7 @@ impl Node {
             lan: AddressTable::default(),
             gatherer: Gatherer::default(),
             stun: StunIndex::default(),
-            wakeups: Wakeups::default(),
+            wakeups: Wakeups::new(now),
             counters: Counters::default(),
             events: VecDeque::new(),
             rng,
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// When [`Self::handle_timeout`] must be called at the latest, and what for.
-    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+    pub fn poll_timeout(&self) -> (Instant, &'static str) {
         let peers = self.wakeups.next().map(|at| (at, "peer"));
         let gather = self.gatherer.poll_timeout().map(|at| (at, "stun server"));
         let turn = self
@@ -144,7 +144,9 @@ impl Node {
             .birthday
             .poll_timeout()
             .map(|at| (at, "birthday probing"));
-        [peers, gather, turn, birthday].into_iter().flatten().min()
+        let idle = (self.wakeups.idle(), "a look at the clock");
+        let due = [peers, gather, turn, birthday].into_iter().flatten();
+        due.fold(idle, Ord::min)
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.
