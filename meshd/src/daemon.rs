@@ -241,13 +241,13 @@ async fn connect(
     let roster = feed_data_plane(&prepared, &meeting, &commands, tasks, shutdown).await;
     let noting = Whereabouts::of(&prepared, &meeting, (reached.clone(), commands.clone()));
     tasks.spawn(noting.run(shutdown.clone()));
-    let hosts = feed::hosts(
-        (interface.clone(), port),
-        commands.clone(),
-        moving.clone(),
-        shutdown.clone(),
-    );
-    tasks.spawn(hosts);
+    let hosts = feed::HostFeed {
+        interface: interface.clone(),
+        port,
+        commands: commands.clone(),
+        moved: moving.clone(),
+    };
+    tasks.spawn(hosts.run(shutdown.clone()));
     let (signals, hearsay, inlets) = Inlets::open();
     let around = Surroundings {
         interface,

@@ -1,6 +1,7 @@
 //! What is the data plane told, and when? The members when the directory changes, our addresses when the host's change,
 //! the STUN servers when the discovery server names itself one.
 
+mod hosts;
 mod turn;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -12,7 +13,6 @@ use mesh_wire::{
     peer_info::{Directory, PeerInfo},
     psk::NetworkPsk,
 };
-use platform::net::{addresses, monitor};
 use tokio::{
     net::lookup_host,
     sync::watch,
@@ -25,10 +25,9 @@ use crate::{
     config::StunServer, dataplane::Commands, discovery::servers::Described, state::StateDir,
 };
 
+pub use hosts::HostFeed;
 pub use turn::TurnFeed;
 
-/// How often the host's addresses are looked at when nothing reports a change.
-const ADDRESS_INTERVAL: Duration = Duration::from_secs(30);
 /// How often names of STUN servers are looked up again; home routers' resolvers come up late.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long all look-ups of one round may take.
@@ -108,56 +107,6 @@ pub async fn cache(
         let current = Arc::clone(&directory.borrow_and_update());
         if let Err(problem) = state.save_directory(&network, &current) {
             tracing::warn!(%problem, "the list of members could not be cached");
-        }
-    }
-}
-
-/// Keeps the node informed of the host's addresses, and whoever watches `moved` of their changes.
-pub async fn hosts(
-    (interface, port): (String, u16),
-    commands: Commands,
-    moved: watch::Sender<u64>,
-    shutdown: CancellationToken,
-) {
-    let mut known: Option<Vec<SocketAddr>> = None;
-    let mut changes = match monitor::Monitor::start().await {
-        Ok(monitor) => Some(monitor),
-        Err(error) => {
-            tracing::warn!(%error, "address changes are noticed late: the system does not report them");
-            None
-        }
-    };
-    loop {
-        match addresses::local_addresses(&interface).await {
-            Ok(found) => {
-                let hosts: Vec<_> = found
-                    .into_iter()
-                    .map(|found| SocketAddr::new(found.address, port))
-                    .collect();
-                if known
-                    .replace(hosts.clone())
-                    .is_some_and(|known| known != hosts)
-                {
-                    moved.send_modify(|times| *times += 1);
-                }
-                if commands.send(Command::SetHosts(hosts)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the host's addresses could not be read"),
-        }
-        let changed = async {
-            match changes.as_mut() {
-                Some(monitor) => monitor.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            told = timeout(ADDRESS_INTERVAL, changed) => if let Ok(Err(error)) = told {
-                tracing::warn!(%error, "address changes are noticed late from now on");
-                changes = None;
-            },
-            () = shutdown.cancelled() => return,
         }
     }
 }

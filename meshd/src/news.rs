@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use mesh_core::{Command, Event};
 use mesh_wire::{NodeId, peer_info::Directory, signal::Signal};
+use platform::clock;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -60,11 +61,12 @@ impl Switchboard {
         mut control: mpsc::Receiver<Control>,
     ) {
         let mut pings = Pings::default();
+        let mut sleeps = Sleeps::default();
         loop {
             let overdue = pings.next_deadline();
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.on_event(event, &mut pings),
+                    Some(event) => self.on_event(event, &mut pings, &mut sleeps),
                     None => return,
                 },
                 Some(request) = control.recv() => self.on_control(request, &mut pings).await,
@@ -74,7 +76,7 @@ impl Switchboard {
         }
     }
 
-    fn on_event(&self, event: Event, pings: &mut Pings) {
+    fn on_event(&self, event: Event, pings: &mut Pings, sleeps: &mut Sleeps) {
         match event {
             Event::Signal { to, signal } => {
                 if self.signals.try_send((to, signal)).is_err() {
@@ -100,7 +102,8 @@ impl Switchboard {
             Event::Disconnected { node } => {
                 tracing::info!(peer = %self.name(&node), "disconnected")
             }
-            Event::Awoke => {
+            Event::Awoke { since } if sleeps.is_known(since, clock::now()) => {}
+            Event::Awoke { .. } => {
                 tracing::info!("this machine was asleep: servers and peers are asked anew");
                 self.moved.send_modify(|times| *times += 1);
             }
@@ -183,6 +186,24 @@ impl Switchboard {
     }
 }
 
+/// Of the sleeps of this machine, each of which every data thread tells of: connections are made anew once.
+#[derive(Default)]
+struct Sleeps {
+    /// When the last one was over.
+    told: Option<std::time::Instant>,
+}
+
+impl Sleeps {
+    /// Whether one that began at `since` was told of before: a thread that had not run since then slept with the others.
+    fn is_known(&mut self, since: std::time::Instant, now: std::time::Instant) -> bool {
+        let known = self.told.is_some_and(|told| since < told);
+        if !known {
+            self.told = Some(now);
+        }
+        known
+    }
+}
+
 /// Pings that wait for their pong.
 #[derive(Default)]
 struct Pings {
@@ -252,4 +273,24 @@ impl Pings {
 fn answer(reply: PingReply, result: Result<Pong, PingFailure>) {
     // A caller that hung up needs no answer.
     let _unheard = reply.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn several_threads_tell_of_one_sleep_and_each_sleep_counts() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut sleeps = Sleeps::default();
+        let woken = start + 600 * second;
+        assert!(!sleeps.is_known(start, woken));
+        // One noticed at once, another one with its next packet.
+        assert!(sleeps.is_known(start - 3 * second, woken));
+        assert!(sleeps.is_known(start - 19 * second, woken + 20 * second));
+        let again = woken + 30 * second;
+        assert!(!sleeps.is_known(again, again + 600 * second));
+    }
 }

@@ -79,6 +79,7 @@ impl Commands {
                 }
                 Ok(())
             }
+            Command::LeaveOtherwise => self.tell_all(|| Command::LeaveOtherwise).await,
             Command::SetStunServers(servers) => {
                 self.tell_all(|| Command::SetStunServers(servers.clone()))
                     .await

@@ -91,9 +91,9 @@ impl Turn {
 
     /// Sleeps until a source has something or a timer is due.
     fn wait(&mut self) -> Result<Ready, Problem> {
-        let node = self.node.poll_timeout().map(|(at, _reason)| at);
-        let due = [node, self.publisher.due()].into_iter().flatten().min();
-        let timeout = due.map(|at| at.saturating_duration_since(clock::now()));
+        let (node, _reason) = self.node.poll_timeout();
+        let due = self.publisher.due().map_or(node, |at| at.min(node));
+        let timeout = Some(due.saturating_duration_since(clock::now()));
         let ready = self
             .watch
             .wait(self.tun.device(), self.udp.sockets(), timeout)

@@ -27,6 +27,9 @@ use super::{ServerError, proxy::Proxy};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// An address that has not answered by then gets company by the next one (RFC 8305, 5: "Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// So often one that is silent is asked anew: on a link that loses packets, or has just come up, a SYN is lost now and then, and the
+/// system repeats it only after 1, 3 and 7 s (RFC 6298, 5.7).
+const REPEATS: usize = 2;
 
 /// Names of a certificate that are shown: whoever made it chose how many it has.
 const SHOWN_NAMES: usize = 5;
@@ -223,26 +226,36 @@ fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Tries one address after the other, the next one when the last has failed or has been silent for
-/// [`ATTEMPT_DELAY`]. The error is that of the last one that failed.
-async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
-    let mut attempts = FuturesUnordered::new();
+/// [`ATTEMPT_DELAY`], then those that are silent once more. The error is that of the last one that failed.
+async fn first_to_answer(mut addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
-    loop {
-        match waiting.next() {
-            Some(address) => attempts.push(TcpStream::connect(address)),
-            None if attempts.is_empty() => return Err(failure),
-            None => {}
-        }
-        let others = waiting.len() > 0;
-        tokio::select! {
-            Some(connected) = attempts.next() => match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
-            },
-            () = sleep(ATTEMPT_DELAY), if others => {}
+    let mut attempts = FuturesUnordered::new();
+    let attempt = |address| async move { (address, TcpStream::connect(address).await) };
+    for _ in 0..=REPEATS {
+        for address in addresses.clone() {
+            if !addresses.contains(&address) {
+                continue;
+            }
+            attempts.push(attempt(address));
+            tokio::select! {
+                Some((address, connected)) = attempts.next() => match connected {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => {
+                        addresses.retain(|other| *other != address);
+                        failure = error;
+                    }
+                },
+                () = sleep(ATTEMPT_DELAY) => {}
+            }
         }
     }
+    while let Some((_, connected)) = attempts.next().await {
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 #[cfg(test)]
@@ -277,6 +290,30 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         let error = first_to_answer(Vec::new()).await.unwrap_err();
         assert!(error.to_string().contains("no address"), "{error}");
+    }
+
+    /// A backlog that is full drops whoever comes, as a link does that is not up yet.
+    #[tokio::test]
+    async fn a_connection_whose_first_packet_is_lost_is_there_in_a_moment() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(at("127.0.0.1:0")).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let full = listener.local_addr().unwrap();
+        let mut before = Vec::new();
+        while let Ok(connected) = timeout(ATTEMPT_DELAY / 2, TcpStream::connect(full)).await {
+            before.push(connected.unwrap());
+        }
+        let begun = std::time::Instant::now();
+        let room = async {
+            sleep(ATTEMPT_DELAY / 2).await;
+            for _ in &before {
+                listener.accept().await.unwrap();
+            }
+        };
+        let (reached, ()) = tokio::join!(first_to_answer(vec![full]), room);
+        assert_eq!(reached.unwrap().peer_addr().unwrap(), full);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(800), "{took:?}");
     }
 
     #[test]

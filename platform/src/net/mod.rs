@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod monitor;
 pub mod multicast;
 pub mod routes;
+pub mod way;
 
 #[cfg(target_os = "linux")]
 mod netlink;

@@ -203,7 +203,7 @@ pub fn feed(bytes: &[u8]) -> Node {
         assert!(sent <= 8, "{sent} datagrams for one");
         transmit.clear();
         now += Duration::from_millis(10);
-        if node.poll_timeout().is_some_and(|(at, _)| at <= now) {
+        if node.poll_timeout().0 <= now {
             node.handle_timeout(now, &mut transmit);
         }
         transmit.clear();

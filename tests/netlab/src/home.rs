@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,6 +13,10 @@ use crate::internet::Internet;
 use crate::lab::LabCore;
 use crate::link::LinkShape;
 use crate::nat::Nat;
+use crate::wait_until;
+
+/// A new port of a switch carries packets within this time.
+const CARRIES: Duration = Duration::from_secs(5);
 
 /// How a home is built. A plain [`Nat`] is a plan too.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -190,7 +195,9 @@ impl Router {
         Ok(address)
     }
 
-    /// A cable from `device` of `host` to a port of the LAN, which is returned with the device's address.
+    /// A cable from `device` of `host` to a port of the LAN, which is returned with the device's address. That is given once the
+    /// port carries packets, as by DHCP: the kernel may take up to a second for that, and an ARP request that is lost meanwhile is
+    /// repeated after another one.
     fn wire(&self, host: &Host, device: &str, metric: u32) -> Result<(Ipv4Addr, String)> {
         let (number, address) = self.lan.next()?;
         let port = format!("l{number}");
@@ -200,8 +207,13 @@ impl Router {
              link set {port} master lan0 up",
             there.path().display()
         ))?;
+        there.ip(&format!("link set {device} up"))?;
+        wait_until(&format!("{port} carries packets"), CARRIES, || {
+            let told = self.host.run("bridge", ["link", "show", "dev", &port])?;
+            Ok(told.stdout.contains("state forwarding"))
+        })?;
         there.ip(&format!(
-            "addr add {address}/{} dev {device}\nlink set {device} up\n\
+            "addr add {address}/{} dev {device}\n\
              route add default via {} dev {device} metric {metric}",
             self.lan.prefix,
             self.lan.address(1)

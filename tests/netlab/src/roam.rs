@@ -38,13 +38,14 @@ pub enum Roam {
 }
 
 impl Roam {
-    /// Those that the promise of a second holds for in the laboratory. After a night only the sleeper's keys have ended there.
-    pub const ALL: [Self; 5] = [
+    /// All kinds; the promise of a second holds for each.
+    pub const ALL: [Self; 6] = [
         Self::OtherNetwork,
         Self::OtherAddress,
         Self::Flap,
         Self::Rebinding,
         Self::Sleep,
+        Self::Night,
     ];
 
     pub fn name(self) -> &'static str {

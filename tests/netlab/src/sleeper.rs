@@ -2,14 +2,14 @@
 //! clock that counts sleep jumps, as it does when a machine wakes; all other clocks stand still meanwhile, as they do then.
 
 use std::{
-    fs::{self, File, Permissions},
-    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{Daemon, Host, binary};
+use crate::{Daemon, Host, preload};
 
 /// The clock of a daemon.
 #[derive(Debug)]
@@ -21,25 +21,16 @@ pub struct SleepClock {
 impl SleepClock {
     /// Starts the daemon of this host under such a clock, with the state that it has.
     pub fn start(host: &Host) -> Result<(Self, Daemon)> {
-        let [source, library, asleep, script] =
-            ["asleep.c", "asleep.so", "asleep", "meshd-that-sleeps"]
-                .map(|name| host.dir().join(name));
-        fs::write(&source, include_str!("asleep.c"))?;
-        let mut cc = host.command("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]);
-        cc.arg(&library).arg(&source).arg("-ldl");
-        let compiled = host.run_command(cc, Duration::from_secs(60))?;
-        ensure!(compiled.status.success(), "cc: {}", compiled.stderr);
+        Self::start_with(host, &[])
+    }
+
+    /// As [`Self::start`], as `meshd up ARGS`.
+    pub fn start_with(host: &Host, args: &[&str]) -> Result<(Self, Daemon)> {
+        let asleep = host.dir().join("asleep");
         fs::write(&asleep, 0_i64.to_ne_bytes())?;
-        let text = format!(
-            "#!/bin/sh\nexport LD_PRELOAD={} ASLEEP={}\nexec {} \"$@\"\n",
-            library.display(),
-            asleep.display(),
-            binary("meshd")?.display()
-        );
-        fs::write(&script, text)?;
-        fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-        let mut daemon = Daemon::launch_program(&script, host, &[])?;
+        let between = ("asleep", include_str!("asleep.c"));
+        let script = preload::script(host, between, ("ASLEEP", &asleep))?;
+        let mut daemon = Daemon::launch_program(&script, host, args)?;
         daemon.wait_ready()?;
         let file = File::options().write(true).open(&asleep);
         let clock = Self {

@@ -167,7 +167,7 @@ impl SimNode {
     /// When its node wants to be called.
     pub fn due(&self) -> Option<Instant> {
         let awake = self.node.as_ref().filter(|_| !self.means.asleep);
-        Some(awake?.poll_timeout()?.0)
+        Some(awake?.poll_timeout().0)
     }
 
     /// Checks after each call of `handle_timeout` that the node does not keep its caller busy.
@@ -176,7 +176,7 @@ impl SimNode {
     /// If the next time is in the past twice in a row, or timers run out too often.
     pub fn check_timers(&mut self, now: Instant) {
         let Some(node) = &self.node else { return };
-        let next = node.poll_timeout();
+        let next = Some(node.poll_timeout());
         let peers = node.peer_ids().count();
         self.watch
             .check(now, next, TIMEOUTS_PER_SECOND * (1 + peers));

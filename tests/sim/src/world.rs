@@ -482,7 +482,7 @@ impl World {
                 Event::Pong { id, rtt, .. } => self.hosts[host].pongs.push((id, rtt)),
                 Event::Connected { .. }
                 | Event::Disconnected { .. }
-                | Event::Awoke
+                | Event::Awoke { .. }
                 | Event::Sought { .. }
                 | Event::Gossip { .. } => {}
             }

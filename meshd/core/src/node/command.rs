@@ -26,6 +26,8 @@ pub enum Command {
     RemovePeer(NodeId),
     /// The addresses of the local interfaces, with the port of our UDP socket.
     SetHosts(Vec<SocketAddr>),
+    /// What we send to the internet leaves by another way than before, whether or not our addresses are the same.
+    LeaveOtherwise,
     /// The STUN servers to ask for our reflexive addresses.
     SetStunServers(Vec<SocketAddr>),
     /// The UDP ports that gateways map for us now.
@@ -119,6 +121,7 @@ impl Node {
                     self.offer_new_candidates(now, transmit);
                 }
             }
+            Command::LeaveOtherwise => self.leave_otherwise(now, transmit),
             Command::SetStunServers(servers) => self.gatherer.set_servers(&servers, now),
             Command::SetPortMappings(mappings) => {
                 if self.gatherer.set_port_mappings(mappings) {

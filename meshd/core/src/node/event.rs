@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mesh_wire::{NodeId, signal::Signal};
@@ -32,7 +32,10 @@ pub enum Event {
         node: NodeId,
     },
     /// The machine was asleep, or stopped, for so long that connections that waited meanwhile are probably dead.
-    Awoke,
+    Awoke {
+        /// When this node last ran before: several on one machine tell of the same sleep.
+        since: Instant,
+    },
     /// The answer to [`super::command::Command::Ping`].
     Pong {
         /// The peer.

@@ -128,7 +128,7 @@ impl Node {
             lan: AddressTable::default(),
             gatherer: Gatherer::default(),
             stun: StunIndex::default(),
-            wakeups: Wakeups::default(),
+            wakeups: Wakeups::new(now),
             counters: Counters::default(),
             events: VecDeque::new(),
             letters: Letters::new(now),
@@ -142,7 +142,7 @@ impl Node {
     }
 
     /// When [`Self::handle_timeout`] must be called at the latest, and what for.
-    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+    pub fn poll_timeout(&self) -> (Instant, &'static str) {
         let peers = self.wakeups.next().map(|at| (at, "peer"));
         let gather = self.gatherer.poll_timeout().map(|at| (at, "stun server"));
         let turn = self
@@ -157,8 +157,9 @@ impl Node {
             .map(|at| (at, "birthday probing"));
         let letters = self.next_letter_at().map(|at| (at, "letter"));
         let routing = self.mesh.poll_timeout().map(|at| (at, "routing"));
-        let all = [peers, gather, turn, birthday, letters, routing];
-        all.into_iter().flatten().min()
+        let idle = (self.wakeups.idle(), "a look at the clock");
+        let due = [peers, gather, turn, birthday, letters, routing];
+        due.into_iter().flatten().fold(idle, Ord::min)
     }
 
     /// Lets time pass: retransmissions, keepalives, re-keying, giving up.

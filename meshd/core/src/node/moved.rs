@@ -28,6 +28,24 @@ impl Node {
         }
     }
 
+    /// Packets to the internet leave by another interface or router than before, while our addresses may be the same. From the old
+    /// ones they may be dropped on the new way (RFC 2827), and NATs on it know nothing of us: so it is as after a move.
+    pub(super) fn leave_otherwise(&mut self, now: Instant, transmit: &mut TransmitQueue) {
+        self.gatherer.start_over(now);
+        self.gatherer.turn.awoke(now, &mut self.rng);
+        self.keep_relayed(now, transmit);
+        for index in self.peers.indices() {
+            let peer = self.peers.get(index);
+            // Addresses that were lost a moment ago are part of the same move.
+            let is_reached =
+                peer.is_some_and(|peer| peer.link.is_some() && !peer.state.began_lately(now));
+            if is_reached {
+                self.dial(index, now);
+                self.show_up(index, now, transmit);
+            }
+        }
+    }
+
     /// Lets a peer know where we are now, if the link gets there.
     pub(super) fn show_up(&mut self, index: PeerIdx, now: Instant, transmit: &mut TransmitQueue) {
         if let Some(link) = self.peers.get(index).and_then(|peer| peer.link) {

@@ -13,21 +13,17 @@ const LATE: Duration = Duration::from_secs(5);
 impl Node {
     /// Begins anew if this call is late. To be called first, before anything is done about what is overdue.
     pub(super) fn notice_sleep(&mut self, now: Instant, transmit: &mut TransmitQueue) {
-        let called = self.wakeups.called(now);
+        let called = self.wakeups.called;
         // Most calls follow others soon, and need no look at what is due.
-        if called.is_none_or(|called| now < called + LATE) {
-            return;
-        }
-        if self
-            .poll_timeout()
-            .is_some_and(|(due, _)| due + LATE <= now)
-        {
+        let is_late = called + LATE <= now && self.poll_timeout().0 + LATE <= now;
+        self.wakeups.called = now;
+        if is_late {
+            self.events.push_back(Event::Awoke { since: called });
             self.awake(now, transmit);
         }
     }
 
     fn awake(&mut self, now: Instant, transmit: &mut TransmitQueue) {
-        self.events.push_back(Event::Awoke);
         self.gatherer.start_over(now);
         self.gatherer.turn.awoke(now, &mut self.rng);
         self.keep_relayed(now, transmit);

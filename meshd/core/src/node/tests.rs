@@ -15,6 +15,7 @@ mod checksums;
 mod forward;
 mod knocks;
 mod letters;
+mod moved;
 mod narrow;
 mod returning;
 mod slept;
@@ -191,11 +192,7 @@ impl Pair {
             self.exchange();
             self.now += Duration::from_millis(5);
             for station in [&mut self.a, &mut self.b] {
-                if station
-                    .node
-                    .poll_timeout()
-                    .is_some_and(|(at, _)| at <= self.now)
-                {
+                if station.node.poll_timeout().0 <= self.now {
                     station.node.handle_timeout(self.now, &mut station.transmit);
                 }
             }
@@ -429,9 +426,9 @@ fn a_member_that_leaves_is_forgotten_with_its_session() {
     pair.run(Duration::from_millis(5));
     assert!(pair.a.received.is_empty());
     assert_eq!(pair.a.drops(DropReason::RefusedMessage, pair.now), 1);
+    let (_, what_for) = pair.a.node.poll_timeout();
     assert_eq!(
-        pair.a.node.poll_timeout(),
-        None,
+        what_for, "a look at the clock",
         "nothing is left to wait for"
     );
 }

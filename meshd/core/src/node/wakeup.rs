@@ -2,21 +2,33 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::peer::table::PeerIdx;
 
 /// The next due time of each peer that has one, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wakeups {
     order: BTreeSet<(Instant, PeerIdx)>,
     due: BTreeMap<PeerIdx, Instant>,
     /// When the node was last called.
-    called: Option<Instant>,
+    pub(super) called: Instant,
 }
 
+/// A node with nothing else to do is called this often, so that it notices when its machine was asleep.
+const IDLE: Duration = Duration::from_secs(20);
+
 impl Wakeups {
+    /// Of a node that is made now.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            order: BTreeSet::new(),
+            due: BTreeMap::new(),
+            called: now,
+        }
+    }
+
     /// Sets or clears when `peer` is due.
     pub(super) fn set(&mut self, peer: PeerIdx, at: Option<Instant>) {
         if let Some(old) = self.due.remove(&peer) {
@@ -38,9 +50,9 @@ impl Wakeups {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// The node is called; returns when it was before.
-    pub(super) fn called(&mut self, now: Instant) -> Option<Instant> {
-        self.called.replace(now)
+    /// When the node is to be called although nothing is due.
+    pub(super) fn idle(&self) -> Instant {
+        self.called + IDLE
     }
 
     /// Takes a peer that is due by `now`.
@@ -56,8 +68,6 @@ impl Wakeups {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -65,7 +75,7 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let [a, b] = [PeerIdx::new(1), PeerIdx::new(2)];
-        let mut wakeups = Wakeups::default();
+        let mut wakeups = Wakeups::new(now);
         wakeups.set(a, Some(later));
         wakeups.set(b, Some(later));
         wakeups.set(b, Some(now));

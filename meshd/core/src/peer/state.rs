@@ -10,6 +10,8 @@ const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A person who pinged an absent peer waits about this long before the keyboard.
 const STILL_WANTED: Duration = Duration::from_secs(60);
+/// An attempt that began so lately need not begin anew: all that one move brings about is noticed within this time.
+const LATELY: Duration = Duration::from_millis(100);
 /// How long an attempt goes on to reach a peer that has said that it goes away.
 const LAST_ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -62,6 +64,11 @@ impl State {
             *began = now + FAREWELL;
             *deadline = (*deadline).min(now + LAST_ATTEMPT);
         }
+    }
+
+    /// Whether an attempt began a moment ago.
+    pub fn began_lately(&self, now: Instant) -> bool {
+        matches!(self, Self::Connecting { began, .. } if now < *began + LATELY)
     }
 
     /// Whether a packet for the peer may start an attempt now.

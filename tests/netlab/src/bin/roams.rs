@@ -1,8 +1,9 @@
 //! How long does a stream stand still when an end of it moves? Prints a row for each kind of move and each talker, and ends with
 //! an error if one of them breaks the promise.
 //!
-//! usage: `roams [RUNS]`, as root; 10 runs of each unless told otherwise. The rows are measured side by side, each in a laboratory
-//! of its own, since they mostly wait.
+//! usage: `roams [RUNS [KIND]]`, as root; 10 runs of each kind unless told otherwise. KIND is the beginning of a name in the first
+//! column. The rows are measured side by side, each in a laboratory of its own, since they mostly wait. Behind
+//! each gap that is longer than promised, what both daemons logged is written to standard error, as much as `MESHD_LOG` asks for.
 
 use std::{io::Write, thread, time::Duration};
 
@@ -11,17 +12,25 @@ use netlab::{Nat, Roam, Roaming, Talker, percentile};
 
 /// At most this long, in 95 of 100.
 const PROMISED: Duration = Duration::from_secs(1);
+/// Of a log, behind a gap that is longer.
+const LINES: usize = 60;
 
 fn main() -> Result<()> {
     let runs = std::env::args().nth(1);
     let runs: usize = runs
         .map_or(Ok(10), |runs| runs.parse())
         .context("RUNS is no number")?;
+    let kind = std::env::args().nth(2).unwrap_or_default();
+    let kinds = Roam::ALL.into_iter();
+    let kinds: Vec<Roam> = kinds
+        .filter(|roam| roam.name().starts_with(&kind))
+        .collect();
+    ensure!(!kinds.is_empty(), "there is no move of the kind {kind:?}");
     say("move            who talks   p50 ms   p95 ms   max ms")?;
     let mut broken = Vec::new();
     thread::scope(|scope| {
         let talkers = [Talker::Mover, Talker::Stayer];
-        let rows = Roam::ALL
+        let rows = kinds
             .into_iter()
             .flat_map(|roam| talkers.map(|talker| (roam, talker)));
         let measured: Vec<_> = rows
@@ -55,7 +64,19 @@ fn main() -> Result<()> {
 /// How long the stream stood still, in each of the runs.
 fn gaps((roam, talker): (Roam, Talker), runs: usize) -> Result<Vec<Duration>> {
     let mut roaming = Roaming::new("roams", (Nat::PortRestricted, Nat::PortRestricted))?;
-    (0..runs).map(|_| roaming.gap(roam, talker)).collect()
+    let mut gaps = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let gap = roaming.gap(roam, talker)?;
+        if gap > PROMISED {
+            let logs = [&roaming.pair.alice, &roaming.pair.bob];
+            let logs = logs.map(|daemon| daemon.process.log_tail(LINES));
+            let name = roam.name();
+            let text = format!("{name}, the {talker:?} talks: {gap:?}\n{}", logs.join("\n"));
+            writeln!(std::io::stderr(), "{text}")?;
+        }
+        gaps.push(gap);
+    }
+    Ok(gaps)
 }
 
 fn say(line: &str) -> Result<()> {

@@ -1,8 +1,8 @@
 use super::*;
 
 fn woke(events: &[Event]) -> usize {
-    let awoke = events.iter().filter(|event| **event == Event::Awoke);
-    awoke.count()
+    let awoke = |event: &&Event| matches!(event, Event::Awoke { .. });
+    events.iter().filter(awoke).count()
 }
 
 #[test]
@@ -43,6 +43,28 @@ fn a_command_that_comes_first_wakes_as_well() {
 }
 
 #[test]
+fn a_node_with_nothing_to_do_notices_too_and_says_since_when() {
+    let mut pair = Pair::new();
+    for entry in [2, 1] {
+        let station = if entry == 2 { &mut pair.a } else { &mut pair.b };
+        station.tell(Command::SetPeers(Vec::new()), pair.now);
+    }
+    let node = &mut pair.a.node;
+    let mut transmit = TransmitQueue::new();
+    for _ in 0..10 {
+        let (due, _) = node.poll_timeout();
+        assert!(due > pair.now + Duration::from_secs(10), "it is at rest");
+        pair.now = due;
+        node.handle_timeout(pair.now, &mut transmit);
+        assert_eq!(node.poll_event(), None);
+    }
+    let slept = pair.now;
+    node.handle_timeout(slept + Duration::from_secs(60), &mut transmit);
+    assert_eq!(node.poll_event(), Some(Event::Awoke { since: slept }));
+    assert_eq!(node.poll_event(), None);
+}
+
+#[test]
 fn whoever_wakes_without_keys_makes_new_ones_though_the_peer_still_has_its_own() {
     // Of the two, the second is never controlling, and so not the one that begins.
     let mut pair = connected();
@@ -53,8 +75,7 @@ fn whoever_wakes_without_keys_makes_new_ones_though_the_peer_still_has_its_own()
             pair.a.tun(frame(1, 2), pair.now);
         }
         for (station, now) in [(&mut pair.a, pair.now), (&mut pair.b, ahead)] {
-            let due = station.node.poll_timeout().map(|(at, _)| at);
-            if due.is_some_and(|at| at <= now) {
+            if station.node.poll_timeout().0 <= now {
                 station.node.handle_timeout(now, &mut station.transmit);
             }
         }

@@ -67,8 +67,7 @@ fn taped(pair: &mut Pair, duration: Duration) -> Vec<(u8, Vec<u8>)> {
         }
         pair.now += Duration::from_millis(5);
         for station in [&mut pair.a, &mut pair.b] {
-            let due = station.node.poll_timeout();
-            if due.is_some_and(|(at, _)| at <= pair.now) {
+            if station.node.poll_timeout().0 <= pair.now {
                 station.node.handle_timeout(pair.now, &mut station.transmit);
             }
         }
