@@ -11,10 +11,11 @@ mod reroute;
 mod said;
 mod select;
 mod seqno;
+mod size;
 mod updates;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -25,7 +26,13 @@ use mesh_wire::{
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use self::{adjacency::Standing, destination::Destination, neighbour::Neighbour, seqno::Seqno};
+pub use self::size::Size;
+use self::{
+    adjacency::Standing,
+    destination::Destination,
+    neighbour::Neighbour,
+    seqno::{Rises, Seqno},
+};
 
 /// What may be set.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +78,9 @@ pub struct Router {
     reviews: BTreeSet<(Instant, u32)>,
     sweep_due: Instant,
     random: ChaCha8Rng,
+    rises: Rises,
+    /// Links that frames did not get past, and when that was told; the newest last.
+    broken: VecDeque<((u32, u32), Instant)>,
 }
 
 /// How often what is old is looked for.
@@ -89,6 +99,8 @@ impl Router {
             reviews: BTreeSet::new(),
             sweep_due: now + SWEEP,
             random: ChaCha8Rng::seed_from_u64(config.seed),
+            rises: Rises::new(now),
+            broken: VecDeque::new(),
         }
     }
 
@@ -150,8 +162,8 @@ impl Router {
                 Item::Update(update) => self.handle_update((from, message.number), update, now),
                 Item::SeqnoRequest(request) => self.handle_request(from, *request, now),
                 Item::Refresh { digest } => self.handle_refresh(from, *digest, now),
-                Item::DumpRequest => self.announce_all(from, now),
-                Item::PathError(error) => self.handle_path_error(error),
+                Item::DumpRequest => self.handle_dump_request(from, now),
+                Item::PathError(error) => self.handle_path_error(error, now),
             }
         }
     }
@@ -161,6 +173,9 @@ impl Router {
         while let Some((due, member)) = self.reviews.first().copied().filter(|(due, _)| *due <= now)
         {
             self.reviews.remove(&(due, member));
+            if let Some(destination) = self.destinations.get_mut(&member) {
+                destination.review = None;
+            }
             self.review(member, now);
         }
         if self.sweep_due <= now {

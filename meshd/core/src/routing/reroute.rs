@@ -1,9 +1,14 @@
 //! Where does a message go, also while there is no feasible route? Along a path that a neighbour announced, which the message
 //! itself names: whoever carries it follows that list and looks into no table, so it cannot circle.
 
+use std::time::Instant;
+
 use mesh_wire::routing::PathError;
 
-use super::{NextHop, Router, updates::full_path};
+use super::{NextHop, Router, destination::Route, updates::full_path};
+
+/// Links that failed and are remembered; of more, the oldest is tried again and found to have failed once more.
+const BROKEN: usize = 64;
 
 impl Router {
     /// Where a message for a member goes.
@@ -14,7 +19,9 @@ impl Router {
         if let Some((neighbour, _)) = destination.selected() {
             return NextHop::Neighbour(neighbour);
         }
-        let best = self.with_costs(|costs| destination.best(costs, |_, route| !route.broken));
+        let best = self.with_costs(|costs| {
+            destination.best(costs, |via, route| !self.is_broken(member, via, route))
+        });
         let path = best.and_then(|(neighbour, _)| {
             let route = destination.routes.get(&neighbour)?;
             full_path(member, neighbour, &route.path)
@@ -24,22 +31,29 @@ impl Router {
 
     /// A message that followed a path did not get past a link: no path with that link is tried again until a neighbour
     /// announces it anew.
-    pub(super) fn handle_path_error(&mut self, error: &PathError) {
-        let me = self.config.me;
-        for (member, destination) in &mut self.destinations {
-            for (via, route) in &mut destination.routes {
-                let Some(path) = full_path(*member, *via, &route.path) else {
-                    continue;
-                };
-                let nodes = [me]
-                    .into_iter()
-                    .chain(path.members().iter().copied())
-                    .chain([*member]);
-                let links = nodes.clone().zip(nodes.skip(1));
-                if links.into_iter().any(|link| link == (error.from, error.to)) {
-                    route.broken = true;
-                }
-            }
+    pub(super) fn handle_path_error(&mut self, error: &PathError, now: Instant) {
+        let link = (error.from, error.to);
+        self.broken.retain(|(known, _)| *known != link);
+        if self.broken.len() == BROKEN {
+            self.broken.pop_front();
         }
+        self.broken.push_back((link, now));
+    }
+
+    /// Whether a route has a link that failed since it was announced.
+    fn is_broken(&self, member: u32, via: u32, route: &Route) -> bool {
+        let Some(path) = full_path(member, via, &route.path) else {
+            return true;
+        };
+        let nodes = [self.config.me]
+            .into_iter()
+            .chain(path.members().iter().copied())
+            .chain([member]);
+        let mut links = nodes.clone().zip(nodes.skip(1));
+        let failed = |link| {
+            let mut since = self.broken.iter().filter(|(_, at)| *at > route.heard);
+            since.any(|(known, _)| *known == link)
+        };
+        !self.broken.is_empty() && links.any(failed)
     }
 }
