@@ -24,7 +24,6 @@ fn woven(seed: u64) -> Routes {
 fn lied_to(routes: &mut Routes, lie: Lie, time: Duration) {
     let safe = routes.out_of_reach(LIAR);
     assert!(!safe.is_empty());
-    println!("{} pairs", safe.len());
     routes.lie(LIAR, lie);
     let end = routes.now + time;
     while routes.now < end {

@@ -90,6 +90,25 @@ fn nothing_circles_whatever_happens_and_then_all_is_well_and_quiet() {
     }
 }
 
+#[test]
+fn nothing_circles_where_some_carry_for_nobody_and_send_what_they_know_no_route_for_to_who_does() {
+    for_each_seed("some_carry_for_nobody", |seed| {
+        let leaves = (7..=16).collect();
+        let mut routes = Routes::unwatched(16, &leaves, seed);
+        routes.watch();
+        routes.spread(6, 4);
+        routes.run_for(10 * SECOND);
+        for _ in 0..100 {
+            routes.misfortune();
+            let pause = routes.below(700);
+            routes.run_for(MS * pause as u32);
+        }
+        routes.mend();
+        routes.run_for(20 * SECOND);
+        assert_eq!(routes.wrong(), []);
+    });
+}
+
 /// How long it takes until all pairs have a way again, or know that they have none, seen every 20 ms.
 fn gap(routes: &mut Routes) -> Duration {
     let (start, reach) = (routes.now, routes.reach());

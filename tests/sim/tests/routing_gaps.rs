@@ -1,7 +1,7 @@
 //! How long are pairs without a way when something changes, beside a stored baseline?
 
 use sim::{
-    routes::figures::{Gaps, LOSSES, gaps},
+    routes::figures::{Gaps, LOSSES, gaps, scale},
     seeds::number,
 };
 
@@ -53,4 +53,28 @@ fn baseline(change: &str, loss: u8) -> (u64, u64) {
     let line = line.unwrap_or_else(|| panic!("{change} at {loss} % has no baseline"));
     let ms = |at: usize| line[at].parse().expect("milliseconds");
     (ms(2), ms(3))
+}
+
+#[test]
+fn two_hundred_routers_find_each_other_and_cost_what_they_should() {
+    let of = scale(200, 200, 1);
+    println!("{of:?}");
+    assert_eq!(of.reached, 1_000);
+    // Thirty seconds of hysteresis at most follow the second that the first routes take.
+    assert!(of.converged.as_secs() <= 30, "{of:?}");
+    // Each tells eight neighbours of 200 members, with some 14 bytes each, and of most of them four times.
+    assert!(of.start_bytes <= 120_000, "{of:?}");
+    // A digest to each of eight neighbours each 30 s, 106 bytes with what stands around it.
+    assert!(of.rest <= 8.0 * 106.0 / 30.0 + 0.1, "{of:?}");
+    // Routes, announcements and what was heard, of 200 members and eight neighbours.
+    assert!(of.entries <= 3 * 200 * 8, "{of:?}");
+}
+
+#[test]
+fn in_a_large_network_who_carries_for_nobody_holds_next_to_nothing() {
+    let of = scale(600, 24, 1);
+    println!("{of:?}");
+    assert_eq!(of.reached, 1_000);
+    // Of each of its two relays: a route, what it was told and what it said.
+    assert!(of.median <= 6, "{of:?}");
 }

@@ -79,6 +79,8 @@ pub struct Router {
     sweep_due: Instant,
     random: ChaCha8Rng,
     rises: Rises,
+    /// Who does not carry is told of nobody but us.
+    large: bool,
     /// Links that frames did not get past, and when that was told; the newest last.
     broken: VecDeque<((u32, u32), Instant)>,
 }
@@ -100,8 +102,15 @@ impl Router {
             sweep_due: now + SWEEP,
             random: ChaCha8Rng::seed_from_u64(config.seed),
             rises: Rises::new(now),
+            large: false,
             broken: VecDeque::new(),
         }
+    }
+
+    /// In a large network, of more than some 500 members, who carries for nobody is told of its neighbours alone, and sends what is
+    /// for anybody else to the nearest of them that carries. All of a network must see it so. To be called at the start.
+    pub fn set_large(&mut self, large: bool) {
+        self.large = large;
     }
 
     /// Who is a member now, and whether it carries for others. What leads to or through anybody else is forgotten.

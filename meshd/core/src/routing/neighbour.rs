@@ -307,7 +307,12 @@ impl Neighbour {
                 path: Path::default(),
                 ..old
             },
-            (None, None) => return None,
+            (None, None) => {
+                if said.told.is_none() {
+                    self.said.remove(&member);
+                }
+                return None;
+            }
         };
         said.told = Some(update);
         said.sent = Some(now);

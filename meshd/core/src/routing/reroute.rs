@@ -14,7 +14,7 @@ impl Router {
     /// Where a message for a member goes.
     pub fn next_hop(&self, member: u32) -> NextHop {
         let Some(destination) = self.destinations.get(&member) else {
-            return NextHop::None;
+            return self.nearest_carrier();
         };
         if let Some((neighbour, _)) = destination.selected() {
             return NextHop::Neighbour(neighbour);
@@ -26,7 +26,22 @@ impl Router {
             let route = destination.routes.get(&neighbour)?;
             full_path(member, neighbour, &route.path)
         });
-        path.map_or(NextHop::None, NextHop::Path)
+        path.map_or_else(|| self.nearest_carrier(), NextHop::Path)
+    }
+
+    /// Where whoever carries for nobody sends what it knows no route for, in a large network. It is a neighbour for which we are
+    /// the destination or nothing, so nothing comes back.
+    fn nearest_carrier(&self) -> NextHop {
+        if !self.large || self.config.relay {
+            return NextHop::None;
+        }
+        let carry = |member: &u32| self.members.get(member).copied().unwrap_or(false);
+        let carriers = self
+            .neighbours
+            .iter()
+            .filter(|(member, neighbour)| carry(member) && neighbour.knows_us());
+        let nearest = carriers.min_by_key(|(member, neighbour)| (neighbour.cost(), **member));
+        nearest.map_or(NextHop::None, |(member, _)| NextHop::Neighbour(*member))
     }
 
     /// A message that followed a path did not get past a link: no path with that link is tried again until a neighbour

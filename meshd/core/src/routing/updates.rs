@@ -1,6 +1,9 @@
 //! What is said of routes, and what is made of what others say (RFC 8966 sections 3.5 and 3.7).
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use mesh_wire::{
     relay::{MAX_PATH, Path},
@@ -75,7 +78,10 @@ impl Router {
                 .get(&member)
                 .is_none_or(|known| known.selected().is_none());
         let jitter = Duration::from_millis(self.random.random_range(JITTER_MS));
-        for neighbour in self.neighbours.values_mut() {
+        let (large, members) = (self.large, &self.members);
+        let told = self.neighbours.iter_mut();
+        let told = told.filter(|(to, _)| is_told(large, members, **to, member == self.config.me));
+        for (_, neighbour) in told {
             let pause = neighbour.pause(member).unwrap_or(now);
             let due = match lost {
                 true => now + URGENT,
@@ -91,6 +97,7 @@ impl Router {
             .destinations
             .keys()
             .copied()
+            .filter(|_| is_told(self.large, &self.members, to, false))
             .chain([self.config.me])
             .collect();
         if let Some(neighbour) = self.neighbours.get_mut(&to) {
@@ -238,6 +245,11 @@ impl Router {
         }
         self.announce(self.config.me, now);
     }
+}
+
+/// Whether a neighbour is told of a member, or of us: who carries for nobody needs no more in a large network.
+fn is_told(large: bool, members: &BTreeMap<u32, bool>, to: u32, of_us: bool) -> bool {
+    of_us || !large || members.get(&to).copied().unwrap_or(false)
 }
 
 /// The first slot after a time.

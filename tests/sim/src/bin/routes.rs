@@ -8,7 +8,13 @@ use std::io::{self, Write};
 use sim::routes::figures::{LOSSES, Scale, gaps, scale};
 
 /// Sizes, and how many of each carry for others.
-const SIZES: [(u32, u32); 4] = [(200, 200), (500, 500), (1_000, 1_000), (1_000, 32)];
+const SIZES: [(u32, u32); 5] = [
+    (200, 200),
+    (500, 500),
+    (1_000, 1_000),
+    (1_000, 32),
+    (10_000, 100),
+];
 
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -41,9 +47,9 @@ fn print_gaps(out: &mut impl Write, first: u32, seeds: u32) -> io::Result<()> {
 fn print_scales(out: &mut impl Write, sizes: &[(u32, u32)]) -> io::Result<()> {
     writeln!(
         out,
-        "| routers | carry | converged, s | to start, kB in messages | at rest, B/s | a link lost each second, B/s | entries | memory, MB | pairs with a way | took, s |"
+        "| routers | carry | converged, s | to start, kB in messages | at rest, B/s | for a lost link, B | entries, most | entries, median | memory, MB | pairs with a way | took, s |"
     )?;
-    writeln!(out, "|---|---|---|---|---|---|---|---|---|---|")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|")?;
     for (routers, relays) in sizes {
         let Scale {
             converged,
@@ -52,6 +58,7 @@ fn print_scales(out: &mut impl Write, sizes: &[(u32, u32)]) -> io::Result<()> {
             rest,
             change,
             entries,
+            median,
             memory,
             reached,
             took,
@@ -59,7 +66,7 @@ fn print_scales(out: &mut impl Write, sizes: &[(u32, u32)]) -> io::Result<()> {
         } = scale(*routers, *relays, 1);
         writeln!(
             out,
-            "| {routers} | {relays} | {:.1} | {:.1} in {start_messages} | {rest:.1} | {change:.0} | {entries} | {:.2} | {:.1} % | {} |",
+            "| {routers} | {relays} | {:.1} | {:.1} in {start_messages} | {rest:.1} | {change:.0} | {entries} | {median} | {:.2} | {:.1} % | {} |",
             converged.as_secs_f64(),
             start_bytes as f64 / 1e3,
             memory as f64 / 1e6,

@@ -97,10 +97,12 @@ pub struct Scale {
     pub start_messages: u64,
     /// Bytes that each sends in a second when nothing happens, on average.
     pub rest: f64,
-    /// The same while a link is lost each second.
+    /// Bytes that each sends for a link that is lost, on average.
     pub change: f64,
     /// Entries of the tables of the one with the most.
     pub entries: usize,
+    /// The same of the one in the middle.
+    pub median: usize,
     /// Bytes of memory that each takes on average, the simulated network included.
     pub memory: u64,
     /// Of a thousand pairs that were tried, so many had a way.
@@ -140,17 +142,19 @@ pub fn scale(routers: u32, relays: u32, seed: u64) -> Scale {
         (sent(routes) - before) as f64 / f64::from(routers) / f64::from(seconds)
     };
     let rest = run(&mut routes, 60, false);
-    let change = run(&mut routes, 20, true);
+    let change = run(&mut routes, 5, true);
     routes.run_for(20 * SECOND);
     let reached = (0..1_000).filter(|_| {
         let (a, b) = (routes.below(each) as u32 + 1, routes.below(each) as u32 + 1);
         a == b || routes.arrives(a, b)
     });
     let reached = reached.count();
-    let entries = routes.routers.values().map(|router| {
+    let held = routes.routers.values().map(|router| {
         let size = router.size();
         size.routes + size.announced + size.heard
     });
+    let mut entries: Vec<usize> = held.collect();
+    entries.sort_unstable();
     Scale {
         routers,
         relays,
@@ -159,7 +163,8 @@ pub fn scale(routers: u32, relays: u32, seed: u64) -> Scale {
         start_messages,
         rest,
         change,
-        entries: entries.max().unwrap_or_default(),
+        entries: entries.last().copied().unwrap_or_default(),
+        median: entries.get(entries.len() / 2).copied().unwrap_or_default(),
         memory,
         reached,
         took: began.elapsed(),
