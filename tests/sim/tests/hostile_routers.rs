@@ -98,6 +98,21 @@ fn requests_for_ever_newer_numbers_are_answered_four_times_a_second() {
 }
 
 #[test]
+fn a_number_that_its_member_has_not_given_itself_makes_no_circle_and_harms_that_member_alone() {
+    for_each_seed("not_given_itself", |seed| {
+        let (mut routes, victim) = (woven(seed), 9);
+        let safe = routes.out_of_reach(LIAR);
+        routes.lie(LIAR, Lie::Forge(victim));
+        for _ in 0..100 {
+            routes.run_for(200 * MS);
+            for (from, to) in safe.iter().filter(|(_, to)| *to != victim) {
+                assert!(routes.arrives(*from, *to), "{from} has no way to {to}");
+            }
+        }
+    });
+}
+
+#[test]
 fn in_its_first_minute_a_routers_number_is_pushed_by_half_of_all_numbers_at_most() {
     for_each_seed("first_minute", |seed| {
         let mut routes = woven(seed);
