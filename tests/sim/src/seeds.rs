@@ -15,8 +15,24 @@ const REGRESSIONS: &str = include_str!("../regressions/seeds.txt");
 ///
 /// # Panics
 /// When the scenario does; the message ends with the line that replays the run.
-pub fn for_each_seed(name: &str, scenario: impl Fn(u64)) {
-    for seed in seeds(name, number("SIM_SEED"), number("SIM_SEEDS")) {
+pub fn for_each_seed(name: &str, scenario: impl FnMut(u64)) {
+    run(
+        name,
+        seeds(name, number("SIM_SEED"), number("SIM_SEEDS")),
+        scenario,
+    );
+}
+
+/// The same with as many seeds as the scenario itself wants: `SIM_SEED` alone if it is set.
+///
+/// # Panics
+/// When the scenario does.
+pub fn for_seeds(name: &str, count: u64, scenario: impl FnMut(u64)) {
+    run(name, seeds(name, number("SIM_SEED"), Some(count)), scenario);
+}
+
+fn run(name: &str, seeds: Vec<u64>, mut scenario: impl FnMut(u64)) {
+    for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(seed))) {
             let why = panic
                 .downcast_ref::<String>()
@@ -45,7 +61,10 @@ fn replay_line(name: &str, seed: u64) -> String {
 }
 
 /// A variable of the environment that must be a number when it is set: a typing error must not run something else.
-fn number(variable: &str) -> Option<u64> {
+///
+/// # Panics
+/// When it is set to anything else.
+pub fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| {
         panic!("{variable}={text} is not a number; give one, such as {variable}=7")

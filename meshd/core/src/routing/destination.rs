@@ -12,6 +12,7 @@ use mesh_wire::{
 
 use super::{
     metric::{is_clearly_better, through},
+    requests::CarriedOn,
     seqno::Seqno,
 };
 
@@ -44,10 +45,8 @@ pub(super) struct Route {
     pub(super) announced: u16,
     /// The members between the neighbour and the destination.
     pub(super) path: Path,
-    /// When the neighbour last said that it holds.
+    /// When the neighbour last announced it.
     pub(super) heard: Instant,
-    /// A frame that followed this path did not arrive.
-    pub(super) broken: bool,
 }
 
 /// All that is known of one member.
@@ -62,10 +61,12 @@ pub(super) struct Destination {
     challenger: Option<(u32, Instant)>,
     /// Since when there is no route at all.
     pub(super) lost: Option<Instant>,
+    /// When it is looked at again, whatever happens.
+    pub(super) review: Option<Instant>,
     /// When a newer sequence number was last asked for.
     pub(super) asked: Option<Instant>,
-    /// Which request of another was last carried on, and when.
-    pub(super) carried_on: Option<(Seqno, Instant)>,
+    /// Which requests of others were last carried on.
+    pub(super) carried_on: Option<CarriedOn>,
 }
 
 /// A link's cost, if the neighbour is there.
@@ -105,7 +106,6 @@ impl Destination {
                     announced: update.metric,
                     path: update.path,
                     heard: now,
-                    broken: false,
                 };
                 self.routes.insert(neighbour, route);
             }

@@ -6,16 +6,18 @@ use mesh_wire::routing::INFINITY;
 
 /// What each link adds to its round-trip time in milliseconds. It is also what a neighbour's metric may rise by before a route
 /// through it is not feasible any more, so that a delay that varies needs no new sequence numbers.
-const PER_LINK: u16 = 100;
+pub(super) const LEAST_COST: u16 = 100;
 /// A round-trip time counts up to this, so that eight links stay far below [`INFINITY`].
 const MAX_RTT: Duration = Duration::from_secs(2);
+/// What a link costs at most.
+pub(super) const MOST_COST: u16 = LEAST_COST + 2_000;
 
 /// The cost of a link with this smoothed round-trip time: milliseconds and 100.
 pub(super) fn link_cost(rtt: Duration) -> u16 {
     let ms = rtt.min(MAX_RTT).as_millis();
     u16::try_from(ms)
         .unwrap_or(INFINITY)
-        .saturating_add(PER_LINK)
+        .saturating_add(LEAST_COST)
 }
 
 /// The metric of a route through a neighbour that announces `announced`.

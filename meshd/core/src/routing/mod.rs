@@ -11,11 +11,12 @@ mod reroute;
 mod said;
 mod select;
 mod seqno;
+mod size;
 mod table;
 mod updates;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -26,8 +27,13 @@ use mesh_wire::{
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-pub use self::table::Way;
-use self::{adjacency::Standing, destination::Destination, neighbour::Neighbour, seqno::Seqno};
+use self::{
+    adjacency::Standing,
+    destination::Destination,
+    neighbour::Neighbour,
+    seqno::{Rises, Seqno},
+};
+pub use self::{size::Size, table::Way};
 
 /// What may be set.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +79,11 @@ pub struct Router {
     reviews: BTreeSet<(Instant, u32)>,
     sweep_due: Instant,
     random: ChaCha8Rng,
+    rises: Rises,
+    /// Who does not carry is told of nobody but us.
+    large: bool,
+    /// Links that frames did not get past, and when that was told; the newest last.
+    broken: VecDeque<((u32, u32), Instant)>,
 }
 
 /// How often what is old is looked for.
@@ -91,7 +102,16 @@ impl Router {
             reviews: BTreeSet::new(),
             sweep_due: now + SWEEP,
             random: ChaCha8Rng::seed_from_u64(config.seed),
+            rises: Rises::new(now),
+            large: false,
+            broken: VecDeque::new(),
         }
+    }
+
+    /// In a large network, of more than some 500 members, who carries for nobody is told of its neighbours alone, and sends what is
+    /// for anybody else to the nearest of them that carries. All of a network must see it so. To be called at the start.
+    pub fn set_large(&mut self, large: bool) {
+        self.large = large;
     }
 
     /// Who is a member now, and whether it carries for others. What leads to or through anybody else is forgotten.
@@ -152,7 +172,7 @@ impl Router {
                 Item::Update(update) => self.handle_update((from, message.number), update, now),
                 Item::SeqnoRequest(request) => self.handle_request(from, *request, now),
                 Item::Refresh { digest } => self.handle_refresh(from, *digest, now),
-                Item::DumpRequest => self.announce_all(from, now),
+                Item::DumpRequest => self.handle_dump_request(from, now),
                 Item::PathError(error) => self.handle_path_error(error, now),
             }
         }
@@ -163,6 +183,9 @@ impl Router {
         while let Some((due, member)) = self.reviews.first().copied().filter(|(due, _)| *due <= now)
         {
             self.reviews.remove(&(due, member));
+            if let Some(destination) = self.destinations.get_mut(&member) {
+                destination.review = None;
+            }
             self.review(member, now);
         }
         if self.sweep_due <= now {

@@ -15,17 +15,15 @@ use super::{
     adjacency::{Adjacency, Standing},
     metric::link_cost,
     reliable::{Inbound, Outbound, Topic, is_later},
-    said::{Heard, Said, digest, is_worth_it},
+    said::{Asked, Heard, Refresh, Said, digest, is_worth_it},
 };
 
 /// How long an acknowledgement waits for a message that could carry it.
 const ACK_DELAY: Duration = Duration::from_millis(10);
-/// How often the neighbour is told what we hold to.
-const REFRESH: Duration = Duration::from_secs(30);
-/// So many things that are said once wait for the next message at most.
-const ONCE: usize = 16;
 /// One destination is announced to a neighbour at most so often, unless it is lost.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Things that are said once and wait, at most; they fit one message.
+const ONCE: usize = 16;
 
 /// A direct neighbour: a peer with a link and a session, with which routes are exchanged.
 #[derive(Debug)]
@@ -34,17 +32,15 @@ pub(super) struct Neighbour {
     adjacency: Adjacency,
     outbound: Outbound,
     inbound: Inbound,
-    said: BTreeMap<u32, Said>,
-    requests: BTreeMap<u32, (SeqnoRequest, u32)>,
-    heard: BTreeMap<u32, Heard>,
+    pub(super) said: BTreeMap<u32, Said>,
+    pub(super) requests: BTreeMap<u32, Asked>,
+    pub(super) heard: BTreeMap<u32, Heard>,
     /// What is due, by time.
-    schedule: BTreeSet<(Instant, Topic)>,
+    pub(super) schedule: BTreeSet<(Instant, Topic)>,
     ack_due: Option<Instant>,
-    refresh_due: Instant,
     /// Said once, and not again if it is lost.
     once: Vec<Item>,
-    /// When it last said that all it has announced holds.
-    pub(super) fresh: Instant,
+    pub(super) refresh: Refresh,
 }
 
 impl Neighbour {
@@ -60,9 +56,8 @@ impl Neighbour {
             heard: BTreeMap::new(),
             schedule: BTreeSet::new(),
             ack_due: None,
-            refresh_due: now + REFRESH,
             once: Vec::new(),
-            fresh: now,
+            refresh: Refresh::new(now),
         }
     }
 
@@ -97,17 +92,19 @@ impl Neighbour {
 
     /// Asks the neighbour for a newer sequence number.
     pub(super) fn request(&mut self, request: SeqnoRequest, now: Instant) {
-        self.requests.insert(request.destination, (request, 0));
-        self.schedule
-            .insert((now, Topic::Request(request.destination)));
+        let topic = Topic::Request(request.destination);
+        let asked = self.requests.entry(request.destination);
+        let asked = asked.or_insert_with(|| Asked::new(request));
+        (asked.request, asked.message) = (request, 0);
+        reschedule(&mut self.schedule, topic, &mut asked.due, Some(now));
     }
 
     /// Says something once. What does not fit into one message beside others is not said: it would be old by then.
     pub(super) fn say_once(&mut self, item: Item, now: Instant) {
         if self.once.len() < ONCE && !self.once.contains(&item) {
             self.once.push(item);
-            self.ack_due = Some(now);
         }
+        self.ack_due = Some(now);
     }
 
     /// Whether the neighbour has heard of this adjacency.
@@ -131,6 +128,8 @@ impl Neighbour {
                 self.inbound = Inbound::default();
                 self.heard.clear();
                 self.requests.clear();
+                self.schedule
+                    .retain(|(_, topic)| matches!(topic, Topic::Route(_)));
                 let all: Vec<u32> = self.said.keys().copied().collect();
                 for member in all {
                     self.announce(member, now, true);
@@ -172,11 +171,6 @@ impl Neighbour {
             == with
     }
 
-    /// How many destinations the neighbour has spoken of.
-    pub(super) fn count(&self) -> usize {
-        self.heard.len()
-    }
-
     /// When there is something to do; `None` if the neighbour must say something first.
     pub(super) fn due(&self) -> Option<Instant> {
         if !self.adjacency.is_agreed() {
@@ -188,7 +182,7 @@ impl Neighbour {
             self.outbound.due(self.rtt),
             self.ack_due,
             self.adjacency.due(),
-            Some(self.refresh_due),
+            Some(self.refresh.due),
         ];
         times.into_iter().flatten().min()
     }
@@ -206,15 +200,13 @@ impl Neighbour {
                     {
                         self.announce(member, now, true);
                     }
-                    Topic::Request(member)
-                        if self
-                            .requests
-                            .get(&member)
-                            .is_some_and(|(_, message)| *message == number) =>
-                    {
-                        self.schedule.insert((now, topic));
+                    Topic::Request(member) => {
+                        let asked = self.requests.get_mut(&member);
+                        if let Some(asked) = asked.filter(|asked| asked.message == number) {
+                            reschedule(&mut self.schedule, topic, &mut asked.due, Some(now));
+                        }
                     }
-                    Topic::Route(_) | Topic::Request(_) => {}
+                    Topic::Route(_) => {}
                 }
             }
         }
@@ -232,8 +224,7 @@ impl Neighbour {
             true => self.items(&mut topics, now, &mut compose),
             false => Vec::new(),
         };
-        if self.adjacency.is_agreed() && self.refresh_due <= now {
-            self.refresh_due = now + REFRESH;
+        if self.adjacency.is_agreed() && self.refresh.is_due(now) {
             items.extend(self.refresh(&topics));
         }
         let due = [self.ack_due, self.adjacency.due()];
@@ -273,10 +264,10 @@ impl Neighbour {
             self.schedule.remove(&(due, topic));
             let item = match topic {
                 Topic::Route(member) => self.speak_of(member, now, compose),
-                Topic::Request(member) => {
-                    let request = self.requests.get(&member);
-                    request.map(|(request, _)| Item::SeqnoRequest(*request))
-                }
+                Topic::Request(member) => self.requests.get_mut(&member).map(|asked| {
+                    asked.due = None;
+                    Item::SeqnoRequest(asked.request)
+                }),
             };
             if let Some(item) = item {
                 room -= item.size();
@@ -316,7 +307,12 @@ impl Neighbour {
                 path: Path::default(),
                 ..old
             },
-            (None, None) => return None,
+            (None, None) => {
+                if said.told.is_none() {
+                    self.said.remove(&member);
+                }
+                return None;
+            }
         };
         said.told = Some(update);
         said.sent = Some(now);
@@ -333,8 +329,8 @@ impl Neighbour {
                     }
                 }
                 Topic::Request(member) => {
-                    if let Some((_, message)) = self.requests.get_mut(&member) {
-                        *message = number;
+                    if let Some(asked) = self.requests.get_mut(&member) {
+                        asked.message = number;
                     }
                 }
             }
@@ -357,11 +353,8 @@ impl Neighbour {
                 }
             }
             Topic::Request(member) => {
-                if self
-                    .requests
-                    .get(&member)
-                    .is_some_and(|(_, message)| *message == number)
-                {
+                let asked = self.requests.get(&member);
+                if asked.is_some_and(|asked| asked.message == number && asked.due.is_none()) {
                     self.requests.remove(&member);
                 }
             }

@@ -1,8 +1,11 @@
 //! What was one told of a member, and is there anything new to tell?
 
-use std::{hash::Hasher as _, time::Instant};
+use std::{
+    hash::Hasher as _,
+    time::{Duration, Instant},
+};
 
-use mesh_wire::routing::{INFINITY, Update};
+use mesh_wire::routing::{INFINITY, SeqnoRequest, Update};
 use siphasher::sip::SipHasher13;
 
 /// What the neighbour was last told of a member.
@@ -24,6 +27,72 @@ pub(super) struct Heard {
     pub(super) message: u32,
     /// 0 if it has no route.
     pub(super) digest: u64,
+}
+
+/// What the neighbour is asked about a member.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) request: SeqnoRequest,
+    /// The message that asked, 0 until there is one.
+    pub(super) message: u32,
+    /// When it is to be asked.
+    pub(super) due: Option<Instant>,
+}
+
+impl Asked {
+    /// Not asked yet.
+    pub(super) fn new(request: SeqnoRequest) -> Self {
+        Self {
+            request,
+            message: 0,
+            due: None,
+        }
+    }
+}
+
+/// How often the neighbour is told what we hold to.
+const REFRESH: Duration = Duration::from_secs(30);
+/// How often it may have everything said again. It asks once for each refresh that it does not agree with.
+const DUMP: Duration = Duration::from_secs(5);
+
+/// Whether both ends agree on what was said.
+#[derive(Debug)]
+pub(super) struct Refresh {
+    /// When the neighbour is to be told what we hold to.
+    pub(super) due: Instant,
+    /// When it last said that all it has announced holds.
+    pub(super) fresh: Instant,
+    /// When it last had everything said again.
+    dumped: Option<Instant>,
+}
+
+impl Refresh {
+    /// Of a neighbour that has just come up.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            due: now + REFRESH,
+            fresh: now,
+            dumped: None,
+        }
+    }
+
+    /// Whether it is time, and if so, plans the next time.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.due <= now;
+        if is_due {
+            self.due = now + REFRESH;
+        }
+        is_due
+    }
+
+    /// Whether the neighbour may have everything said again. One that always asks gets no more than this out of us.
+    pub(super) fn may_dump(&mut self, now: Instant) -> bool {
+        let may = self.dumped.is_none_or(|last| now >= last + DUMP);
+        if may {
+            self.dumped = Some(now);
+        }
+        may
+    }
 }
 
 /// Whether a change is worth a message: a metric that moved by less than a tenth, and by less than 10, is not.

@@ -28,7 +28,6 @@ impl Router {
         let Self {
             neighbours,
             destinations,
-            reviews,
             ..
         } = self;
         let Some(destination) = destinations.get_mut(&member) else {
@@ -36,8 +35,24 @@ impl Router {
         };
         let changed =
             destination.select(&|neighbour| Some(neighbours.get(&neighbour)?.cost()), now);
-        reviews.extend(destination.due().map(|due| (due, member)));
+        if let Some(due) = destination.due() {
+            self.review_at(member, due);
+        }
         changed
+    }
+
+    /// Has a member looked at again then, unless that is planned for sooner.
+    pub(super) fn review_at(&mut self, member: u32, due: Instant) {
+        let Some(destination) = self.destinations.get_mut(&member) else {
+            return;
+        };
+        if destination.review.is_some_and(|planned| planned <= due) {
+            return;
+        }
+        if let Some(old) = destination.review.replace(due) {
+            self.reviews.remove(&(old, member));
+        }
+        self.reviews.insert((due, member));
     }
 
     /// A neighbour's route to a member is another one now.
@@ -87,7 +102,10 @@ impl Router {
         let mut old = Vec::new();
         for (member, destination) in &self.destinations {
             for (from, route) in &destination.routes {
-                let fresh = self.neighbours.get(from).map(|neighbour| neighbour.fresh);
+                let fresh = self
+                    .neighbours
+                    .get(from)
+                    .map(|neighbour| neighbour.refresh.fresh);
                 let last = fresh.map_or(route.heard, |fresh| fresh.max(route.heard));
                 if now.saturating_duration_since(last) > timeout {
                     old.push((*member, *from));

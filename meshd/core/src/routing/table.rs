@@ -51,7 +51,7 @@ impl Router {
             path,
             metric: metric::through(route.announced, neighbour.cost()),
             feasible,
-            age: now.saturating_duration_since(route.heard.max(neighbour.fresh)),
+            age: now.saturating_duration_since(route.heard.max(neighbour.refresh.fresh)),
         })
     }
 

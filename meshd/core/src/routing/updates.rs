@@ -1,6 +1,9 @@
 //! What is said of routes, and what is made of what others say (RFC 8966 sections 3.5 and 3.7).
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use mesh_wire::{
     relay::{MAX_PATH, Path},
@@ -8,16 +11,20 @@ use mesh_wire::{
 };
 use rand::RngExt as _;
 
-use super::{Router, metric::through, seqno::Seqno};
+use super::{
+    Router,
+    metric::{LEAST_COST, MOST_COST, through},
+    seqno::Seqno,
+};
 
-/// How long news of a route waits for more of its kind, in milliseconds; differs, so that neighbours do not speak at once.
-const JITTER_MS: std::ops::Range<u64> = 10..40;
-/// The same for a route that is lost.
+/// News of a route waits for the next but one multiple of this since the start, at most, so that much news is told in few messages.
+const SLOT_MS: u64 = 20;
+/// How long it waits at least, in milliseconds; differs, so that what comes to all at once is not told by all at once.
+const JITTER_MS: std::ops::Range<u64> = 5..20;
+/// How long news of a lost route waits.
 const URGENT: Duration = Duration::from_millis(5);
 /// How long after its start a router takes over a newer sequence number that others still remember of it.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// What a link adds to a metric at least.
-const LEAST_COST: u16 = 100;
 /// Destinations that one neighbour may speak of beyond those that are members.
 const STRANGERS: usize = 64;
 
@@ -71,10 +78,14 @@ impl Router {
                 .get(&member)
                 .is_none_or(|known| known.selected().is_none());
         let jitter = Duration::from_millis(self.random.random_range(JITTER_MS));
-        for neighbour in self.neighbours.values_mut() {
+        let (large, members) = (self.large, &self.members);
+        let told = self.neighbours.iter_mut();
+        let told = told.filter(|(to, _)| is_told(large, members, **to, member == self.config.me));
+        for (_, neighbour) in told {
+            let pause = neighbour.pause(member).unwrap_or(now);
             let due = match lost {
                 true => now + URGENT,
-                false => (now + jitter).max(neighbour.pause(member).unwrap_or(now)),
+                false => slot(self.started, (now + jitter).max(pause)),
             };
             neighbour.announce(member, due, false);
         }
@@ -86,6 +97,7 @@ impl Router {
             .destinations
             .keys()
             .copied()
+            .filter(|_| is_told(self.large, &self.members, to, false))
             .chain([self.config.me])
             .collect();
         if let Some(neighbour) = self.neighbours.get_mut(&to) {
@@ -93,6 +105,13 @@ impl Router {
                 let due = neighbour.pause(member).unwrap_or(now).max(now);
                 neighbour.announce(member, due, true);
             }
+        }
+    }
+
+    pub(super) fn handle_dump_request(&mut self, from: u32, now: Instant) {
+        let neighbour = self.neighbours.get_mut(&from);
+        if neighbour.is_some_and(|neighbour| neighbour.refresh.may_dump(now)) {
+            self.announce_all(from, now);
         }
     }
 
@@ -106,7 +125,7 @@ impl Router {
         let Some(neighbour) = self.neighbours.get_mut(&from) else {
             return;
         };
-        if !known && neighbour.count() > self.members.len() + STRANGERS
+        if !known && neighbour.heard.len() > self.members.len() + STRANGERS
             || !neighbour.is_news(message, update)
         {
             return;
@@ -134,7 +153,7 @@ impl Router {
     }
 
     /// Whether a route may be used: it leads nearer link by link, over members that carry, not through us, not in a circle,
-    /// and not too far; and it costs what links cost at least.
+    /// and not too far; and it costs what links can cost.
     fn is_usable(&self, from: u32, update: &Update) -> bool {
         if update.metric == INFINITY {
             return false;
@@ -160,7 +179,8 @@ impl Router {
             && !carriers.contains(&self.config.me)
             && !carriers.contains(&update.destination)
             && !(0..carriers.len()).any(repeated)
-            && usize::from(update.metric) >= links * usize::from(LEAST_COST)
+            && (links * usize::from(LEAST_COST)..=links * usize::from(MOST_COST))
+                .contains(&usize::from(update.metric))
     }
 
     /// Takes away the routes to a member that may not be used any more.
@@ -190,16 +210,25 @@ impl Router {
 
     /// Others remember a newer number of ours than we have: we were started again and have forgotten it.
     fn hear_of_self(&mut self, seqno: Seqno, now: Instant) {
-        if now < self.started + REMEMBERED_FOR && seqno.is_newer_than(self.seqno) {
+        if self.may_have_forgotten(seqno, now)
+            && seqno.is_newer_than(self.seqno)
+            && self.rises.allow(now)
+        {
             self.seqno = seqno.next();
             self.announce(self.config.me, now);
         }
     }
 
+    /// Whether that may have been our number before a start of which others know more than we do. All such numbers are newer than the
+    /// one that we began with, so that whoever makes them up cannot take ours round the end.
+    fn may_have_forgotten(&self, seqno: Seqno, now: Instant) -> bool {
+        now < self.started + REMEMBERED_FOR && seqno.is_newer_than(Seqno(self.config.seqno))
+    }
+
     pub(super) fn handle_refresh(&mut self, from: u32, digest: u64, now: Instant) {
         if let Some(neighbour) = self.neighbours.get_mut(&from) {
             match neighbour.agrees(digest) {
-                true => neighbour.fresh = now,
+                true => neighbour.refresh.fresh = now,
                 false => neighbour.say_once(Item::DumpRequest, now),
             }
         }
@@ -208,12 +237,25 @@ impl Router {
     /// A newer number of our own, at somebody's request; see `requests`. At most one further, but soon after a start as far
     /// as others remember.
     pub(super) fn renew(&mut self, wanted: Seqno, now: Instant) {
-        if wanted.is_newer_than(self.seqno) {
-            let lately = now < self.started + REMEMBERED_FOR;
-            self.seqno = if lately { wanted } else { self.seqno.next() };
+        if wanted.is_newer_than(self.seqno) && self.rises.allow(now) {
+            self.seqno = match self.may_have_forgotten(wanted, now) {
+                true => wanted,
+                false => self.seqno.next(),
+            };
         }
         self.announce(self.config.me, now);
     }
+}
+
+/// Whether a neighbour is told of a member, or of us: who carries for nobody needs no more in a large network.
+fn is_told(large: bool, members: &BTreeMap<u32, bool>, to: u32, of_us: bool) -> bool {
+    of_us || !large || members.get(&to).copied().unwrap_or(false)
+}
+
+/// The first slot after a time.
+fn slot(started: Instant, time: Instant) -> Instant {
+    let slots = time.saturating_duration_since(started).as_millis() / u128::from(SLOT_MS);
+    started + Duration::from_millis(u64::try_from(slots + 1).unwrap_or(0) * SLOT_MS)
 }
 
 /// The members between us and the destination of a route that `via` announces with `path`; `None` if they are too many.
