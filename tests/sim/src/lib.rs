@@ -3,6 +3,7 @@
 //! No socket, no thread, no sleeping, everything seeded: the same seed gives the same run, byte for byte. [`seeds`]
 //! runs a scenario over many seeds and prints the line that replays one; [`oracle`] says what must happen.
 
+mod eavesdrop;
 pub mod host;
 pub mod inner;
 pub mod ledger;

@@ -1,6 +1,7 @@
 //! Which way does a datagram take between hosts, through the NATs on both sides?
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     time::Instant,
 };
@@ -92,6 +93,8 @@ pub struct Network {
     addresses: Vec<(Segment, SocketAddr, Owner)>,
     /// Routers between two customers of the Internet.
     pub internet_hops: u8,
+    /// Pairs of hosts, the lesser first, between which nothing passes.
+    pub apart: BTreeSet<(HostId, HostId)>,
     /// The server's address, where it has more than one port.
     server: Option<IpAddr>,
     /// Those that hosts have beside the mesh's own.
@@ -105,9 +108,15 @@ impl Network {
             nats: Vec::new(),
             addresses: vec![(None, server, Owner::Server)],
             internet_hops: INTERNET_HOPS,
+            apart: BTreeSet::new(),
             server: None,
             sockets: Sockets::default(),
         }
+    }
+
+    /// Whether nothing passes between two hosts.
+    pub fn are_apart(&self, a: HostId, b: HostId) -> bool {
+        self.apart.contains(&(a.min(b), a.max(b)))
     }
 
     /// All ports of this address are the server's from now on.

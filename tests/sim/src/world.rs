@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::BinaryHeap,
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     num::NonZeroU16,
@@ -21,8 +21,8 @@ use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{
+    eavesdrop::eavesdrop,
     host::SimNode,
-    inner::SECRET,
     ledger::Ledger,
     network::{Between, HOP_LIMIT, HostId, Network, Owner, Passage},
     server::{Mailbox, Postage, SimServer},
@@ -107,8 +107,6 @@ pub struct World {
     pub network: Network,
     /// What happens to datagrams between hosts; those to and from the server pass.
     pub between: Between,
-    /// Pairs of hosts, the lesser first, between which nothing passes.
-    pub apart: BTreeSet<(HostId, HostId)>,
     /// STUN and signalling.
     pub server: SimServer,
     /// The echoes.
@@ -134,7 +132,6 @@ impl World {
             hosts: Vec::new(),
             network: Network::new(stun),
             between: Between::Open,
-            apart: BTreeSet::new(),
             server: SimServer {
                 stun,
                 is_up: true,
@@ -321,7 +318,7 @@ impl World {
             return;
         };
         match passage.owner {
-            Owner::Host(to) if self.apart.contains(&(from.min(to), from.max(to))) => {}
+            Owner::Host(to) if self.network.are_apart(from, to) => {}
             Owner::Host(_) if self.between.swallows(from, &bytes, &mut self.rng) => {}
             Owner::Host(_) => self.descend(passage, Some(from), bytes),
             Owner::Server if !self.server.is_up => {}
@@ -496,19 +493,5 @@ impl World {
         if let Some(reply) = self.ledger.delivered((from, host), packet, now) {
             self.from_tun(host, &reply);
         }
-    }
-}
-
-/// Whoever sees a link sees no packet of the mesh, and nothing but STUN, WireGuard and frames around that.
-fn eavesdrop((host, routes): (HostId, bool), datagram: &[u8]) {
-    assert!(
-        !datagram.windows(SECRET.len()).any(|bytes| bytes == SECRET),
-        "plaintext of a packet on the link of host {host}"
-    );
-    match classify(datagram) {
-        Frame::Stun | Frame::WireGuard | Frame::ChannelData => {}
-        Frame::Relay if routes => {}
-        Frame::Relay => panic!("host {host} relays, and no scenario asks for that"),
-        Frame::Unknown => panic!("host {host} sends what nobody can read: {datagram:?}"),
     }
 }

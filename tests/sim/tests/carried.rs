@@ -15,7 +15,7 @@ fn linked(seed: u64, count: usize, pairs: &[(HostId, HostId)]) -> World {
         world.hosts[host].means.routes = true;
     }
     let all = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
-    world.apart = all.filter(|pair| !pairs.contains(pair)).collect();
+    world.network.apart = all.filter(|pair| !pairs.contains(pair)).collect();
     world.start();
     world
 }
@@ -91,7 +91,7 @@ fn a_direct_path_is_taken_once_there_is_one_and_nothing_is_lost() {
         );
         assert_eq!(via(&world, 0, 2), [1]);
         world.run_for(2 * SECOND);
-        world.apart.clear();
+        world.network.apart.clear();
         let mut ids = Vec::new();
         for _ in 0..700 {
             ids.push(world.send(0, 2));

@@ -27,34 +27,9 @@ impl Node {
             Carrier::Ping { id, sent } => {
                 self.pong((index, Carrier::Pong { id, sent }), arrival, now, transmit);
             }
-            // That it came is all that it says.
-            Carrier::Pong { id: OWN_PING, .. } => {}
-            Carrier::Pong {
-                id: HELLO_PING,
-                sent,
-            } => {
-                let rtt = self.micros(now).saturating_sub(sent);
-                self.on_hello(index, Duration::from_micros(rtt), now);
-            }
             Carrier::Pong { id, sent } => {
-                let Some(peer) = self.peers.get(index) else {
-                    return;
-                };
-                let node = peer.node_id;
-                let by_relay = self.is_relayed(arrival) || peer.detour.is_relay(arrival.from);
                 let rtt = Duration::from_micros(self.micros(now).saturating_sub(sent));
-                let is_ours = self.on_probe_answered((index, id), rtt, now)
-                    || self.on_trial_answered((index, id), rtt, now);
-                if is_ours {
-                    return;
-                }
-                self.events.push_back(Event::Pong {
-                    node,
-                    id,
-                    rtt,
-                    endpoint: self.last_hop(arrival),
-                    relayed: by_relay,
-                });
+                self.on_pong((index, id), rtt, arrival, now);
             }
             Carrier::Routing { message } => self.on_routing((index, &message), now, transmit),
             Carrier::Direct { finding } => self.on_finding(index, finding, now),
@@ -76,6 +51,38 @@ impl Node {
                 let from = peer.node_id;
                 self.events.push_back(Event::Gossip { from, message });
             }
+        }
+    }
+
+    fn on_pong(
+        &mut self,
+        (index, id): (PeerIdx, u64),
+        rtt: Duration,
+        arrival: Arrival,
+        now: Instant,
+    ) {
+        match id {
+            // That it came is all that it says.
+            OWN_PING => return,
+            HELLO_PING => return self.on_hello(index, rtt, now),
+            _ => {}
+        }
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        let node = peer.node_id;
+        let relayed = self.is_relayed(arrival) || peer.detour.is_relay(arrival.from);
+        let is_ours = self.on_probe_answered((index, id), rtt, now)
+            || self.on_trial_answered((index, id), rtt, now);
+        if !is_ours {
+            let endpoint = self.last_hop(arrival);
+            self.events.push_back(Event::Pong {
+                node,
+                id,
+                rtt,
+                endpoint,
+                relayed,
+            });
         }
     }
 }

@@ -151,6 +151,7 @@ impl Node {
         let frames = &mut peer.traffic.frames.rx_bytes;
         *frames = frames.wrapping_add(u64::try_from(len).unwrap_or(0));
         peer.traffic.last_rx = Some(now);
+        peer.session.timers.received(true, now);
         if is_here {
             peer.traffic.last_here = Some(now);
             peer.detour.proven(now);

@@ -52,8 +52,6 @@ pub struct PeerStatus {
     pub avoids_direct: bool,
     /// How we reach that server; UDP also if it is the peer's.
     pub transport: Transport,
-    /// Whether a connection is being made right now.
-    pub connecting: bool,
     /// Round-trip time of the last connectivity check.
     pub rtt: Option<Duration>,
     /// Bytes of IP packets to it.
@@ -92,7 +90,6 @@ impl Node {
             transport: peer
                 .link
                 .map_or(Transport::Udp, |way| self.transport_of(way)),
-            connecting: matches!(peer.state, crate::peer::state::State::Connecting { .. }),
             rtt: peer.agent.as_ref().and_then(Agent::rtt),
             tx_bytes: peer.traffic.tx_bytes,
             rx_bytes: peer.traffic.rx_bytes,

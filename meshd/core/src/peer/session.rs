@@ -165,11 +165,7 @@ impl Session {
     /// Whether the peer sent this frame, and not before.
     pub fn check_frame(&mut self, tag: &RelayTag, covered: &[u8], now: Instant) -> bool {
         let keys = self.keys.by_index(tag.receiver);
-        let is_fresh = keys.is_some_and(|keys| keys.check_frame(tag, covered, now));
-        if is_fresh {
-            self.timers.received(true, now);
-        }
-        is_fresh
+        keys.is_some_and(|keys| keys.check_frame(tag, covered, now))
     }
 
     /// The peer said under the keys named `receiver` what it can do: a sum of `FEATURE_*` of [`mesh_wire::carrier`].

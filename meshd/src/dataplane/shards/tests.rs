@@ -72,7 +72,6 @@ async fn one_status_tells_of_the_peers_of_all_threads() {
                 relayed: false,
                 avoids_direct: false,
                 transport: mesh_core::Transport::Udp,
-                connecting: false,
                 rtt: None,
                 tx_bytes: 0,
                 rx_bytes: 0,
