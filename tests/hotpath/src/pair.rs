@@ -49,6 +49,19 @@ pub struct Line {
 
 impl Station {
     fn new(number: u8, allow_gcm: bool, now: Instant) -> Self {
+        Self::routing(number, (allow_gcm, None), now)
+    }
+
+    /// One that carries for others.
+    fn carrying(number: u8, now: Instant) -> Self {
+        Self::routing(number, (false, Some(RoutingConfig::default())), now)
+    }
+
+    fn routing(
+        number: u8,
+        (allow_gcm, routing): (bool, Option<RoutingConfig>),
+        now: Instant,
+    ) -> Self {
         let config = NodeConfig {
             node_id: node_id(number),
             virtual_ips: vec![virtual_ip(number)],
@@ -58,7 +71,7 @@ impl Station {
             mtu: MTU,
             allow_gcm,
             open_checksums: false,
-            routing: Some(RoutingConfig::default()),
+            routing,
             hop_limits: true,
             birthday: true,
             unix_time: Duration::from_secs(1_700_000_000),
@@ -142,6 +155,17 @@ impl Pair {
         pair
     }
 
+    /// Lets the two agree to be neighbours and tell each other of routes.
+    fn settled(mut self) -> Self {
+        for _ in 0..200 {
+            self.exchange();
+        }
+        for station in [&mut self.a, &mut self.b] {
+            station.transmit.clear();
+        }
+        self
+    }
+
     /// Passes datagrams and signals both ways, then five milliseconds. True if a packet came out at `b`.
     fn exchange(&mut self) -> bool {
         let mut out = false;
@@ -165,13 +189,15 @@ impl Line {
     /// # Panics
     /// If they do not come together.
     pub fn linked() -> Self {
-        let Pair { a, b, now } = Pair::linked(false);
-        let c = Station::new(3, false, now);
+        let now = Instant::now();
+        let [a, b] = [1, 2].map(|number| Station::carrying(number, now));
+        let Pair { a, b, now } = Pair::link(a, b, now).settled();
+        let c = Station::carrying(3, now);
         let Pair {
             a: c,
             b: relay,
             now,
-        } = Pair::link(c, b, now);
+        } = Pair::link(c, b, now).settled();
         Self { now, a, relay, c }
     }
 

@@ -166,6 +166,8 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Instant, transmit: &mut TransmitQueue) {
         self.letters.pass(now);
         self.notice_sleep(now, transmit);
+        // It dials, and what follows from that is due with the rest.
+        self.drive_mesh(now, transmit);
         self.gatherer.handle_timeout(now, &mut self.rng, transmit);
         self.keep_relayed(now, transmit);
         self.drive_birthday(now, transmit);
@@ -173,7 +175,6 @@ impl Node {
             self.drive(index, now, transmit);
             self.schedule_after(index, now);
         }
-        self.drive_mesh(now, transmit);
     }
 
     /// The next news.
