@@ -1,11 +1,8 @@
 //! For how long is a stream of packets cut off when one of its ends moves to another network?
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::{Home, Nat, Pair, SleepClock, stream::Stream};
@@ -120,18 +117,7 @@ impl Roaming {
             Talker::Mover => Stream::open(bob, alice)?,
             Talker::Stayer => Stream::open(alice, bob)?,
         };
-        let ended = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| stream.send(&ended));
-            let receiver = scope.spawn(|| stream.receive(&ended));
-            let gap = happens(self).and_then(|since| stream.resumed(since));
-            ended.store(true, Ordering::Relaxed);
-            for thread in [sender, receiver] {
-                thread.join().map_err(|_| anyhow!("a thread panicked"))??;
-            }
-            gap
-        })
-        .with_context(|| {
+        stream.during(|| happens(self)).with_context(|| {
             let logs = [&self.pair.alice, &self.pair.bob].map(|daemon| daemon.process.log_tail(30));
             format!("while the {talker:?} talks\n{}", logs.join("\n"))
         })

@@ -40,7 +40,23 @@ impl Stream {
         })
     }
 
-    pub(crate) fn send(&self, ended: &AtomicBool) -> Result<()> {
+    /// Lets it run while something `happens`, which says from when on nothing but us holds it up; returns for how long nothing
+    /// arrived then.
+    pub(crate) fn during(&self, happens: impl FnOnce() -> Result<Instant>) -> Result<Duration> {
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| self.send(&ended));
+            let receiver = scope.spawn(|| self.receive(&ended));
+            let gap = happens().and_then(|since| self.resumed(since));
+            ended.store(true, Ordering::Relaxed);
+            for thread in [sender, receiver] {
+                thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+            }
+            gap
+        })
+    }
+
+    fn send(&self, ended: &AtomicBool) -> Result<()> {
         while !ended.load(Ordering::Relaxed) {
             // A machine between two networks may have no route; the program tries again with its next packet.
             let _between = self.near.send(&[7; 100]);
@@ -49,7 +65,7 @@ impl Stream {
         Ok(())
     }
 
-    pub(crate) fn receive(&self, ended: &AtomicBool) -> Result<()> {
+    fn receive(&self, ended: &AtomicBool) -> Result<()> {
         let mut buffer = [0; 200];
         while !ended.load(Ordering::Relaxed) {
             match self.far.recv(&mut buffer) {
@@ -67,7 +83,7 @@ impl Stream {
     }
 
     /// Waits until the stream has run without a pause for a second; returns the end of the last pause after `since`.
-    pub(crate) fn resumed(&self, since: Instant) -> Result<Duration> {
+    fn resumed(&self, since: Instant) -> Result<Duration> {
         const STEADY: Duration = Duration::from_secs(1);
         const A_PAUSE: Duration = Duration::from_millis(60);
         loop {

@@ -7,34 +7,9 @@ use std::time::{Duration, Instant};
 
 use netlab::{Daemon, Nat, Pair, wait_until};
 
-/// What goes from one home to the other loses this share, each way. What goes to the server and comes from it does not.
+/// What goes from one home to the other loses this share, each way.
 fn lose(pair: &Pair, percent: u32) {
-    lose_each_way(pair, [percent; 2]);
-}
-
-/// As [`lose`], from alice to bob and from bob to alice.
-fn lose_each_way(pair: &Pair, [there, back]: [u32; 2]) {
-    let [a, b] = [&pair.homes[0], &pair.homes[1]].map(|home| home.router().address());
-    let chance = |percent| match percent {
-        0 => "accept".to_owned(),
-        100 => "drop".to_owned(),
-        _ => format!("numgen random mod 100 < {percent} drop"),
-    };
-    let script = format!(
-        "add table ip lossy
-         delete table ip lossy
-         table ip lossy {{
-             chain forward {{
-                 type filter hook forward priority 0;
-                 ip saddr {a} ip daddr {b} {}
-                 ip saddr {b} ip daddr {a} {}
-             }}
-         }}",
-        chance(there),
-        chance(back)
-    );
-    let internet = pair.lab.internet();
-    internet.router().namespace().nft(&script).unwrap();
+    pair.lose([percent; 2]).unwrap();
 }
 
 /// How many of this many echoes, 20 in a second, were not answered.
@@ -86,7 +61,7 @@ fn a_path_that_is_dead_one_way_is_left_for_the_relay_within_3_s_and_taken_again_
     for (name, ways) in [("deaf-there", [100, 0]), ("deaf-back", [0, 100])] {
         let pair = Pair::linked(name, [Nat::PortRestricted, Nat::FullCone]).unwrap();
         assert!(lost(&pair, 40) <= 1, "it begins well");
-        lose_each_way(&pair, ways);
+        pair.lose(ways).unwrap();
         let target = pair.bob.ip().unwrap();
         let report = pair.alice.host().ping_each(gap, target, 160).unwrap();
         let missing = 160 - report.received();
