@@ -56,9 +56,13 @@ fn a_path_that_loses_a_fifth_is_left_for_the_relay_and_taken_again_when_it_is_go
 }
 
 #[test]
-fn a_path_that_is_dead_one_way_is_left_for_the_relay_within_3_s_and_taken_again_when_it_heals() {
+fn a_path_that_is_dead_is_left_for_the_relay_within_3_s_and_taken_again_when_it_heals() {
     let gap = Duration::from_millis(50);
-    for (name, ways) in [("deaf-there", [100, 0]), ("deaf-back", [0, 100])] {
+    for (name, ways) in [
+        ("dead", [100, 100]),
+        ("deaf-there", [100, 0]),
+        ("deaf-back", [0, 100]),
+    ] {
         let pair = Pair::linked(name, [Nat::PortRestricted, Nat::FullCone]).unwrap();
         assert!(lost(&pair, 40) <= 1, "it begins well");
         pair.lose(ways).unwrap();
