@@ -366,7 +366,7 @@ async fn feed_data_plane(
     ));
     let stun = feed::StunFeed {
         configured: prepared.settings.stun_servers.clone(),
-        embedded: network.embedded_server.then(|| network.server.clone()),
+        embedded: network.embedded(),
         described: meeting.described.subscribe(),
         commands: commands.clone(),
     };

@@ -144,6 +144,7 @@ fn sources(prepared: &Prepared, meeting: &Meeting) -> Sources {
             node_id: prepared.identity.node_id(),
             hostname: prepared.settings.name.clone(),
             started: Instant::now(),
+            embedded: prepared.membership.network().embedded(),
             trust: match prepared.membership.network().anchor {
                 Some(_) => Trust::Certificates,
                 None => Trust::Psk,

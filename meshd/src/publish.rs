@@ -69,6 +69,8 @@ pub struct OwnIdentity {
     pub started: Instant,
     /// What makes the members of the network.
     pub trust: Trust,
+    /// The discovery server inside this daemon.
+    pub embedded: Option<Url>,
 }
 
 /// The interface and what moves its packets.
@@ -125,7 +127,7 @@ impl Sources {
                 ways.map(|way| RouteStatus::of(way, &directory)).collect()
             }),
             health: self.problems(&network, &servers),
-            notes: notes(&servers),
+            notes: notes(&servers, self.identity.embedded.as_ref()),
             counters: core.as_deref().map(counters).unwrap_or_default(),
             server: status::best(&servers).cloned().unwrap_or_default(),
             servers,
@@ -196,11 +198,12 @@ impl Sources {
 }
 
 /// What should be known of the servers.
-fn notes(servers: &[ServerStatus]) -> Vec<Problem> {
+fn notes(servers: &[ServerStatus], embedded: Option<&Url>) -> Vec<Problem> {
     let urls = servers
         .iter()
         .filter_map(|server| Url::parse(&server.url).ok());
-    urls.flat_map(|url| exposure::notes(&url)).collect()
+    urls.flat_map(|url| exposure::notes(&url, embedded))
+        .collect()
 }
 
 /// What is wrong with TURN servers. One that relays over TCP because UDP does not pass is as good as it can be, and where
@@ -410,6 +413,7 @@ mod tests {
                 hostname: "alice".to_owned(),
                 started: Instant::now(),
                 trust: Trust::Psk,
+                embedded: None,
             },
             link: link.subscribe(),
             own: own.subscribe(),

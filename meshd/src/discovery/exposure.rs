@@ -19,10 +19,11 @@ const LOCAL_ENDINGS: [&str; 7] = [
     "fritz.box",
 ];
 
-/// What is to be said of a server's URL, though nothing fails.
-pub fn notes(server: &Url) -> Vec<Problem> {
+/// What is to be said of a server's URL, though nothing fails. The server `embedded` in this daemon is named otherwise in join links.
+pub fn notes(server: &Url, embedded: Option<&Url>) -> Vec<Problem> {
     let exposed = is_exposed(server).then(|| problem::server_plain_http(server.as_str()));
-    let loopback = is_loopback(server).then(|| problem::server_on_loopback(server.as_str()));
+    let misleads = is_loopback(server) && embedded != Some(server);
+    let loopback = misleads.then(|| problem::server_on_loopback(server.as_str()));
     exposed.into_iter().chain(loopback).collect()
 }
 

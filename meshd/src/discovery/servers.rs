@@ -84,7 +84,8 @@ impl Servers {
     }
 
     fn connect(&mut self, url: &Url, shutdown: &CancellationToken) -> Server {
-        for note in exposure::notes(url) {
+        let embedded = self.ourselves.membership.network().embedded();
+        for note in exposure::notes(url, embedded.as_ref()) {
             tracing::warn!("{}: {}; {}", note.title, note.detail, note.fix);
         }
         let (errands, receiver) = mpsc::channel(ERRAND_QUEUE);

@@ -60,6 +60,11 @@ impl JoinedNetwork {
         all.cloned().collect()
     }
 
+    /// The first server, if it is inside this daemon.
+    pub fn embedded(&self) -> Option<Url> {
+        self.embedded_server.then(|| self.server.clone())
+    }
+
     /// Replaces the servers; an empty list changes nothing.
     pub fn set_servers(&mut self, servers: Vec<Url>) {
         let mut servers = servers.into_iter();

@@ -179,11 +179,20 @@ impl Node {
         let came_back = entry.online && !peer.entry.online;
         let went_away = !entry.online && peer.entry.online;
         self.lan.assign(index, &entry.virtual_ips);
+        let has_moved = peer.entry.virtual_ips != entry.virtual_ips;
         peer.traffic.left = peer.traffic.left.filter(|_| !came_back && !restarted);
         peer.entry = entry;
         if restarted || came_back {
             self.mesh.topology.forget(index);
         }
+        if has_moved {
+            // It has another number.
+            self.untie(index, now);
+            self.mesh.members_changed();
+        }
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
         if restarted {
             self.reconnect(index, now);
         } else if came_back {
@@ -210,6 +219,7 @@ impl Node {
         match index {
             Some(index) => {
                 self.lan.assign(index, &addresses);
+                self.mesh.members_changed();
                 self.send_what_waited(index, &addresses, now);
             }
             None => self.counters.count(DropReason::UnknownPeer, 1),
@@ -230,7 +240,7 @@ impl Node {
 
     fn forget(&mut self, index: PeerIdx, now: Instant) {
         self.untie(index, now);
-        self.mesh.topology.forget(index);
+        self.mesh.forget(index);
         self.lan.remove(index);
         self.stun.remove_peer(index);
         self.gatherer.birthday.forget(index);

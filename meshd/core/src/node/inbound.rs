@@ -63,6 +63,11 @@ impl Node {
                 self.counters.count(DropReason::InsideTunnel, 1);
                 continue;
             }
+            // Nobody could answer it, and here port 0 means that members have carried something.
+            if arrival.is_over_mesh() {
+                self.counters.count(DropReason::UnknownDatagram, 1);
+                continue;
+            }
             let packet = self.handle_datagram((arrival, datagram), now, transmit);
             talking = packet.as_ref().map(|(index, _)| *index).or(talking);
             if let Some((_, packet)) = packet {

@@ -51,6 +51,7 @@ pub(super) struct Mesh {
     riders: BTreeSet<PeerIdx>,
     /// Peers that packets wait for, and that nobody has a way to.
     stranded: BTreeSet<PeerIdx>,
+    members_changed: bool,
     pub(super) topology: Topology,
 }
 
@@ -82,6 +83,7 @@ impl Mesh {
             ties: BTreeMap::new(),
             riders: BTreeSet::new(),
             stranded: BTreeSet::new(),
+            members_changed: true,
             topology: Topology::new(seed, now),
         }
     }
@@ -140,6 +142,19 @@ impl Mesh {
         hellos.chain(due).min()
     }
 
+    /// Somebody is a member, or none any more, or has another number.
+    pub(super) fn members_changed(&mut self) {
+        self.members_changed = true;
+    }
+
+    /// A peer is gone, and another one may get its place.
+    pub(super) fn forget(&mut self, index: PeerIdx) {
+        self.topology.forget(index);
+        self.riders.remove(&index);
+        self.stranded.remove(&index);
+        self.members_changed = true;
+    }
+
     /// The peer's link is this one now.
     pub(super) fn rides(&mut self, index: PeerIdx, link: Route) {
         if link.is_over_mesh() {
@@ -180,9 +195,10 @@ impl Node {
         Some((self.lan.owner(address_of(next))?, header))
     }
 
-    /// The members have changed.
+    /// Tells the router who is a member, if that has changed.
     pub(super) fn route_members(&mut self, now: Instant) {
-        let Some(router) = &mut self.mesh.router else {
+        let has_changed = std::mem::take(&mut self.mesh.members_changed);
+        let Some(router) = self.mesh.router.as_mut().filter(|_| has_changed) else {
             return;
         };
         let members = self.peers.iter().filter_map(|(_, peer)| peer.member());

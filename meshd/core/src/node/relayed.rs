@@ -287,6 +287,10 @@ impl Node {
             self.counters.count(DropReason::InsideTunnel, 1);
             return None;
         }
+        if from.port() == 0 {
+            self.counters.count(DropReason::UnknownDatagram, 1);
+            return None;
+        }
         Some((
             Arrival {
                 from,

@@ -154,3 +154,23 @@ fn an_explicit_path_is_followed_whatever_the_destination() {
         "no falling back"
     );
 }
+
+#[test]
+fn what_the_network_brings_from_port_0_is_not_taken_for_what_members_carry() {
+    let mut line = Line::new();
+    line.b.tun(frame(2, 1), line.now);
+    let (_, mut message) = line.b.sent().remove(0);
+    let forged = Arrival {
+        from: SocketAddr::new(address(2).ip(), 0),
+        to: address(1),
+        ecn: Ecn::NotEct,
+        stream: None,
+    };
+    let (a, mut packets) = (&mut line.a, PacketQueue::new());
+    let whole = (&mut message[..], usize::MAX);
+    a.node
+        .handle_train(forged, whole, line.now, &mut a.transmit, &mut packets);
+    assert!(packets.is_empty());
+    assert_eq!(a.drops(DropReason::UnknownDatagram, line.now), 1);
+    assert_eq!(a.node.status(line.now).peers[0].endpoint, Some(address(2)));
+}
