@@ -245,6 +245,8 @@ impl Node {
         };
         if peer.session.is_established(now) {
             self.flush_pending(index, now, transmit);
+            // On the way before this one the first messages may have been lost.
+            self.say_features(index, now, transmit);
             self.tie(index, now);
         } else if std::mem::take(&mut peer.traffic.lapsed) || controlling {
             // One side begins, so that two handshakes do not cross. The other begins too if a packet still waits
@@ -258,6 +260,9 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
+        if peer.is_carried() {
+            return self.leave_mesh(index);
+        }
         if peer.link.take().is_none() {
             return self.give_up(index, now);
         }

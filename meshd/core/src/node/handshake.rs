@@ -8,11 +8,7 @@ use mesh_wire::{
 };
 
 use super::{Node, inbound::Arrival};
-use crate::{
-    peer::{state::State, table::PeerIdx},
-    queue::transmit::TransmitQueue,
-    wireguard::noise::Responder,
-};
+use crate::{peer::table::PeerIdx, queue::transmit::TransmitQueue, wireguard::noise::Responder};
 
 impl Node {
     /// A peer begins a handshake. Returns false if it deserves no answer.
@@ -46,7 +42,7 @@ impl Node {
             peer.link = Some(way);
             peer.traffic.last_here = Some(now);
             peer.detour.moved(way, now);
-            peer.state = State::Connected;
+            peer.has_link();
             self.mesh.rides(index, way);
         }
         self.send_on(way, &response, now, transmit);
@@ -86,6 +82,20 @@ impl Node {
         gcm | open_checksums
     }
 
+    /// Tells a peer what we can do, if that is more than it expects. Returns whether it does.
+    pub(super) fn say_features(
+        &mut self,
+        index: PeerIdx,
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) -> bool {
+        let bits = self.features();
+        if bits != 0 {
+            self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
+        }
+        bits != 0
+    }
+
     /// New keys are in use: say what we can do, and send what waited. Whoever began the handshake must send something,
     /// because the other side uses the keys only then.
     pub(super) fn on_new_keys(
@@ -95,11 +105,8 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
-        let bits = self.features();
-        if bits != 0 {
-            self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
-        }
-        let sent = self.flush_pending(index, now, transmit) || bits != 0;
+        let said = self.say_features(index, now, transmit);
+        let sent = self.flush_pending(index, now, transmit) || said;
         self.tie(index, now);
         let link = self.peers.get(index).and_then(|peer| peer.link);
         if let Some(link) = link.filter(|_| initiator && !sent) {
