@@ -27,7 +27,7 @@ use crate::{
     discovery::exposure,
     netcheck,
     problem::{self, NETWORK_DELETED, NETWORK_EXISTS, NETWORK_KEY_DIFFERS, PUT_OUT, Problem},
-    routes::{RouteStatus, name_of},
+    routes::{Names, RouteStatus},
     status::{
         self, NatStatus, NodeStatus, PathKind, PeerStatus, PortMappingStatus, RelayTransport,
         Relays, ServerStatus, Status, Traffic, Trust,
@@ -102,6 +102,7 @@ impl Sources {
         // Not within the expression below: a guard in it would be held until its end, and a second one waits for whoever
         // waits for the first to end.
         let network = self.network.borrow().id.clone();
+        let names = Names::new(&directory);
         Status {
             node: NodeStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -121,10 +122,10 @@ impl Sources {
                 uptime_s: self.identity.started.elapsed().as_secs(),
             },
             nat: link.as_ref().map(nat).unwrap_or_default(),
-            peers: self.peers(&directory, core.as_deref()),
+            peers: self.peers((&directory, &names), core.as_deref()),
             routes: core.as_deref().map_or_else(Vec::new, |core| {
                 let ways = core.routes.iter();
-                ways.map(|way| RouteStatus::of(way, &directory)).collect()
+                ways.map(|way| RouteStatus::of(way, &names)).collect()
             }),
             health: self.problems(&network, &servers),
             notes: notes(&servers, self.identity.embedded.as_ref()),
@@ -153,7 +154,11 @@ impl Sources {
         }
     }
 
-    fn peers(&self, directory: &Directory, core: Option<&CoreStatus>) -> Vec<PeerStatus> {
+    fn peers(
+        &self,
+        (directory, names): (&Directory, &Names<'_>),
+        core: Option<&CoreStatus>,
+    ) -> Vec<PeerStatus> {
         let states: HashMap<NodeId, &CorePeer> = core
             .iter()
             .flat_map(|core| &core.peers)
@@ -166,7 +171,7 @@ impl Sources {
         others
             .map(|info| {
                 let state = states.get(&info.record.node_id).copied();
-                peer(info, state, |member| name_of(directory, member))
+                peer(info, state, |member| names.of(member))
             })
             .collect()
     }

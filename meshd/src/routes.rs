@@ -1,9 +1,15 @@
 //! Over whom is each member reached? What `meshd routes` and `GET /api/v1/routes` show.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use mesh_core::routing::Way;
-use mesh_wire::{NodeId, peer_info::Directory};
+use mesh_wire::{
+    NodeId,
+    peer_info::{Directory, PeerInfo},
+};
 use serde::{Deserialize, Serialize};
 
 /// The way that messages for one member take over others. A member with a path of its own has a route of one hop here only while
@@ -35,12 +41,12 @@ const PER_LINK: u16 = 100;
 
 impl RouteStatus {
     /// A way in people's words.
-    pub fn of(way: &Way, directory: &Directory) -> Self {
-        let name = |member| name_of(directory, member);
+    pub fn of(way: &Way, names: &Names<'_>) -> Self {
+        let name = |member| names.of(member);
         let hops = way.hops();
         let links = PER_LINK.saturating_mul(u16::try_from(hops).unwrap_or(u16::MAX));
         Self {
-            member: member_of(directory, way.member).map(|peer| peer.record.node_id),
+            member: names.peer(way.member).map(|peer| peer.record.node_id),
             name: name(way.member),
             next_hop: name(way.next_hop),
             path: way.path.members().iter().map(|id| name(*id)).collect(),
@@ -53,17 +59,28 @@ impl RouteStatus {
     }
 }
 
-/// The name of the member with that number, or its address.
-pub fn name_of(directory: &Directory, member: u32) -> String {
-    let known = member_of(directory, member);
-    known.map_or_else(
-        || Ipv4Addr::from_bits(member).to_string(),
-        |peer| peer.name.clone(),
-    )
-}
+/// Members by their numbers in routing.
+pub struct Names<'a>(HashMap<IpAddr, &'a PeerInfo>);
 
-fn member_of(directory: &Directory, member: u32) -> Option<&mesh_wire::peer_info::PeerInfo> {
-    let address = IpAddr::V4(Ipv4Addr::from_bits(member));
-    let mut peers = directory.peers.iter();
-    peers.find(|peer| peer.virtual_ips.contains(&address))
+impl<'a> Names<'a> {
+    /// Those of the directory.
+    pub fn new(directory: &'a Directory) -> Self {
+        let peers = directory.peers.iter();
+        let all = peers.flat_map(|peer| peer.virtual_ips.iter().map(move |ip| (*ip, peer)));
+        Self(all.collect())
+    }
+
+    /// The member's name, or its address where it is not known.
+    pub fn of(&self, member: u32) -> String {
+        let known = self.peer(member);
+        known.map_or_else(
+            || Ipv4Addr::from_bits(member).to_string(),
+            |peer| peer.name.clone(),
+        )
+    }
+
+    fn peer(&self, member: u32) -> Option<&PeerInfo> {
+        let address = IpAddr::V4(Ipv4Addr::from_bits(member));
+        self.0.get(&address).copied()
+    }
 }

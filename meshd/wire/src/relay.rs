@@ -141,6 +141,19 @@ impl RelayHeader {
         Some(covered)
     }
 
+    /// Whether its explicit path names nobody twice, and neither of its ends.
+    pub fn is_simple(&self) -> bool {
+        let path = self.path.unwrap_or_default();
+        let members = path.members();
+        let is_new = |(at, member): (usize, &u32)| {
+            let before = members.iter().take(at);
+            !before
+                .chain([&self.source, &self.destination])
+                .any(|other| other == member)
+        };
+        members.iter().enumerate().all(is_new)
+    }
+
     /// Bytes before the message.
     pub fn head_len(&self) -> usize {
         HEADER + 4 * self.path.map_or(0, |path| path.len)
@@ -245,6 +258,16 @@ mod tests {
             assert_eq!((frame.header, frame.tag), (header, tag));
             assert_eq!(frame.message, [9; 40]);
             assert_eq!(frame.covered, &bytes[..end - 8]);
+        }
+    }
+
+    #[test]
+    fn a_path_names_nobody_twice() {
+        let [source, destination] = [0x0A64_0001, 0x0A64_0002];
+        assert!(header(None).is_simple() && header(Some(&[])).is_simple());
+        assert!(header(Some(&[5, 6, 7])).is_simple());
+        for path in [[5, 6, 5], [5, 5, 6], [5, source, 6], [5, 6, destination]] {
+            assert!(!header(Some(&path)).is_simple(), "{path:?}");
         }
     }
 

@@ -106,3 +106,41 @@ fn a_direct_path_is_taken_once_there_is_one_and_nothing_is_lost() {
         assert!(world.endpoint(0, 2).is_some());
     });
 }
+
+#[test]
+fn who_is_carried_and_has_nothing_to_say_keeps_its_way_and_nobody_busy() {
+    for_each_seed("carried_and_idle", |seed| {
+        let mut world = linked(seed, 3, &[(0, 1), (1, 2)]);
+        world.run_for(10 * SECOND);
+        let met = world.ping_until_answered((0, 2), 100 * MS, 2 * SECOND);
+        assert!(met.is_some(), "never met");
+        // Timers that run out too often end the run.
+        world.run_for(600 * SECOND);
+        let id = world.send(0, 2);
+        let took = world.run_until(SECOND, |world| world.ledger.round_trip(id).is_some());
+        assert!(took.is_some(), "an answer after ten minutes");
+        assert_eq!(via(&world, 0, 2), [1]);
+    });
+}
+
+#[test]
+fn whoever_carries_may_go_and_come_back_and_what_waits_meanwhile_arrives() {
+    for_each_seed("carrier_returns", |seed| {
+        let mut world = linked(seed, 3, &[(0, 1), (1, 2)]);
+        world.run_for(10 * SECOND);
+        let met = world.ping_until_answered((0, 2), 100 * MS, 2 * SECOND);
+        assert!(met.is_some(), "never met");
+        world.network.apart.insert((1, 2));
+        for _ in 0..40 {
+            world.send(0, 2);
+            world.run_for(100 * MS);
+        }
+        world.network.apart.remove(&(1, 2));
+        let back = world.ping_until_answered((0, 2), 100 * MS, 30 * SECOND);
+        assert!(back.is_some(), "never back");
+        world.run_for(5 * SECOND);
+        let id = world.send(0, 2);
+        let took = world.run_until(SECOND, |world| world.ledger.round_trip(id).is_some());
+        assert!(took.is_some(), "an answer at once");
+    });
+}

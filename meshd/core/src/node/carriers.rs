@@ -64,7 +64,7 @@ impl Node {
         match id {
             // That it came is all that it says.
             OWN_PING => return,
-            HELLO_PING => return self.on_hello(index, rtt, now),
+            HELLO_PING => return self.on_hello(index, now),
             _ => {}
         }
         let Some(peer) = self.peers.get(index) else {

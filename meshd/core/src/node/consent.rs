@@ -14,7 +14,8 @@ impl Peer {
     /// When the peer's consent to be written to by the link ends. One that ended before an attempt to find a path has begun, as
     /// after a sleep, says nothing: the attempt has an end of its own.
     pub(crate) fn consent_ends(&self) -> Option<Instant> {
-        self.link?;
+        // Neighbours carry what goes over the mesh, and each has consented for itself.
+        self.link.filter(|link| !link.is_over_mesh())?;
         let proven = self.agent.as_ref().and_then(|agent| agent.proven());
         let end = self.traffic.last_here.max(proven)? + CONSENT;
         match self.state {
@@ -39,6 +40,7 @@ impl Node {
             peer.link = None;
             let node = peer.node_id;
             self.events.push_back(Event::Disconnected { node });
+            self.untie(index, now);
         } else {
             self.on_disconnected(index, now);
         }

@@ -57,6 +57,7 @@ impl Node {
         self.on_frame(from, (arrival, frame.message.len()), now);
         if self.mesh.is_for_us(&header) {
             let place = header.head_len()..datagram.len() - TAG;
+            self.after_traffic(from, now, transmit);
             return self.open_frame((arrival, &header), &mut datagram[place], (now, transmit));
         }
         match self.onward(from, &header) {
@@ -103,12 +104,16 @@ impl Node {
         from: PeerIdx,
         header: &RelayHeader,
     ) -> Result<(u32, RelayHeader), DropReason> {
-        let hop_limit = header.hop_limit.checked_sub(1).filter(|left| *left > 0);
+        let hop_limit = header
+            .hop_limit
+            .min(self.mesh.max_hops())
+            .checked_sub(1)
+            .filter(|left| *left > 0);
         let hop_limit = hop_limit.ok_or(DropReason::HopLimit)?;
-        if !self.mesh.carries() {
+        if !self.mesh.carries() || !header.is_simple() || self.mesh.is_on_its_way(header) {
             return Err(DropReason::RefusedFrame);
         }
-        let neighbour = self.peers.get(from).and_then(|peer| peer.member());
+        let neighbour = self.member_of(from);
         let (next, path) = match header.path {
             Some(path) => match path.split_first() {
                 Some((next, rest)) => (next, Some(rest)),

@@ -20,7 +20,7 @@ use crate::{
         stun_index::{is_check, transaction_id},
         turn::is_data_indication,
     },
-    peer::{keys::Addressee, session::Opened, state::State, table::PeerIdx},
+    peer::{keys::Addressee, session::Opened, table::PeerIdx},
     queue::{
         ecn::Ecn,
         packet::PacketQueue,
@@ -305,26 +305,24 @@ impl Node {
         peer.traffic.last_rx = Some(now);
         let established = !was_established && peer.session.is_established(now);
         let by_relay = relayed || arrival.is_over_mesh() || peer.detour.is_relay(arrival.from);
-        let moved = !is_here
-            && peer
-                .link
-                .is_none_or(|link| peer.detour.may_replace(link, by_relay, now));
+        // Who carried it may have held it back until now.
+        let is_late = arrival.is_over_mesh() && peer.traffic.watch.losses() == 0;
+        let may_replace = |link| !is_late && peer.detour.may_replace(link, by_relay, now);
+        let may_move = !is_here && peer.link.is_none_or(may_replace);
         if is_here {
             peer.detour.proven(now);
         }
-        if is_here || moved {
-            peer.traffic.last_here = Some(now);
-        }
-        if moved {
-            self.move_link(index, arrival, now);
-        }
+        let moved = may_move && self.move_link(index, arrival, now);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
+        if is_here || moved {
+            peer.traffic.last_here = Some(now);
+        }
         if !moved && !established {
             return;
         }
-        peer.state = State::Connected;
+        peer.has_link();
         self.follow_path(index, now);
         let endpoint = self.last_hop(arrival);
         self.tie(index, now);

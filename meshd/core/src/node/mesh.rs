@@ -11,7 +11,7 @@ use mesh_wire::{carrier::Carrier, relay::RelayHeader, routing::PathError};
 
 use super::{Node, event::Event, forward::address_of, neighbours::Tie, topology::Topology};
 use crate::{
-    peer::{member_among, state::State, table::PeerIdx},
+    peer::{Peer, member_among, state::State, table::PeerIdx},
     queue::transmit::{Route, TransmitQueue},
     routing::{NextHop, Router, RouterConfig},
 };
@@ -94,6 +94,19 @@ impl Mesh {
         self.router.is_some() && header.destination == self.me && at_its_end
     }
 
+    /// Whether a frame is to come to us a second time.
+    pub(super) fn is_on_its_way(&self, header: &RelayHeader) -> bool {
+        header.source == self.me
+            || header
+                .path
+                .is_some_and(|path| path.members().contains(&self.me))
+    }
+
+    /// The most links of a way.
+    pub(super) fn max_hops(&self) -> u8 {
+        self.config.map_or(0, |config| config.max_hops)
+    }
+
     /// Whether we carry for others.
     pub(super) fn carries(&self) -> bool {
         self.config.is_some_and(|config| config.carries)
@@ -122,6 +135,11 @@ impl Mesh {
     /// The router, for those who ask it.
     pub(super) fn router(&self) -> Option<&Router> {
         self.router.as_ref()
+    }
+
+    /// Whether anything is routed.
+    pub(super) fn is_on(&self) -> bool {
+        self.router.is_some()
     }
 
     /// Whether that peer is a neighbour.
@@ -162,7 +180,8 @@ impl Mesh {
         }
     }
 
-    fn has_way(&self, member: u32) -> bool {
+    /// Whether neighbours other than the member itself carry what goes to it.
+    pub(super) fn has_way(&self, member: u32) -> bool {
         let next = self.router.as_ref().map(|router| router.next_hop(member));
         next.is_some_and(|next| next != NextHop::None && next != NextHop::Neighbour(member))
     }
@@ -195,14 +214,23 @@ impl Node {
         Some((self.lan.owner(address_of(next))?, header))
     }
 
+    /// The number of a peer. One that names the address of another has none.
+    pub(super) fn member_of(&self, index: PeerIdx) -> Option<u32> {
+        let member = self.peers.get(index)?.member()?;
+        (self.lan.owner(address_of(member)) == Some(index)).then_some(member)
+    }
+
     /// Tells the router who is a member, if that has changed.
     pub(super) fn route_members(&mut self, now: Instant) {
-        let has_changed = std::mem::take(&mut self.mesh.members_changed);
-        let Some(router) = self.mesh.router.as_mut().filter(|_| has_changed) else {
+        if !std::mem::take(&mut self.mesh.members_changed) || self.mesh.router.is_none() {
             return;
-        };
-        let members = self.peers.iter().filter_map(|(_, peer)| peer.member());
-        router.set_members(members.map(|member| (member, true)).collect(), now);
+        }
+        let all = self.peers.iter();
+        let members = all.filter_map(|(index, _)| self.member_of(index));
+        let members = members.map(|member| (member, true)).collect();
+        if let Some(router) = &mut self.mesh.router {
+            router.set_members(members, now);
+        }
     }
 
     /// Does what is due for routing.
@@ -231,21 +259,56 @@ impl Node {
         for index in std::mem::take(&mut self.mesh.stranded) {
             if self.ride(index, now) {
                 self.nudge(index, now, transmit);
-                self.flush_pending(index, now, transmit);
+            }
+            self.flush_pending(index, now, transmit);
+            let peer = self.peers.get(index);
+            if peer.is_some_and(|peer| peer.is_carried() && !peer.pending.is_empty()) {
+                self.mesh.stranded.insert(index);
             }
         }
         let riders: Vec<PeerIdx> = self.mesh.riders.iter().copied().collect();
         for index in riders {
-            let peer = self.peers.get(index);
-            let rides = peer.is_some_and(|peer| peer.link.is_some_and(|link| link.is_over_mesh()));
-            let member = peer.and_then(|peer| peer.member());
+            let rides = self.peers.get(index).is_some_and(Peer::is_carried);
+            let member = self.member_of(index);
             if !rides {
                 self.mesh.riders.remove(&index);
             } else if !member.is_some_and(|member| self.mesh.has_way(member)) {
-                self.mesh.riders.remove(&index);
-                self.on_disconnected(index, now);
+                self.leave_mesh(index);
             }
         }
+    }
+
+    /// Nobody carries any more what goes to a peer. A search for a path goes on, and what waits is kept for whoever carries next.
+    pub(super) fn leave_mesh(&mut self, index: PeerIdx) {
+        self.mesh.riders.remove(&index);
+        let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_carried()) else {
+            return;
+        };
+        peer.link = None;
+        if peer.state == State::Connected {
+            peer.state = State::Idle;
+        }
+        if !peer.pending.is_empty() {
+            self.mesh.stranded.insert(index);
+        }
+        let node = peer.node_id;
+        self.events.push_back(Event::Disconnected { node });
+    }
+
+    /// A packet was kept although a peer is reached over neighbours: the first of them is not, just now.
+    pub(super) fn is_stranded(&mut self, index: PeerIdx) {
+        if self.peers.get(index).is_some_and(Peer::is_carried) {
+            self.mesh.stranded.insert(index);
+        }
+    }
+
+    /// The neighbour that carries what goes to a peer, if one does.
+    pub(super) fn carrier_of(&self, index: PeerIdx) -> Option<PeerIdx> {
+        let link = self.peers.get(index)?.link?;
+        let (next, _) = self
+            .first_hop(link.dst.ip())
+            .filter(|_| link.is_over_mesh())?;
+        (next != index).then_some(next)
     }
 
     /// A path carries nothing any more: takes the way over neighbours in its place, if there is one. Returns whether it does.
@@ -267,10 +330,11 @@ impl Node {
 
     /// Takes the way over neighbours to a peer without a path, if there is one. Returns whether it does.
     pub(super) fn ride(&mut self, index: PeerIdx, now: Instant) -> bool {
+        let member = self.member_of(index);
         let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.link.is_none()) else {
             return false;
         };
-        let Some(member) = peer.member().filter(|_| self.mesh.router.is_some()) else {
+        let Some(member) = member.filter(|_| self.mesh.router.is_some()) else {
             return false;
         };
         if !self.mesh.has_way(member) {
@@ -283,9 +347,7 @@ impl Node {
         peer.link = Some(way);
         peer.detour.moved(way, now);
         peer.traffic.watch.begin(peer.traffic.volume());
-        if !matches!(peer.state, State::Connecting { .. }) {
-            peer.state = State::Connected;
-        }
+        peer.has_link();
         self.mesh.riders.insert(index);
         if let Some(peer) = self
             .peers

@@ -215,6 +215,10 @@ impl Node {
         } else if due.is_some_and(|due| self.wakeups.due(index).is_none_or(|at| due < at)) {
             self.schedule(index);
         }
+        // What it was given to carry counts for the neighbour as well.
+        if let Some(carrier) = self.carrier_of(index) {
+            self.after_traffic(carrier, now, transmit);
+        }
     }
 
     /// Microseconds since the node was made: the clock of our own pings.

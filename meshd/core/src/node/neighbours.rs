@@ -25,30 +25,32 @@ pub(super) struct Tie {
     since: Instant,
     /// When it is asked next.
     pub(super) hello: Instant,
+    /// When it was asked last.
+    asked: Instant,
     unanswered: u8,
     srtt: Duration,
 }
 
 impl Node {
-    /// A peer has a path and a session: it may be a neighbour.
+    /// Whether a peer has what a neighbour needs, and is none yet: a path of its own and a session. Asked when either is proven.
+    fn may_tie(&self, index: PeerIdx, now: Instant) -> bool {
+        let Some(peer) = self.peers.get(index).filter(|_| self.mesh.is_on()) else {
+            return false;
+        };
+        peer.link.is_some_and(|link| !link.is_over_mesh())
+            && peer.session.is_established(now)
+            && !self.mesh.is_tied(index)
+            && !self.mesh.topology.is_refused(index, now)
+    }
+
+    /// A peer has a path and a session: it is a neighbour, if there is room.
     pub(super) fn tie(&mut self, index: PeerIdx, now: Instant) {
-        let Mesh {
-            router,
-            ties,
-            topology,
-            ..
-        } = &mut self.mesh;
-        let (Some(router), Some(peer)) = (router, self.peers.get(index)) else {
+        let may = self.mesh.count() < MAX_NEIGHBOURS && self.may_tie(index, now);
+        let Some(member) = self.member_of(index).filter(|_| may) else {
             return;
         };
-        let is_straight = peer.link.is_some_and(|link| !link.is_over_mesh());
-        let may = is_straight
-            && peer.session.is_established(now)
-            && peer.traffic.watch.losses() == 0
-            && ties.len() < MAX_NEIGHBOURS
-            && !ties.contains_key(&index)
-            && !topology.is_refused(index, now);
-        let Some(member) = peer.member().filter(|_| may) else {
+        let Mesh { router, ties, .. } = &mut self.mesh;
+        let (Some(router), Some(peer)) = (router, self.peers.get(index)) else {
             return;
         };
         let srtt = peer.agent.as_ref().and_then(Agent::rtt).unwrap_or_default();
@@ -56,6 +58,7 @@ impl Node {
             member,
             since: now,
             hello: now,
+            asked: now,
             unanswered: 0,
             srtt,
         };
@@ -79,6 +82,9 @@ impl Node {
         now: Instant,
         transmit: &mut TransmitQueue,
     ) {
+        if !self.mesh.is_on() {
+            return self.counters.count(DropReason::UnknownCarrier, 1);
+        }
         if message.is_empty() {
             self.mesh.topology.refused(index, now);
             return self.untie(index, now);
@@ -86,7 +92,7 @@ impl Node {
         let Ok(message) = Message::decode(message) else {
             return self.counters.count(DropReason::UnknownCarrier, 1);
         };
-        if !self.mesh.is_tied(index) {
+        if self.may_tie(index, now) {
             self.make_room(now, transmit);
             self.tie(index, now);
         }
@@ -127,10 +133,12 @@ impl Node {
         }
     }
 
-    /// A neighbour has answered.
-    pub(super) fn on_hello(&mut self, index: PeerIdx, rtt: Duration, now: Instant) {
+    /// A neighbour has answered. How long that took is not taken from its answer, which could say anything.
+    pub(super) fn on_hello(&mut self, index: PeerIdx, now: Instant) {
         let tie = self.mesh.ties.get_mut(&index);
+        let tie = tie.filter(|tie| tie.unanswered > 0);
         if let Some((tie, router)) = tie.zip(self.mesh.router.as_mut()) {
+            let rtt = now.saturating_duration_since(tie.asked);
             tie.unanswered = 0;
             // RFC 6298's smoothing, without its variance.
             tie.srtt = match tie.srtt.is_zero() {
@@ -165,7 +173,7 @@ impl Node {
                 self.part(index, now, transmit);
                 continue;
             }
-            tie.hello = now + HELLO;
+            (tie.hello, tie.asked) = (now + HELLO, now);
             tie.unanswered += 1;
             let hello = Carrier::Ping {
                 id: HELLO_PING,

@@ -135,6 +135,7 @@ impl Node {
         if dials {
             self.dial(index, now);
         }
+        self.is_stranded(index);
         if self.ride(index, now) || !dials {
             self.nudge(index, now, transmit);
         }

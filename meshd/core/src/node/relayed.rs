@@ -204,8 +204,10 @@ impl Node {
         if destination.port() == way.dst.port() {
             // Whoever carried it may name a source that is not the one who sealed it.
             let is_its_own = self.lan.permits(index, destination.ip());
-            let has_way = is_its_own && self.first_hop(destination.ip()).is_some();
-            return has_way.then_some(way);
+            let member = self.member_of(index).filter(|_| is_its_own);
+            return member
+                .is_some_and(|member| self.mesh.has_way(member))
+                .then_some(way);
         }
         match self.gatherer.turn.relayed() == Some(source) {
             true => {
@@ -228,16 +230,21 @@ impl Node {
         }
     }
 
-    /// An authentic message makes this the link.
-    pub(super) fn move_link(&mut self, index: PeerIdx, arrival: Arrival, now: Instant) {
-        let way = self.way_back(index, arrival, now);
-        if let Some(peer) = self.peers.get_mut(index)
-            && let Some(way) = way
-        {
-            peer.link = Some(way);
-            peer.detour.moved(way, now);
-            self.mesh.rides(index, way);
+    /// An authentic message makes this the link, if there is a way back. Returns whether it does.
+    pub(super) fn move_link(&mut self, index: PeerIdx, arrival: Arrival, now: Instant) -> bool {
+        let Some(way) = self.way_back(index, arrival, now) else {
+            return false;
+        };
+        if way.is_over_mesh() {
+            self.untie(index, now);
         }
+        let Some(peer) = self.peers.get_mut(index) else {
+            return false;
+        };
+        peer.link = Some(way);
+        peer.detour.moved(way, now);
+        self.mesh.rides(index, way);
+        true
     }
 
     /// Whether something came by way of our relayed address.

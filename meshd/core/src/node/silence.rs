@@ -60,8 +60,9 @@ impl Node {
                 let (relayed, idle) = (peer.is_relayed(), peer.state == State::Connected);
                 // Found again, and lost again though its pairs answer: something lets checks pass and nothing else.
                 let lies = !relayed && peer.traffic.watch.losses() > 1;
+                let again = !relayed && peer.detour.take_lost(now);
                 let swerved = self.swerve(index, now);
-                if swerved && lies {
+                if swerved && (lies || again) {
                     self.avoid_direct(index, now);
                 }
                 // Perhaps the server was restarted and relays for us no more, or nothing comes by UDP.

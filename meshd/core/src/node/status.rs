@@ -14,7 +14,7 @@ use crate::{
         gather::Reflexive,
         turn::{Transport, TurnStatus},
     },
-    peer::Peer,
+    peer::{Peer, table::PeerIdx},
     routing::Way,
 };
 
@@ -68,9 +68,9 @@ pub struct PeerStatus {
 
 impl Node {
     /// Who carries what goes to a peer, if others do.
-    fn carriers_of(&self, peer: &Peer, now: Instant) -> Vec<u32> {
+    fn carriers_of(&self, (index, peer): (PeerIdx, &Peer), now: Instant) -> Vec<u32> {
         let carried = peer.is_carried() && peer.session.is_established(now);
-        let member = peer.member().filter(|_| carried);
+        let member = self.member_of(index).filter(|_| carried);
         let way = self.mesh.router().zip(member);
         let way = way.and_then(|(router, member)| router.way(member, now));
         way.map_or_else(Vec::new, |way| way.path.members().to_vec())
@@ -78,13 +78,13 @@ impl Node {
 
     /// Takes the snapshot.
     pub fn status(&self, now: Instant) -> NodeStatus {
-        let peers = self.peers.iter().map(|(_, peer)| PeerStatus {
+        let peers = self.peers.iter().map(|(index, peer)| PeerStatus {
             node_id: peer.node_id,
             endpoint: peer
                 .link
                 .filter(|link| peer.session.is_established(now) && !link.is_over_mesh())
                 .map(|route| route.dst),
-            via: self.carriers_of(peer, now),
+            via: self.carriers_of((index, peer), now),
             relayed: peer.is_relayed() && !peer.is_carried(),
             avoids_direct: peer.detour.honesty.is_avoided(),
             transport: peer

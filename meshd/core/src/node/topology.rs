@@ -120,16 +120,20 @@ impl Node {
         let linked: Vec<PeerIdx> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.link.is_some_and(|link| !link.is_over_mesh()))
+            .filter(|(_, peer)| peer.link.is_some() && !peer.is_carried())
+            // A path that is lost is a neighbour's again when checks or the peer prove it.
+            .filter(|(_, peer)| peer.traffic.watch.losses() == 0)
             .map(|(index, _)| index)
             .collect();
-        for index in linked {
-            self.tie(index, now);
-        }
         let wanted = match self.peers.len() > MAX_NEIGHBOURS {
             true => SOUGHT,
             false => MAX_NEIGHBOURS,
         };
+        for index in linked {
+            if self.mesh.count() < wanted {
+                self.tie(index, now);
+            }
+        }
         let room = wanted.saturating_sub(self.mesh.count()).min(AT_ONCE);
         let mut wished: Vec<(Reverse<bool>, u64, PeerIdx)> = self
             .peers

@@ -12,6 +12,8 @@ use crate::{path::vigil::PATIENCE, queue::transmit::Route};
 /// become possible. They double.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A path that is lost twice within this time lets checks pass, and nothing else.
+const AGAIN: Duration = Duration::from_secs(30);
 /// Without packets for the peer a better path is of no use.
 const RECENT: Duration = Duration::from_secs(120);
 /// Addresses at TURN servers that are kept of one peer: two servers, both IP versions.
@@ -25,6 +27,8 @@ pub struct Detour {
     proven: Option<Instant>,
     retry: Option<Instant>,
     attempts: u32,
+    /// When a path of its own was last lost for one over neighbours.
+    lost: Option<Instant>,
     /// Whether the paths carry what they are given.
     pub honesty: Honesty,
 }
@@ -72,6 +76,12 @@ impl Detour {
     /// Whether a link is to be kept, if it works, though another path has been found.
     pub fn keeps(&self, link: Option<Route>) -> bool {
         self.honesty.is_avoided() && link.is_some_and(|link| self.is_on(link))
+    }
+
+    /// Notes that the path is lost; returns whether one was a moment ago as well, though it had been found again.
+    pub fn take_lost(&mut self, now: Instant) -> bool {
+        let before = self.lost.replace(now);
+        before.is_some_and(|at| now < at + AGAIN)
     }
 
     /// The link is this one now.

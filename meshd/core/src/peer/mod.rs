@@ -169,6 +169,13 @@ impl Peer {
         self.link.is_some_and(|link| self.detour.is_on(link))
     }
 
+    /// It is reached now. Where others carry what goes to it, a search for a path of its own goes on.
+    pub fn has_link(&mut self) {
+        if !(self.is_carried() && matches!(self.state, State::Connecting { .. })) {
+            self.state = State::Connected;
+        }
+    }
+
     /// Whether other members carry its sealed messages.
     pub fn is_carried(&self) -> bool {
         self.link.is_some_and(|link| link.is_over_mesh())
