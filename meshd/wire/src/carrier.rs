@@ -34,7 +34,8 @@ pub enum Carrier {
     },
     /// What the sender can do in this session beyond plain WireGuard; repeated under each new key.
     Features {
-        /// A sum of [`FEATURE_AES_256_GCM`], [`FEATURE_OPEN_CHECKSUMS`] and bits that later versions may add.
+        /// A sum of [`FEATURE_AES_256_GCM`], [`FEATURE_OPEN_CHECKSUMS`], [`FEATURE_HEARD`] and bits that later versions may
+        /// add.
         bits: u64,
     },
     /// What the sender knows of the network, see [`crate::trust::Gossip`].
@@ -85,6 +86,9 @@ pub enum DirectPath {
 pub const FEATURE_AES_256_GCM: u64 = 1;
 /// The sender completes TCP and UDP checksums that hold the sum of the pseudo-header only.
 pub const FEATURE_OPEN_CHECKSUMS: u64 = 2;
+
+/// The sender knows already what the receiver can do; whoever reads this bit need not say it again.
+pub const FEATURE_HEARD: u64 = 4;
 
 /// Whether an inner packet wears the carrier's header.
 pub fn is_carrier(packet: &[u8]) -> bool {

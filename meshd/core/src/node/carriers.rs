@@ -37,9 +37,7 @@ impl Node {
                 self.on_birthday_letter((index, attempt), step, now, transmit);
             }
             Carrier::Features { bits } => {
-                if let Some(peer) = self.peers.get_mut(index) {
-                    peer.session.peer_can(receiver, bits);
-                }
+                self.on_features(index, (bits, receiver), now, transmit);
             }
             Carrier::Gossip { message } => {
                 let Some(peer) = self.peers.get_mut(index) else {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mesh_wire::{
-    carrier::{Carrier, FEATURE_AES_256_GCM, FEATURE_OPEN_CHECKSUMS},
+    carrier::{Carrier, FEATURE_AES_256_GCM, FEATURE_HEARD, FEATURE_OPEN_CHECKSUMS},
     wireguard::Message,
 };
 
@@ -94,6 +94,25 @@ impl Node {
             self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
         }
         bits != 0
+    }
+
+    /// A peer tells what it can do under the keys named `receiver`. Unless it has heard what we can, it is told once more: of the two
+    /// messages that follow new keys one may be lost.
+    pub(super) fn on_features(
+        &mut self,
+        index: PeerIdx,
+        (bits, receiver): (u64, u32),
+        now: Instant,
+        transmit: &mut TransmitQueue,
+    ) {
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.session.peer_can(receiver, bits);
+        }
+        let ours = self.features();
+        if bits & FEATURE_HEARD == 0 && ours != 0 {
+            let bits = ours | FEATURE_HEARD;
+            self.send_inner(index, &Carrier::Features { bits }.encode(), now, transmit);
+        }
     }
 
     /// New keys are in use: say what we can do, and send what waited. Whoever began the handshake must send something,

@@ -1,3 +1,5 @@
+use mesh_wire::carrier::{Carrier, FEATURE_HEARD, FEATURE_OPEN_CHECKSUMS};
+
 use super::*;
 use crate::lan::checksum::Sum;
 
@@ -60,4 +62,25 @@ fn they_are_complete_in_what_waited_for_the_session() {
         let (field, _, complete) = checksums(packet);
         assert_eq!(field, complete);
     }
+}
+
+#[test]
+fn who_has_not_heard_what_we_can_do_is_told_again_and_nobody_for_ever() {
+    let mut pair = Pair::new();
+    for station in [&mut pair.a, &mut pair.b] {
+        station.node.local.open_checksums = true;
+    }
+    pair.a.tun(frame(1, 2), pair.now);
+    pair.run(Duration::from_secs(1));
+    let Pair { a, b, now } = &mut pair;
+    let mut answers = |bits| {
+        let index = a.node.peers.by_node(&node_id(2)).unwrap();
+        let features = Carrier::Features { bits }.encode();
+        a.node.send_inner(index, &features, *now, &mut a.transmit);
+        let (_, message) = a.sent().remove(0);
+        b.datagram(1, &message, *now);
+        b.sent().len()
+    };
+    assert_eq!(answers(FEATURE_OPEN_CHECKSUMS), 1);
+    assert_eq!(answers(FEATURE_OPEN_CHECKSUMS | FEATURE_HEARD), 0);
 }
