@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands. Installs the tools it lacks with apt-get.
 #
-# usage: ./test.sh         all of it: some 40 minutes on 2 cores from an empty target directory
+# usage: ./test.sh         all of it: some 60 minutes on 2 cores from an empty target directory
 #        ./test.sh fast    without the network laboratory and the checks for other systems
 #
 # NETLAB_THREADS=N sets how many laboratory tests run side by side (2).
