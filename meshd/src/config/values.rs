@@ -166,7 +166,7 @@ pub(super) fn mac_address(text: &str) -> Parsed<()> {
     }
 }
 
-/// How many links a route may have: a hop limit is one byte on the wire.
+/// How many links a way may have: a path on the wire names seven members between its ends at most.
 pub(super) fn hops(text: &str) -> Parsed<u8> {
     let hops = text.parse().ok().filter(|hops| (1..=8).contains(hops));
     hops.ok_or_else(|| "must be a number from 1 to 8".to_owned())

@@ -9,12 +9,14 @@ use crate::config::raw::RawMesh;
 
 const MAX_ROUTE_TIMEOUT: Duration = Duration::from_secs(86_400);
 
+const RELAY_VIA_PEERS: &str = "mesh.connection.relay_via_peers";
+
 impl Reader {
     /// All is read and judged, also where nothing is routed.
     pub(super) fn routing(&mut self, mesh: &RawMesh) -> Option<RoutingConfig> {
         let (connection, routing) = (&mesh.connection, &mesh.routing);
         let is_on = self.value(
-            "mesh.connection.relay_via_peers",
+            RELAY_VIA_PEERS,
             &connection.relay_via_peers,
             values::boolean,
         );
@@ -32,6 +34,16 @@ impl Reader {
             ),
             carries: true,
         };
+        let threads = mesh.device.threads.as_ref();
+        let threads = threads.and_then(|text| values::threads(&text.value).ok());
+        let several = threads.is_some_and(|threads| threads > 1);
+        if let Some(text) = connection
+            .relay_via_peers
+            .as_ref()
+            .filter(|_| is_on && several)
+        {
+            self.find(text.place, RELAY_VIA_PEERS, "needs mesh.device.threads: 1");
+        }
         is_on.then_some(config)
     }
 }

@@ -201,6 +201,10 @@ fn every_key_judges_its_value() {
             "mesh.connection.relay_via_peers",
         ),
         (
+            "mesh: {connection: {relay_via_peers: true}, device: {threads: 2}}",
+            "mesh.connection.relay_via_peers",
+        ),
+        (
             "mesh: {connection: {keepalive_interval: 3m}}",
             "mesh.connection.keepalive_interval",
         ),
