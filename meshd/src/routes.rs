@@ -25,7 +25,7 @@ pub struct RouteStatus {
     /// The members that carry them, nearest first.
     pub path: Vec<String>,
     /// Links on the way; 1 for a neighbour.
-    pub hops: usize,
+    pub hops: u8,
     /// Milliseconds of round-trip time, and 100 for each link. The least wins.
     pub metric: u16,
     /// The round-trip time in it, in milliseconds.
@@ -36,23 +36,18 @@ pub struct RouteStatus {
     pub age_s: u64,
 }
 
-/// What a link costs beside its round-trip time.
-const PER_LINK: u16 = 100;
-
 impl RouteStatus {
     /// A way in people's words.
     pub fn of(way: &Way, names: &Names<'_>) -> Self {
         let name = |member| names.of(member);
-        let hops = way.hops();
-        let links = PER_LINK.saturating_mul(u16::try_from(hops).unwrap_or(u16::MAX));
         Self {
             member: names.peer(way.member).map(|peer| peer.record.node_id),
             name: name(way.member),
             next_hop: name(way.next_hop),
             path: way.path.members().iter().map(|id| name(*id)).collect(),
-            hops,
+            hops: way.hops(),
             metric: way.metric,
-            rtt_ms: way.metric.saturating_sub(links),
+            rtt_ms: way.rtt_ms(),
             feasible: way.feasible,
             age_s: way.age.as_secs(),
         }

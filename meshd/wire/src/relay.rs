@@ -56,6 +56,11 @@ impl Path {
         self.members.get(..self.len).unwrap_or_default()
     }
 
+    /// Who is next on the way to `destination`, which is itself at the path's end, and the path behind that.
+    pub fn next(&self, destination: u32) -> (u32, Self) {
+        self.split_first().unwrap_or((destination, *self))
+    }
+
     /// The first member and the path behind it.
     pub fn split_first(&self) -> Option<(u32, Self)> {
         let (first, rest) = self.members().split_first()?;

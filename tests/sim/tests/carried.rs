@@ -20,6 +20,16 @@ fn linked(seed: u64, count: usize, pairs: &[(HostId, HostId)]) -> World {
     world
 }
 
+/// Three hosts, of which the first and the last have met over the one in between.
+fn met_over_one(seed: u64) -> World {
+    let mut world = linked(seed, 3, &[(0, 1), (1, 2)]);
+    world.run_for(10 * SECOND);
+    let met = world.ping_until_answered((0, 2), 100 * MS, 2 * SECOND);
+    assert!(met.is_some(), "never met");
+    assert_eq!(via(&world, 0, 2), [1]);
+    world
+}
+
 fn via(world: &World, at: HostId, of: HostId) -> Vec<HostId> {
     let node_id = world.hosts[of].identity.node_id;
     let status = world.status(at);
@@ -82,14 +92,7 @@ fn a_stream_goes_on_when_the_member_that_carries_it_dies() {
 #[test]
 fn a_direct_path_is_taken_once_there_is_one_and_nothing_is_lost() {
     for_each_seed("direct_at_last", |seed| {
-        let mut world = linked(seed, 3, &[(0, 1), (1, 2)]);
-        world.run_for(10 * SECOND);
-        assert!(
-            world
-                .ping_until_answered((0, 2), 100 * MS, 2 * SECOND)
-                .is_some()
-        );
-        assert_eq!(via(&world, 0, 2), [1]);
+        let mut world = met_over_one(seed);
         world.run_for(2 * SECOND);
         world.network.apart.clear();
         let mut ids = Vec::new();
@@ -110,10 +113,7 @@ fn a_direct_path_is_taken_once_there_is_one_and_nothing_is_lost() {
 #[test]
 fn who_is_carried_and_has_nothing_to_say_keeps_its_way_and_nobody_busy() {
     for_each_seed("carried_and_idle", |seed| {
-        let mut world = linked(seed, 3, &[(0, 1), (1, 2)]);
-        world.run_for(10 * SECOND);
-        let met = world.ping_until_answered((0, 2), 100 * MS, 2 * SECOND);
-        assert!(met.is_some(), "never met");
+        let mut world = met_over_one(seed);
         // Timers that run out too often end the run.
         world.run_for(600 * SECOND);
         let id = world.send(0, 2);
@@ -124,12 +124,9 @@ fn who_is_carried_and_has_nothing_to_say_keeps_its_way_and_nobody_busy() {
 }
 
 #[test]
-fn whoever_carries_may_go_and_come_back_and_what_waits_meanwhile_arrives() {
+fn whoever_carries_may_go_and_come_back() {
     for_each_seed("carrier_returns", |seed| {
-        let mut world = linked(seed, 3, &[(0, 1), (1, 2)]);
-        world.run_for(10 * SECOND);
-        let met = world.ping_until_answered((0, 2), 100 * MS, 2 * SECOND);
-        assert!(met.is_some(), "never met");
+        let mut world = met_over_one(seed);
         world.network.apart.insert((1, 2));
         for _ in 0..40 {
             world.send(0, 2);
@@ -142,5 +139,18 @@ fn whoever_carries_may_go_and_come_back_and_what_waits_meanwhile_arrives() {
         let id = world.send(0, 2);
         let took = world.run_until(SECOND, |world| world.ledger.round_trip(id).is_some());
         assert!(took.is_some(), "an answer at once");
+    });
+}
+
+#[test]
+fn who_is_carried_and_idle_is_a_neighbour_once_there_is_a_path() {
+    for_each_seed("idle_gets_a_path", |seed| {
+        let mut world = met_over_one(seed);
+        world.run_for(200 * SECOND);
+        world.network.apart.clear();
+        // As long as the longest pause between attempts, and one attempt.
+        world.run_for(330 * SECOND);
+        assert_eq!(via(&world, 0, 2), [0; 0]);
+        assert!(world.endpoint(0, 2).is_some());
     });
 }

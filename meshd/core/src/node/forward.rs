@@ -14,7 +14,9 @@ use mesh_wire::{
 
 use super::{Node, event::DropReason, inbound::Arrival};
 use crate::{
-    peer::table::PeerIdx, queue::ecn::Ecn, queue::transmit::TransmitQueue, routing::NextHop,
+    peer::table::PeerIdx,
+    queue::{ecn::Ecn, transmit::TransmitQueue},
+    routing::NextHop,
 };
 
 impl Node {
@@ -115,10 +117,10 @@ impl Node {
         }
         let neighbour = self.member_of(from);
         let (next, path) = match header.path {
-            Some(path) => match path.split_first() {
-                Some((next, rest)) => (next, Some(rest)),
-                None => (header.destination, Some(path)),
-            },
+            Some(path) => {
+                let (next, rest) = path.next(header.destination);
+                (next, Some(rest))
+            }
             None => match self.mesh.carried_on(neighbour, header.destination) {
                 NextHop::Neighbour(next) => (next, None),
                 // It would name a path that its sender knows nothing of.
@@ -181,7 +183,7 @@ impl Node {
 }
 
 impl Arrival {
-    /// Whether neighbours have carried it; no datagram comes from port 0.
+    /// Whether neighbours have carried it. A datagram that comes from port 0 is dropped before anybody asks.
     pub(super) fn is_over_mesh(&self) -> bool {
         self.from.port() == 0
     }

@@ -132,11 +132,6 @@ impl Mesh {
         }
     }
 
-    /// The router, for those who ask it.
-    pub(super) fn router(&self) -> Option<&Router> {
-        self.router.as_ref()
-    }
-
     /// Whether anything is routed.
     pub(super) fn is_on(&self) -> bool {
         self.router.is_some()
@@ -197,10 +192,10 @@ impl Node {
         let destination = address.to_bits();
         let (next, path) = match router.next_hop(destination) {
             NextHop::Neighbour(next) => (next, None),
-            NextHop::Path(path) => match path.split_first() {
-                Some((next, rest)) => (next, Some(rest)),
-                None => (destination, Some(path)),
-            },
+            NextHop::Path(path) => {
+                let (next, rest) = path.next(destination);
+                (next, Some(rest))
+            }
             NextHop::None => return None,
         };
         let header = RelayHeader {

@@ -71,7 +71,7 @@ impl Node {
     fn carriers_of(&self, (index, peer): (PeerIdx, &Peer), now: Instant) -> Vec<u32> {
         let carried = peer.is_carried() && peer.session.is_established(now);
         let member = self.member_of(index).filter(|_| carried);
-        let way = self.mesh.router().zip(member);
+        let way = self.mesh.router.as_ref().zip(member);
         let way = way.and_then(|(router, member)| router.way(member, now));
         way.map_or_else(Vec::new, |way| way.path.members().to_vec())
     }
@@ -108,7 +108,8 @@ impl Node {
             turn: self.gatherer.turn.status(),
             routes: self
                 .mesh
-                .router()
+                .router
+                .as_ref()
                 .map_or_else(Vec::new, |router| router.ways(now).collect()),
             counters: self.counters,
         }

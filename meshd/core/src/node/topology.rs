@@ -1,14 +1,13 @@
 //! With whom is a path to be there before anybody sends something? So many that routes lead everywhere, and no more.
 
 use std::{
-    cmp::Reverse,
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
 use super::{Node, neighbours::MAX_NEIGHBOURS};
-use crate::peer::{Peer, table::PeerIdx};
+use crate::peer::{Peer, state::State, table::PeerIdx};
 
 /// How often it is looked for peers that should be neighbours.
 const LOOK: Duration = Duration::from_secs(1);
@@ -135,30 +134,26 @@ impl Node {
             }
         }
         let room = wanted.saturating_sub(self.mesh.count()).min(AT_ONCE);
-        let mut wished: Vec<(Reverse<bool>, u64, PeerIdx)> = self
-            .peers
-            .iter()
-            .filter(|(index, peer)| self.is_wished(*index, peer, now))
-            .map(|(index, peer)| {
-                (
-                    Reverse(peer.entry.online),
-                    self.mesh.topology.rank(peer),
-                    index,
-                )
-            })
+        let online = self.peers.iter().filter(|(_, peer)| peer.entry.online);
+        let mut wished: Vec<(u64, PeerIdx)> = online
+            .filter(|(_, peer)| has_no_path(peer, now))
+            .map(|(index, peer)| (self.mesh.topology.rank(peer), index))
             .collect();
         wished.sort_unstable();
         let mut attempts = 0;
-        for (_, _, index) in wished {
+        for (_, index) in wished {
             if attempts < room && self.mesh.topology.may_try(index, now) {
                 attempts += 1;
                 self.dial(index, now);
             }
         }
     }
+}
 
-    fn is_wished(&self, index: PeerIdx, peer: &Peer, now: Instant) -> bool {
-        let has_none = peer.link.is_none_or(|link| link.is_over_mesh());
-        has_none && peer.entry.online && peer.state.may_dial(now) && !self.mesh.is_tied(index)
+/// Whether a peer has no path of its own, and none is looked for just now.
+fn has_no_path(peer: &Peer, now: Instant) -> bool {
+    match peer.is_carried() {
+        true => peer.agent.is_none() && peer.state == State::Connected,
+        false => peer.link.is_none() && peer.state.may_dial(now),
     }
 }

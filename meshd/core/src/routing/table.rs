@@ -25,8 +25,14 @@ pub struct Way {
 
 impl Way {
     /// Links of the way.
-    pub fn hops(&self) -> usize {
-        self.path.members().len() + 1
+    pub fn hops(&self) -> u8 {
+        u8::try_from(self.path.members().len() + 1).unwrap_or(u8::MAX)
+    }
+
+    /// The round-trip time in the metric, in milliseconds.
+    pub fn rtt_ms(&self) -> u16 {
+        self.metric
+            .saturating_sub(metric::LEAST_COST * u16::from(self.hops()))
     }
 }
 
